@@ -1,1 +1,30 @@
-//! (being written)
+//! The contracts: for each service a trait, its remote home (a client over the bus) and its router (what serves a trait
+//! on the bus). Services meet here and never import one another.
+//!
+//! What a method means, and its codes, stands in the `.proto` file of the service. Every handler is idempotent.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
+)]
+
+mod contract;
+
+pub mod content;
+pub mod fetcher;
+pub mod metadata;
+pub mod transfer;
+pub mod unpacker;
+
+/// Work that is lost when it is dropped, on a thread of its own; a panic in it becomes an error.
+pub async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, berth_model::Status> + Send + 'static,
+) -> Result<R, berth_model::Status> {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(done) => done,
+        Err(error) => Err(berth_model::Status::internal(format!(
+            "a worker thread failed: {error}"
+        ))),
+    }
+}

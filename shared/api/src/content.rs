@@ -1,0 +1,39 @@
+//! The content service's contract, and the two types that move bytes by its tickets.
+
+mod reader;
+mod writer;
+
+use berth_wire::content as msg;
+
+pub use reader::{BlobReader, Followed};
+pub use writer::{BlobWriter, STORE_ID_FILE};
+
+use crate::contract::{SLOW, contract, long_poll};
+
+contract! {
+    /// Blob files and the ingestions that become them. See `proto/berth/content/v1/content.proto`.
+    trait Content, client ContentClient, router serve {
+        /// Begins or resumes an ingest.
+        open_ingest(msg::OpenIngestRequest);
+        /// Says how far the file was written.
+        advance_ingest(msg::AdvanceIngestRequest);
+        /// Cuts the ingest to zero bytes.
+        restart_ingest(msg::RestartIngestRequest);
+        /// Verifies, makes durable and publishes.
+        commit_ingest(msg::CommitIngestRequest) within |_| SLOW;
+        /// Gives the writer's place up.
+        release_ingest(msg::ReleaseIngestRequest);
+        /// Drops an ingest and its bytes.
+        abort_ingest(msg::AbortIngestRequest);
+        /// The ingests.
+        list_ingests(msg::ListIngestsRequest);
+        /// Waits for news of a blob or its ingest.
+        watch_blob(msg::WatchBlobRequest) within |request| long_poll(request.wait_ms);
+        /// Facts about a blob, and where to read it.
+        stat_blob(msg::StatBlobRequest);
+        /// The blobs.
+        list_blobs(msg::ListBlobsRequest);
+        /// Deletes the file of a condemned blob.
+        delete_blob(msg::DeleteBlobRequest);
+    }
+}

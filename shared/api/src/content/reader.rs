@@ -1,0 +1,212 @@
+//! The one way to read a blob, also one that is still arriving: a blocking reader that follows the ingest up to its
+//! hashed frontier and ends when the blob was committed.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::Arc,
+};
+
+use berth_model::{Digest, Status};
+use berth_wire::content::{self as msg, watch_blob_reply::State};
+use tokio::runtime::Handle;
+
+use super::{Content, writer::check_same_disk};
+
+/// How long one poll of the service waits for news.
+const POLL_MS: u32 = 1_000;
+
+/// How a [`BlobReader`] ended, beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// The bytes read are those of the committed blob.
+    Committed,
+    /// The ingest began anew or went away: everything read is void; start over.
+    Void,
+    /// The service or the disk failed.
+    Failed(Status),
+}
+
+/// Reads a blob from its beginning. Blocking: for a thread of its own, never for the async runtime.
+///
+/// `read` ends (0 bytes) only when the blob was committed; anything else is an `io::Error`, and [`BlobReader::end`] then
+/// says whether to start over.
+pub struct BlobReader {
+    content: Arc<dyn Content>,
+    runtime: Handle,
+    digest: Digest,
+    file: Option<File>,
+    path: String,
+    offset: u64,
+    frontier: u64,
+    generation: u64,
+    end: Option<Followed>,
+    cancelled: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl BlobReader {
+    /// A reader of the blob or of the ingest that will become it; it waits for one if there is neither. `cancelled` is
+    /// asked at every wait.
+    #[must_use]
+    pub fn new(
+        content: Arc<dyn Content>,
+        runtime: Handle,
+        digest: Digest,
+        cancelled: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            content,
+            runtime,
+            digest,
+            file: None,
+            path: String::new(),
+            offset: 0,
+            frontier: 0,
+            generation: 0,
+            end: None,
+            cancelled: Arc::new(cancelled),
+        }
+    }
+
+    /// How it ended; `None` while it has not.
+    #[must_use]
+    pub fn end(&self) -> Option<&Followed> {
+        self.end.as_ref()
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn finish(&mut self, end: Followed) -> io::Error {
+        let error = match &end {
+            Followed::Void => io::Error::other("the download began anew"),
+            Followed::Failed(status) => io::Error::other(status.clone()),
+            Followed::Committed => io::Error::other("ended"),
+        };
+        self.end = Some(end);
+        error
+    }
+
+    /// Waits until there is more to read than `offset`, or the blob is complete.
+    fn wait(&mut self) -> io::Result<()> {
+        loop {
+            if (self.cancelled)() {
+                return Err(self.finish(Followed::Failed(Status::cancelled(format!(
+                    "reading {} was cancelled",
+                    self.digest
+                )))));
+            }
+            let request = msg::WatchBlobRequest {
+                digest: self.digest.to_string(),
+                r#ref: String::new(),
+                generation: self.generation,
+                frontier: self.frontier,
+                wait_ms: POLL_MS,
+            };
+            let news = match self.runtime.block_on(self.content.watch_blob(request)) {
+                Ok(news) => news,
+                Err(status) => return Err(self.finish(Followed::Failed(status))),
+            };
+            match news.state() {
+                State::Absent if self.file.is_some() => return Err(self.finish(Followed::Void)),
+                State::Absent => {}
+                State::Committed => {
+                    // Committed bytes are the bytes of the last generation, unless that one was never ours to see:
+                    // a file that we follow keeps its identity through the rename, so compare the files.
+                    self.adopt(&news)?;
+                    self.frontier = news.frontier;
+                    if self.offset >= news.frontier {
+                        self.end = Some(Followed::Committed);
+                    }
+                    self.generation = 0;
+                    return Ok(());
+                }
+                State::Growing | State::Idle => {
+                    if self.generation != 0 && self.generation != news.generation {
+                        return Err(self.finish(Followed::Void));
+                    }
+                    self.adopt(&news)?;
+                    self.generation = news.generation;
+                    self.frontier = news.frontier;
+                    if self.frontier > self.offset {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the file a reply names; if another file was being read, that one must be the same inode.
+    fn adopt(&mut self, news: &msg::WatchBlobReply) -> io::Result<()> {
+        if self.file.is_some() && self.path == news.path {
+            return Ok(());
+        }
+        let path = Path::new(&news.path);
+        if let Err(status) = check_same_disk(path, &news.store_id) {
+            return Err(self.finish(Followed::Failed(status)));
+        }
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // Renamed between the reply and the open: the next poll tells where to.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.file.is_some() => {
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.generation = 0;
+                self.frontier = 0;
+                return Ok(());
+            }
+            Err(error) => {
+                let status = Status::io("open blob", path, &error);
+                return Err(self.finish(Followed::Failed(status)));
+            }
+        };
+        if let Some(old) = &self.file
+            && self.offset > 0
+            && !same_inode(old, &file)?
+        {
+            return Err(self.finish(Followed::Void));
+        }
+        self.file = Some(file);
+        self.path.clone_from(&news.path);
+        Ok(())
+    }
+}
+
+fn same_inode(a: &File, b: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (a, b) = (a.metadata()?, b.metadata()?);
+    Ok(a.dev() == b.dev() && a.ino() == b.ino())
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match &self.end {
+                Some(Followed::Committed) => return Ok(0),
+                Some(_) => return Err(io::Error::other("the blob cannot be read any more")),
+                None => {}
+            }
+            let ready =
+                usize::try_from(self.frontier.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            if let (Some(file), true) = (&self.file, ready > 0) {
+                let length = buffer.len().min(ready);
+                let Some(part) = buffer.get_mut(..length) else {
+                    return Ok(0);
+                };
+                let read = file.read_at(part, self.offset)?;
+                if read == 0 && length > 0 {
+                    return Err(self.finish(Followed::Void));
+                }
+                self.offset += read as u64;
+                return Ok(read);
+            }
+            self.wait()?;
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The one way to write a blob: by a ticket, at the end of an ingest, with signs of life.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use berth_model::{Digest, Status};
+use berth_wire::content as msg;
+use bytes::Bytes;
+
+use super::Content;
+
+/// Tell the service how far we are after so many bytes, or after [`REPORT_EVERY`]: often enough that a follower is
+/// never far behind, seldom enough that calls cost nothing beside the bytes.
+const REPORT_BYTES: u64 = 1 << 20;
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// Write to the file in pieces of at least this size; smaller ones are gathered.
+const WRITE_BYTES: usize = 512 << 10;
+
+/// A writer of one ingest. The service hashes behind it; [`BlobWriter::commit`] is refused unless the bytes are right.
+///
+/// Dropping it leaves the bytes for a resume; [`BlobWriter::release`] does so at once instead of after a silence.
+pub struct BlobWriter {
+    content: Arc<dyn Content>,
+    reference: String,
+    session: String,
+    path: PathBuf,
+    file: Arc<File>,
+    /// On disk.
+    written: u64,
+    /// Told to the service.
+    reported: u64,
+    reported_at: Instant,
+    pending: Vec<Bytes>,
+    pending_len: usize,
+}
+
+impl BlobWriter {
+    /// Begins or resumes the ingest `reference`. Codes as [`Content::open_ingest`]. `total` 0: not known.
+    pub async fn open(
+        content: Arc<dyn Content>,
+        reference: &str,
+        expected: Option<&Digest>,
+        total: u64,
+    ) -> Result<Self, Status> {
+        let request = msg::OpenIngestRequest {
+            r#ref: reference.to_owned(),
+            expected: expected.map(ToString::to_string).unwrap_or_default(),
+            total,
+        };
+        let ticket = content.open_ingest(request).await?;
+        let path = PathBuf::from(&ticket.path);
+        check_same_disk(&path, &ticket.store_id)?;
+        let to_open = path.clone();
+        let file = crate::blocking(move || {
+            File::options()
+                .write(true)
+                .open(&to_open)
+                .map_err(|error| Status::io("open ingest", &to_open, &error))
+        })
+        .await?;
+        Ok(Self {
+            content,
+            reference: reference.to_owned(),
+            session: ticket.session,
+            path,
+            file: Arc::new(file),
+            written: ticket.offset,
+            reported: ticket.offset,
+            reported_at: Instant::now(),
+            pending: Vec::new(),
+            pending_len: 0,
+        })
+    }
+
+    /// Where the next byte goes, in bytes from the start of the blob.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.written + self.pending_len as u64
+    }
+
+    /// Appends bytes. ABORTED: another writer took over.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
+        self.pending_len += bytes.len();
+        self.pending.push(bytes);
+        if self.pending_len >= WRITE_BYTES || self.reported_at.elapsed() >= REPORT_EVERY {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes out what was gathered and tells the service. Also the sign of life while nothing arrives: call it then.
+    pub async fn flush(&mut self) -> Result<(), Status> {
+        if self.pending_len > 0 {
+            let (pieces, at, length) = (
+                std::mem::take(&mut self.pending),
+                self.written,
+                self.pending_len as u64,
+            );
+            self.pending_len = 0;
+            let (file, path) = (Arc::clone(&self.file), self.path.clone());
+            crate::blocking(move || {
+                let mut at = at;
+                for piece in pieces {
+                    file.write_all_at(&piece, at)
+                        .map_err(|error| Status::io("write", &path, &error))?;
+                    at += piece.len() as u64;
+                }
+                Ok(())
+            })
+            .await?;
+            self.written += length;
+        }
+        if self.written - self.reported >= REPORT_BYTES
+            || self.reported_at.elapsed() >= REPORT_EVERY
+        {
+            self.report().await?;
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self) -> Result<(), Status> {
+        self.content
+            .advance_ingest(msg::AdvanceIngestRequest {
+                r#ref: self.reference.clone(),
+                session: self.session.clone(),
+                written: self.written,
+            })
+            .await?;
+        self.reported = self.written;
+        self.reported_at = Instant::now();
+        Ok(())
+    }
+
+    /// Throws all bytes away and begins again at 0; followers learn that what they read is void.
+    pub async fn restart(&mut self) -> Result<(), Status> {
+        self.pending.clear();
+        self.pending_len = 0;
+        self.content
+            .restart_ingest(msg::RestartIngestRequest {
+                r#ref: self.reference.clone(),
+                session: self.session.clone(),
+            })
+            .await?;
+        // A new generation is a new file: readers of the old one never see the two mixed.
+        self.file = Arc::new(open(self.path.clone()).await?);
+        self.written = 0;
+        self.reported = 0;
+        Ok(())
+    }
+
+    /// Makes it a blob: verified and durable when this returns. FAILED_PRECONDITION: size or digest are wrong, and the
+    /// ingest is still ours (restart or release it). ALREADY_EXISTS counts as success here: the blob is there.
+    pub async fn commit(&mut self, size: u64, expected: &Digest) -> Result<(), Status> {
+        self.flush().await?;
+        self.report().await?;
+        let request = msg::CommitIngestRequest {
+            r#ref: self.reference.clone(),
+            session: self.session.clone(),
+            size,
+            expected: expected.to_string(),
+        };
+        match self.content.commit_ingest(request).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code == berth_model::Code::AlreadyExists => Ok(()),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// Gives the place up and leaves the bytes for a resume.
+    pub async fn release(mut self) -> Result<(), Status> {
+        self.flush().await?;
+        self.report().await?;
+        self.content
+            .release_ingest(msg::ReleaseIngestRequest {
+                r#ref: self.reference.clone(),
+                session: self.session.clone(),
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+async fn open(path: PathBuf) -> Result<File, Status> {
+    crate::blocking(move || File::options().write(true).open(&path).map_err(|error| Status::io("open ingest", &path, &error))).await
+}
+
+/// The name of the file in a store's root that holds its random id.
+pub const STORE_ID_FILE: &str = "store-id";
+
+/// Refuses a ticket of a store that is on another disk than the one this process sees at that path.
+pub(crate) fn check_same_disk(path: &Path, store_id: &str) -> Result<(), Status> {
+    let seen = path
+        .ancestors()
+        .skip(1)
+        .take(5)
+        .find_map(|dir| std::fs::read_to_string(dir.join(STORE_ID_FILE)).ok());
+    if seen.as_deref().map(str::trim) == Some(store_id) {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "{} is not the content service's disk as seen from here; services that move bytes must share the volume of --root",
+        path.display()
+    )))
+}

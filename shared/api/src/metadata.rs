@@ -1,0 +1,55 @@
+//! The metadata service's contract.
+
+use berth_wire::metadata as msg;
+
+use crate::contract::{contract, long_poll};
+
+contract! {
+    /// See `proto/berth/metadata/v1/metadata.proto`.
+    trait Metadata, client MetadataClient, router serve {
+        /// One image by name.
+        get_image(msg::GetImageRequest);
+        /// A page of images.
+        list_images(msg::ListImagesRequest);
+        /// Creates or replaces an image.
+        put_image(msg::PutImageRequest);
+        /// Drops an image.
+        delete_image(msg::DeleteImageRequest);
+        /// One content record.
+        get_content(msg::GetContentRequest);
+        /// A page of content records.
+        list_content(msg::ListContentRequest);
+        /// Records blobs, or merges their labels.
+        put_content(msg::PutContentRequest);
+        /// Drops a content record.
+        delete_content(msg::DeleteContentRequest);
+        /// Asks for leave to delete the bytes of a blob.
+        condemn_content(msg::CondemnContentRequest);
+        /// Ends a condemnation.
+        absolve_content(msg::AbsolveContentRequest);
+        /// Begins a lease.
+        create_lease(msg::CreateLeaseRequest);
+        /// Ends a lease.
+        delete_lease(msg::DeleteLeaseRequest);
+        /// Adds resources to a lease.
+        add_lease_resources(msg::AddLeaseResourcesRequest);
+        /// A page of leases.
+        list_leases(msg::ListLeasesRequest);
+        /// Records a new active snapshot or view.
+        prepare_snapshot(msg::PrepareSnapshotRequest);
+        /// Turns an active record into a committed one.
+        commit_snapshot(msg::CommitSnapshotRequest);
+        /// Drops a snapshot record.
+        remove_snapshot(msg::RemoveSnapshotRequest);
+        /// One snapshot record and the ids below it.
+        stat_snapshot(msg::StatSnapshotRequest);
+        /// A page of snapshot records.
+        list_snapshots(msg::ListSnapshotsRequest);
+        /// Merges labels of a snapshot.
+        update_snapshot(msg::UpdateSnapshotRequest);
+        /// All namespaces.
+        list_namespaces(msg::ListNamespacesRequest);
+        /// Events after a sequence; waits for them.
+        read_events(msg::ReadEventsRequest) within |request| long_poll(request.wait_ms);
+    }
+}

@@ -1,0 +1,181 @@
+//! [`Bus`]: the verbs with their types on; below it, the two homes see bytes.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_model::{Code, Status};
+use berth_wire::{Call, Job};
+use futures::FutureExt;
+use prost::Message;
+use tracing::Instrument;
+use tracing::field::Empty;
+
+use crate::endpoint::CallHandler;
+use crate::event::{BusEvent, EventStream};
+use crate::job::{JobContext, JobHandle, JobHandler};
+use crate::local::Local;
+use crate::nats::Nats;
+use crate::options::{DEFAULT_REQUEST_TIMEOUT, DEFAULT_WAIT, NatsOptions};
+use crate::serving::Serving;
+use crate::{frame, subject, trace};
+
+/// The bus. Cheap to clone; all clones are one bus.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    home: Home,
+    request_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Home {
+    Local(Arc<Local>),
+    Nats(Arc<Nats>),
+}
+
+impl Bus {
+    /// A bus of its own inside this process; two of them know nothing of each other.
+    #[must_use]
+    pub fn in_process() -> Bus {
+        Self::in_process_waiting(DEFAULT_WAIT)
+    }
+
+    /// Like [`Bus::in_process`], with another bound on the wait for a service or a worker to appear.
+    #[must_use]
+    pub fn in_process_waiting(wait: Duration) -> Bus {
+        Bus { home: Home::Local(Arc::new(Local::new(wait))), request_timeout: DEFAULT_REQUEST_TIMEOUT }
+    }
+
+    /// Connects to NATS, waiting for the server as long as the options say. Later the connection heals itself.
+    pub async fn connect(options: NatsOptions) -> Result<Bus, Status> {
+        let request_timeout = options.request_timeout;
+        Ok(Bus { home: Home::Nats(Nats::connect(options).await?), request_timeout })
+    }
+
+    /// Whether messages leave this process.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self.home, Home::Nats(_))
+    }
+
+    /// Sends a request and waits for its reply, for as long as the bus's request timeout says (30 s by default).
+    pub async fn call<C: Call>(&self, request: C) -> Result<C::Reply, Status> {
+        self.call_within(request, self.request_timeout).await
+    }
+
+    /// Sends a request and waits at most `limit` for its reply.
+    ///
+    /// While nobody serves the subject it waits for somebody to. Errors of the bus itself are `Unavailable` (nobody
+    /// serves it), `DeadlineExceeded`, `InvalidArgument` (too large) and `PermissionDenied` (by the NATS server).
+    pub async fn call_within<C: Call>(&self, request: C, limit: Duration) -> Result<C::Reply, Status> {
+        let span = tracing::info_span!("bus.call", subject = C::SUBJECT, code = Empty);
+        let headers = trace::outgoing(&span);
+        let body = frame::encode(&request, self.max_payload(), Code::InvalidArgument, C::SUBJECT)?;
+        let answer = match &self.home {
+            Home::Local(local) => local.call(C::SUBJECT, body, headers, limit).boxed(),
+            Home::Nats(nats) => nats.call(C::SUBJECT, body, headers, limit).boxed(),
+        };
+        let reply = answer.instrument(span.clone()).await.and_then(|body| frame::decode(body, &format!("the reply of {}", C::SUBJECT)));
+        if let Err(status) = &reply {
+            span.record("code", tracing::field::display(status.code));
+        }
+        reply
+    }
+
+    /// Serves a call until the guard is dropped. Other replicas, here or elsewhere, share the calls.
+    ///
+    /// At most 256 requests are in flight at a time, not counting long polls (see `admission.rs`); others wait their turn.
+    pub async fn serve<C, F, Fut>(&self, handler: F) -> Result<Serving, Status>
+    where
+        C: Call,
+        F: Fn(C) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<C::Reply, Status>> + Send + 'static,
+    {
+        subject::check_subject(C::SUBJECT)?;
+        let handler = Arc::new(handler);
+        let handler: CallHandler = Arc::new(move |body| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let request = frame::decode::<C>(body, C::SUBJECT)?;
+                Ok(handler(request).await?.encode_to_vec().into())
+            }
+            .boxed()
+        });
+        match &self.home {
+            Home::Local(local) => Ok(local.serve(C::SUBJECT, handler)),
+            Home::Nats(nats) => nats.serve(C::SUBJECT, handler).await,
+        }
+    }
+
+    /// Hands a job to the workers of its kind; returns when it is stored.
+    ///
+    /// The queue is bounded: `ResourceExhausted` when it is full. Without any worker of the kind the job ends as
+    /// `Unavailable` after a while; while workers are merely busy it waits without limit.
+    pub async fn submit<J: Job>(&self, job: J) -> Result<JobHandle<J>, Status> {
+        subject::check_subject(J::KIND)?;
+        let span = tracing::info_span!("bus.submit", kind = J::KIND);
+        let headers = trace::outgoing(&span);
+        let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
+        let raw = match &self.home {
+            Home::Local(local) => local.submit(J::KIND, body, headers)?,
+            Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).await?,
+        };
+        Ok(JobHandle::new(raw))
+    }
+
+    /// Works on jobs of a kind, at most `concurrency` at a time, until the guard is dropped.
+    ///
+    /// What the handler returns is the verdict: `Ok` is done; an error whose code is passing is retried, by any worker,
+    /// with growing pauses and at most five times; any other error rejects the job.
+    pub async fn work<J, F, Fut>(&self, concurrency: usize, handler: F) -> Result<Serving, Status>
+    where
+        J: Job,
+        F: Fn(J, JobContext<J>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<J::Outcome, Status>> + Send + 'static,
+    {
+        subject::check_subject(J::KIND)?;
+        if concurrency == 0 {
+            return Err(Status::invalid_argument(format!("a worker of `{}` jobs needs a concurrency of at least 1", J::KIND)));
+        }
+        let handler = Arc::new(handler);
+        let handler: JobHandler = Arc::new(move |body, run| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let job = frame::decode::<J>(body, &format!("the `{}` job", J::KIND))?;
+                Ok(handler(job, JobContext::new(run)).await?.encode_to_vec().into())
+            }
+            .boxed()
+        });
+        match &self.home {
+            Home::Local(local) => Ok(local.work(J::KIND, concurrency, handler)),
+            Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).await,
+        }
+    }
+
+    /// Publishes an event; returns when it is stored (NATS) or handed to every subscriber's buffer (in-process).
+    pub async fn publish(&self, event: BusEvent) -> Result<(), Status> {
+        subject::check_subject(&event.subject)?;
+        frame::check_size(event.body.len(), self.max_payload(), Code::InvalidArgument, &format!("the event {}", event.subject))?;
+        match &self.home {
+            Home::Local(local) => local.publish(event),
+            Home::Nats(nats) => nats.publish(event, self.request_timeout).await?,
+        }
+        Ok(())
+    }
+
+    /// Events published from now on whose subject matches `filter` (`*` is any one part, a final `>` the rest).
+    pub async fn subscribe(&self, filter: &str) -> Result<EventStream, Status> {
+        subject::check_filter(filter)?;
+        match &self.home {
+            Home::Local(local) => Ok(local.subscribe(filter)),
+            Home::Nats(nats) => nats.subscribe(filter).await,
+        }
+    }
+
+    fn max_payload(&self) -> usize {
+        match &self.home {
+            Home::Local(_) => frame::LOCAL_MAX_PAYLOAD,
+            Home::Nats(nats) => nats.max_payload(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Subjects: which are well-formed, which a filter matches, and how every subject and name of a deployment is spelled.
+
+use berth_model::Status;
+
+/// Whether `filter` matches `subject`, by NATS's rules: `*` stands for one token, a final `>` for one or more.
+pub(crate) fn matches(filter: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    let mut wanted = filter.split('.').peekable();
+    while let Some(want) = wanted.next() {
+        if want == ">" && wanted.peek().is_none() {
+            return tokens.next().is_some();
+        }
+        match tokens.next() {
+            Some(token) if want == "*" || want == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+/// Refuses what is not a subject: empty tokens, blanks, wildcards.
+pub(crate) fn check_subject(subject: &str) -> Result<(), Status> {
+    let well_formed = |token: &str| is_token(token) && token != "*" && token != ">";
+    if subject.split('.').all(well_formed) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("{subject:?} is not a subject: it needs non-empty parts between dots, without blanks or wildcards")))
+}
+
+/// Refuses what is not a filter: like a subject, with `*` for any one part and `>` for the rest.
+pub(crate) fn check_filter(filter: &str) -> Result<(), Status> {
+    let rest_is_last = filter.split('.').rev().skip(1).all(|token| token != ">");
+    if rest_is_last && filter.split('.').all(is_token) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("{filter:?} is not a subject filter: `*` stands for one part, `>` for the rest and only at the end")))
+}
+
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// The spelling of everything that belongs to one deployment on a shared server.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// Names below `prefix`, which becomes part of stream names and so is one plain word.
+    pub(crate) fn new(prefix: &str) -> Result<Self, Status> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if prefix.is_empty() || !prefix.chars().all(plain) {
+            return Err(Status::invalid_argument(format!("the bus prefix {prefix:?} may hold letters, digits, `-` and `_` only")));
+        }
+        Ok(Self { prefix: prefix.to_owned() })
+    }
+
+    pub(crate) fn call(&self, subject: &str) -> String {
+        format!("{}.call.{subject}", self.prefix)
+    }
+
+    pub(crate) fn job(&self, kind: &str) -> String {
+        format!("{}.job.{kind}", self.prefix)
+    }
+
+    pub(crate) fn job_reply(&self, id: &str) -> String {
+        format!("{}.jobreply.{id}", self.prefix)
+    }
+
+    pub(crate) fn job_cancel(&self, id: &str) -> String {
+        format!("{}.jobcancel.{id}", self.prefix)
+    }
+
+    pub(crate) fn job_alive(&self, kind: &str) -> String {
+        format!("{}.jobalive.{kind}", self.prefix)
+    }
+
+    pub(crate) fn jobs_stream(&self) -> String {
+        format!("{}_JOBS", self.prefix.to_uppercase())
+    }
+
+    pub(crate) fn consumer(kind: &str) -> String {
+        kind.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_', "_")
+    }
+
+    pub(crate) fn event(&self, subject: &str) -> String {
+        format!("{}.events.{subject}", self.prefix)
+    }
+
+    pub(crate) fn below_events<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        subject.strip_prefix(self.prefix.as_str())?.strip_prefix(".events.")
+    }
+
+    pub(crate) fn events_stream(&self) -> String {
+        format!("{}_EVENTS", self.prefix.to_uppercase())
+    }
+}
+
+/// The service a call's subject belongs to, which is also the queue group its replicas share.
+pub(crate) fn service_of(subject: &str) -> &str {
+    subject.split('.').next().unwrap_or(subject)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_match_as_nats_does() {
+        for (filter, subject, expected) in [
+            ("a.b.c", "a.b.c", true),
+            ("a.b.c", "a.b", false),
+            ("a.b", "a.b.c", false),
+            ("a.*.c", "a.b.c", true),
+            ("a.*.c", "a.b.d", false),
+            ("a.*", "a.b.c", false),
+            ("*", "a", true),
+            ("*.*", "a", false),
+            (">", "a", true),
+            (">", "a.b.c", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.*.>", "a.b.c.d", true),
+            ("a.*.>", "a.b", false),
+            ("a.b*", "a.bc", false),
+        ] {
+            assert_eq!(matches(filter, subject), expected, "{filter} on {subject}");
+        }
+    }
+
+    #[test]
+    fn subjects_and_filters_are_checked() {
+        for (text, subject, filter) in [
+            ("a.b", true, true),
+            ("a", true, true),
+            ("", false, false),
+            ("a..b", false, false),
+            ("a.b c", false, false),
+            ("a.*", false, true),
+            (">", false, true),
+            ("a.>", false, true),
+            (">.a", false, false),
+        ] {
+            assert_eq!(check_subject(text).is_ok(), subject, "subject {text:?}");
+            assert_eq!(check_filter(text).is_ok(), filter, "filter {text:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_spelled_below_the_prefix() {
+        let names = Names::new("berth").unwrap();
+        assert_eq!(names.call("content.v1.Info"), "berth.call.content.v1.Info");
+        assert_eq!(names.jobs_stream(), "BERTH_JOBS");
+        assert_eq!(names.below_events("berth.events.default.images.create"), Some("default.images.create"));
+        assert_eq!(names.below_events("other.events.x"), None);
+        assert_eq!(Names::consumer("fetch.v1"), "fetch_v1");
+        assert_eq!(service_of("content.v1.Info"), "content");
+        for bad in ["", "a.b", "a b", "a*"] {
+            assert!(Names::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The jobs: which queue, what they report, and which of them are equal.
+
+use crate::{Job, fetcher, unpacker};
+
+impl Job for fetcher::FetchJob {
+    const KIND: &'static str = "fetch";
+    type Progress = fetcher::FetchProgress;
+    type Outcome = fetcher::FetchOutcome;
+
+    fn key(&self) -> String {
+        self.descriptor
+            .as_ref()
+            .map(|descriptor| descriptor.digest.clone())
+            .unwrap_or_default()
+    }
+}
+
+impl Job for unpacker::UnpackJob {
+    const KIND: &'static str = "unpack";
+    type Progress = unpacker::UnpackProgress;
+    type Outcome = unpacker::UnpackOutcome;
+
+    fn key(&self) -> String {
+        format!("{}/{}/{}", self.namespace, self.snapshotter, self.chain_id)
+    }
+}
+
+impl std::fmt::Debug for fetcher::Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access")
+            .field("username", &self.username)
+            .field(
+                "secret",
+                &if self.secret.is_empty() {
+                    "none"
+                } else {
+                    "(hidden)"
+                },
+            )
+            .field("plain_http", &self.plain_http)
+            .finish()
+    }
+}
