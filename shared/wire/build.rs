@@ -1,7 +1,7 @@
 //! Compiles the `.proto` files with protox, so that nobody needs protoc, and writes for each method of a bus service
 //! which subject its request goes to and what comes back.
 
-use std::{error::Error, fmt::Write as _, path::PathBuf};
+use std::{error::Error, path::PathBuf};
 
 use prost::Message as _;
 
@@ -22,14 +22,12 @@ impl prost_build::ServiceGenerator for Calls {
     fn generate(&mut self, service: prost_build::Service, out: &mut String) {
         let area = service.package.trim_start_matches("berth.").to_owned();
         for method in &service.methods {
-            // Writing to a String cannot fail.
-            let _ = write!(
-                out,
+            out.push_str(&format!(
                 "impl crate::Call for {request} {{\n    const SUBJECT: &'static str = \"{area}.{name}\";\n    type Reply = {reply};\n}}\n",
                 request = method.input_type,
                 reply = method.output_type,
                 name = method.proto_name,
-            );
+            ));
         }
     }
 }
@@ -50,12 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut gateway = set;
     gateway.file.retain(|file| file.name() == GATEWAY);
     let config = prost_build::Config::new();
-    let mut builder = tonic_prost_build::configure()
-        .build_transport(false)
-        .emit_rerun_if_changed(false);
-    for area in [
-        "types", "content", "metadata", "fetcher", "unpacker", "transfer",
-    ] {
+    let mut builder = tonic_prost_build::configure().build_transport(false).emit_rerun_if_changed(false);
+    for area in ["types", "content", "metadata", "fetcher", "unpacker", "transfer"] {
         builder = builder.extern_path(format!(".berth.{area}.v1"), format!("crate::{area}"));
     }
     builder.compile_fds_with_config(gateway, config)?;

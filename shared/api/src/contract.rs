@@ -34,7 +34,7 @@ macro_rules! contract {
         impl $Trait for $Client {
             $(
                 async fn $method(&self, request: $Request) -> Result<<$Request as berth_wire::Call>::Reply, berth_model::Status> {
-                    contract!(@call self, request $(, $limit)?)
+                    contract!(@call self, request, $Request $(, $limit)?)
                 }
             )*
         }
@@ -56,9 +56,9 @@ macro_rules! contract {
             ])
         }
     };
-    (@call $self:ident, $request:ident) => { $self.bus.call($request).await };
-    (@call $self:ident, $request:ident, $limit:expr) => {{
-        let limit: fn(&_) -> std::time::Duration = $limit;
+    (@call $self:ident, $request:ident, $Request:ty) => { $self.bus.call($request).await };
+    (@call $self:ident, $request:ident, $Request:ty, $limit:expr) => {{
+        let limit: fn(&$Request) -> std::time::Duration = $limit;
         let limit = limit(&$request);
         $self.bus.call_within($request, limit).await
     }};

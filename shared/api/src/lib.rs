@@ -3,10 +3,7 @@
 //!
 //! What a method means, and its codes, stands in the `.proto` file of the service. Every handler is idempotent.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod contract;
 
@@ -23,8 +20,6 @@ pub async fn blocking<R: Send + 'static>(
     let span = tracing::Span::current();
     match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(done) => done,
-        Err(error) => Err(berth_model::Status::internal(format!(
-            "a worker thread failed: {error}"
-        ))),
+        Err(error) => Err(berth_model::Status::internal(format!("a worker thread failed: {error}"))),
     }
 }

@@ -26,13 +26,7 @@ impl Descriptor {
     /// A descriptor without annotations or platform.
     #[must_use]
     pub fn new(media_type: impl Into<MediaType>, digest: Digest, size: u64) -> Self {
-        Self {
-            media_type: media_type.into(),
-            digest,
-            size,
-            annotations: BTreeMap::new(),
-            platform: None,
-        }
+        Self { media_type: media_type.into(), digest, size, annotations: BTreeMap::new(), platform: None }
     }
 
     /// The name of the ingestion that fetches it: equal content, equal name, one flight.

@@ -96,9 +96,7 @@ impl serde::Serialize for Digest {
 
 impl<'de> serde::Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -117,21 +115,9 @@ mod tests {
     #[test]
     fn refuses_what_is_no_digest() {
         let upper = EMPTY.to_uppercase();
-        for bad in [
-            "",
-            "sha256",
-            "sha256:",
-            "sha256:zz",
-            "md5:abcd",
-            &EMPTY[..70],
-            &upper,
-            "../../etc/passwd",
-        ] {
+        for bad in ["", "sha256", "sha256:", "sha256:zz", "md5:abcd", &EMPTY[..70], &upper, "../../etc/passwd"] {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?} was accepted");
         }
-        assert!(matches!(
-            format!("sha512:{}", "a".repeat(128)).parse::<Digest>(),
-            Err(DigestError::Algorithm(_))
-        ));
+        assert!(matches!(format!("sha512:{}", "a".repeat(128)).parse::<Digest>(), Err(DigestError::Algorithm(_))));
     }
 }

@@ -23,10 +23,7 @@ pub const MAX_BYTES: usize = 4096;
 
 /// Refuses a label that is too long, naming it.
 pub fn check(labels: &Labels) -> Result<(), Status> {
-    match labels
-        .iter()
-        .find(|(key, value)| key.is_empty() || key.len() + value.len() > MAX_BYTES)
-    {
+    match labels.iter().find(|(key, value)| key.is_empty() || key.len() + value.len() > MAX_BYTES) {
         None => Ok(()),
         Some((key, value)) => Err(Status::invalid_argument(format!(
             "label {:?}: key and value are {} bytes together, at most {MAX_BYTES} are allowed and the key must not be empty",
@@ -56,21 +53,14 @@ pub fn gc_ref_snapshot(snapshotter: &str) -> String {
 /// The labels of an index: one reference for each manifest kept, numbered from 0 without gaps.
 #[must_use]
 pub fn of_index(manifests: &[Digest]) -> Labels {
-    manifests
-        .iter()
-        .enumerate()
-        .map(|(n, digest)| (format!("{GC_REF_CONTENT}.m.{n}"), digest.to_string()))
-        .collect()
+    manifests.iter().enumerate().map(|(n, digest)| (format!("{GC_REF_CONTENT}.m.{n}"), digest.to_string())).collect()
 }
 
 /// The labels of a manifest: its config and its layers, numbered from 0.
 #[must_use]
 pub fn of_manifest(config: &Digest, layers: &[Digest]) -> Labels {
-    let mut labels: Labels = layers
-        .iter()
-        .enumerate()
-        .map(|(n, digest)| (format!("{GC_REF_CONTENT}.l.{n}"), digest.to_string()))
-        .collect();
+    let mut labels: Labels =
+        layers.iter().enumerate().map(|(n, digest)| (format!("{GC_REF_CONTENT}.l.{n}"), digest.to_string())).collect();
     labels.insert(format!("{GC_REF_CONTENT}.config"), config.to_string());
     labels
 }
@@ -79,24 +69,16 @@ pub fn of_manifest(config: &Digest, layers: &[Digest]) -> Labels {
 #[must_use]
 pub fn distribution_source(host: &str, repository: &str) -> (String, String) {
     let name = host.split(':').next().unwrap_or(host);
-    (
-        format!("{DISTRIBUTION_SOURCE}{name}"),
-        repository.to_owned(),
-    )
+    (format!("{DISTRIBUTION_SOURCE}{name}"), repository.to_owned())
 }
 
 /// Adds a repository to the sorted, comma-separated set in a source label. A set that grows too long is left as it was.
 #[must_use]
 pub fn add_source(key: &str, present: &str, repository: &str) -> String {
-    let mut set: std::collections::BTreeSet<&str> =
-        present.split(',').filter(|part| !part.is_empty()).collect();
+    let mut set: std::collections::BTreeSet<&str> = present.split(',').filter(|part| !part.is_empty()).collect();
     set.insert(repository);
     let joined = set.into_iter().collect::<Vec<_>>().join(",");
-    if key.len() + joined.len() > MAX_BYTES {
-        present.to_owned()
-    } else {
-        joined
-    }
+    if key.len() + joined.len() > MAX_BYTES { present.to_owned() } else { joined }
 }
 
 #[cfg(test)]
@@ -106,22 +88,13 @@ mod tests {
     #[test]
     fn an_empty_value_deletes() {
         let mut labels = Labels::from([("a".into(), "1".into()), ("b".into(), "2".into())]);
-        merge(
-            &mut labels,
-            &Labels::from([("a".into(), String::new()), ("c".into(), "3".into())]),
-        );
-        assert_eq!(
-            labels,
-            Labels::from([("b".into(), "2".into()), ("c".into(), "3".into())])
-        );
+        merge(&mut labels, &Labels::from([("a".into(), String::new()), ("c".into(), "3".into())]));
+        assert_eq!(labels, Labels::from([("b".into(), "2".into()), ("c".into(), "3".into())]));
     }
 
     #[test]
     fn sources_are_a_sorted_set_by_host_without_port() {
-        assert_eq!(
-            distribution_source("localhost:5000", "a/b").0,
-            "containerd.io/distribution.source.localhost"
-        );
+        assert_eq!(distribution_source("localhost:5000", "a/b").0, "containerd.io/distribution.source.localhost");
         assert_eq!(add_source("k", "", "b"), "b");
         assert_eq!(add_source("k", "b", "a"), "a,b");
         assert_eq!(add_source("k", "a,b", "a"), "a,b");

@@ -3,10 +3,7 @@
 //! Nothing here does I/O, is `async`, or knows how a message looks on the wire. Text is parsed once, at the edge;
 //! a value of these types is valid by construction.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod chain;
 mod descriptor;

@@ -43,7 +43,7 @@ pub enum ManifestError {
         /// The index.
         digest: Digest,
         /// What was asked for.
-        wanted: Platform,
+        wanted: String,
         /// What there is.
         offered: Vec<String>,
     },
@@ -122,11 +122,7 @@ struct RawPlatform {
 
 impl From<RawPlatform> for Platform {
     fn from(raw: RawPlatform) -> Self {
-        Platform::new(
-            &raw.os,
-            &raw.architecture,
-            raw.variant.as_deref().unwrap_or_default(),
-        )
+        Platform::new(&raw.os, &raw.architecture, raw.variant.as_deref().unwrap_or_default())
     }
 }
 
@@ -142,16 +138,8 @@ impl From<RawDescriptor> for Descriptor {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
-    kind: &'static str,
-    digest: Digest,
-    bytes: &[u8],
-) -> Result<T, ManifestError> {
-    serde_json::from_slice(bytes).map_err(|error| ManifestError::Malformed {
-        kind,
-        digest,
-        reason: error.to_string(),
-    })
+fn parse<T: serde::de::DeserializeOwned>(kind: &'static str, digest: Digest, bytes: &[u8]) -> Result<T, ManifestError> {
+    serde_json::from_slice(bytes).map_err(|error| ManifestError::Malformed { kind, digest, reason: error.to_string() })
 }
 
 impl Index {
@@ -162,10 +150,7 @@ impl Index {
             manifests: Vec<RawDescriptor>,
         }
         let raw: Raw = parse("index", digest, bytes)?;
-        Ok(Self {
-            digest,
-            manifests: raw.manifests.into_iter().map(Descriptor::from).collect(),
-        })
+        Ok(Self { digest, manifests: raw.manifests.into_iter().map(Descriptor::from).collect() })
     }
 
     /// The entry that fits the platform best; the earlier one of two that fit equally. Entries without a platform
@@ -177,25 +162,21 @@ impl Index {
             .filter_map(|entry| wanted.fit(entry.platform.as_ref()?).map(|fit| (fit, entry)))
             .min_by_key(|(fit, _)| *fit);
         let unnamed = || {
-            self.manifests
-                .iter()
-                .find(|entry| entry.platform.is_none() && entry.media_type.kind() == Kind::Manifest)
+            self.manifests.iter().find(|entry| entry.platform.is_none() && entry.media_type.kind() == Kind::Manifest)
         };
-        best.map(|(_, entry)| entry)
-            .or_else(unnamed)
-            .ok_or_else(|| ManifestError::NoPlatform {
-                digest: self.digest,
-                wanted: wanted.clone(),
-                offered: match self
-                    .manifests
-                    .iter()
-                    .filter_map(|e| e.platform.as_ref().map(ToString::to_string))
-                    .collect::<Vec<_>>()
-                {
-                    none if none.is_empty() => vec!["no platforms at all".to_owned()],
-                    some => some,
-                },
-            })
+        best.map(|(_, entry)| entry).or_else(unnamed).ok_or_else(|| ManifestError::NoPlatform {
+            digest: self.digest,
+            wanted: wanted.to_string(),
+            offered: match self
+                .manifests
+                .iter()
+                .filter_map(|e| e.platform.as_ref().map(ToString::to_string))
+                .collect::<Vec<_>>()
+            {
+                none if none.is_empty() => vec!["no platforms at all".to_owned()],
+                some => some,
+            },
+        })
     }
 }
 
@@ -208,11 +189,7 @@ impl Manifest {
             layers: Vec<RawDescriptor>,
         }
         let raw: Raw = parse("manifest", digest, bytes)?;
-        Ok(Self {
-            digest,
-            config: raw.config.into(),
-            layers: raw.layers.into_iter().map(Descriptor::from).collect(),
-        })
+        Ok(Self { digest, config: raw.config.into(), layers: raw.layers.into_iter().map(Descriptor::from).collect() })
     }
 }
 
@@ -226,21 +203,13 @@ impl Config {
             .iter()
             .map(|text| text.parse::<Digest>())
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| ManifestError::Malformed {
-                kind: "config",
-                digest,
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| ManifestError::Malformed { kind: "config", digest, reason: error.to_string() })?;
         let platform = Platform::new(
             &image.os().to_string(),
             &image.architecture().to_string(),
             image.variant().as_deref().unwrap_or_default(),
         );
-        Ok(Self {
-            digest,
-            platform,
-            diff_ids,
-        })
+        Ok(Self { digest, platform, diff_ids })
     }
 
     /// Refuses a config that does not belong to the manifest.
@@ -259,11 +228,7 @@ impl Config {
 
 /// What a document is: by the media type it was served under, else by what it says of itself, else by its shape
 /// (Docker once left the field away). Anything that is not JSON is malformed.
-pub(crate) fn sniff(
-    digest: Digest,
-    served: &MediaType,
-    bytes: &[u8],
-) -> Result<Kind, ManifestError> {
+pub(crate) fn sniff(digest: Digest, served: &MediaType, bytes: &[u8]) -> Result<Kind, ManifestError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape {
@@ -289,10 +254,7 @@ pub(crate) fn sniff(
         (Kind::Unknown, None) if shape.layers.is_some() => Kind::Manifest,
         _ => {
             let media_type = said.unwrap_or_else(|| served.clone());
-            return Err(ManifestError::UnknownMediaType {
-                digest,
-                media_type: media_type.to_string(),
-            });
+            return Err(ManifestError::UnknownMediaType { digest, media_type: media_type.to_string() });
         }
     };
     Ok(kind)
@@ -300,11 +262,7 @@ pub(crate) fn sniff(
 
 impl Kind {
     /// What an image document is; see the module's rules. Only [`Kind::Index`] and [`Kind::Manifest`] come back.
-    pub fn of_document(
-        digest: Digest,
-        served: &MediaType,
-        bytes: &[u8],
-    ) -> Result<Kind, ManifestError> {
+    pub fn of_document(digest: Digest, served: &MediaType, bytes: &[u8]) -> Result<Kind, ManifestError> {
         sniff(digest, served, bytes)
     }
 }
@@ -327,10 +285,7 @@ mod tests {
                 ..Descriptor::new(OCI_MANIFEST, d(n as u8), 1)
             })
             .collect();
-        Index {
-            digest: d(255),
-            manifests,
-        }
+        Index { digest: d(255), manifests }
     }
 
     #[test]
@@ -342,30 +297,12 @@ mod tests {
             Some("linux/arm/v6"),
             Some("linux/arm/v7"),
         ]);
-        for (wanted, chosen) in [
-            ("linux/amd64", 1),
-            ("linux/arm64", 0),
-            ("linux/arm/v7", 4),
-            ("linux/arm/v8", 4),
-        ] {
-            assert_eq!(
-                list.choose(&wanted.parse().unwrap()).unwrap().digest,
-                d(chosen),
-                "{wanted}"
-            );
+        for (wanted, chosen) in [("linux/amd64", 1), ("linux/arm64", 0), ("linux/arm/v7", 4), ("linux/arm/v8", 4)] {
+            assert_eq!(list.choose(&wanted.parse().unwrap()).unwrap().digest, d(chosen), "{wanted}");
         }
-        let error = list
-            .choose(&"windows/amd64".parse().unwrap())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("windows/amd64") && error.contains("linux/arm64"),
-            "{error}"
-        );
-        assert_eq!(
-            index(&[None]).choose(&Platform::host()).unwrap().digest,
-            d(0)
-        );
+        let error = list.choose(&"windows/amd64".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("windows/amd64") && error.contains("linux/arm64"), "{error}");
+        assert_eq!(index(&[None]).choose(&Platform::host()).unwrap().digest, d(0));
     }
 
     #[test]
@@ -377,16 +314,8 @@ mod tests {
             d(2)
         );
         let read = Manifest::parse(d(0), manifest.as_bytes()).unwrap();
-        assert_eq!(
-            (read.config.digest, read.config.size, read.layers[0].digest),
-            (d(1), 2, d(2))
-        );
-        assert!(
-            Manifest::parse(d(0), b"<html>")
-                .unwrap_err()
-                .to_string()
-                .contains("not valid")
-        );
+        assert_eq!((read.config.digest, read.config.size, read.layers[0].digest), (d(1), 2, d(2)));
+        assert!(Manifest::parse(d(0), b"<html>").unwrap_err().to_string().contains("not valid"));
     }
 
     #[test]
@@ -399,53 +328,24 @@ mod tests {
                 Some(Kind::Index),
             ),
             (DOCKER_MANIFEST, r#"{"layers":[]}"#, Some(Kind::Manifest)),
-            (
-                "application/json",
-                r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#,
-                Some(Kind::Manifest),
-            ),
+            ("application/json", r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#, Some(Kind::Manifest)),
             ("", r#"{"manifests":[]}"#, Some(Kind::Index)),
             ("", r#"{"layers":[]}"#, Some(Kind::Manifest)),
-            (
-                OCI_MANIFEST,
-                r#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#,
-                None,
-            ),
+            (OCI_MANIFEST, r#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#, None),
             ("application/vnd.cncf.helm", "{}", None),
-            (
-                "application/vnd.docker.distribution.manifest.v1+json",
-                r#"{"schemaVersion":1}"#,
-                None,
-            ),
+            ("application/vnd.docker.distribution.manifest.v1+json", r#"{"schemaVersion":1}"#, None),
             (OCI_MANIFEST, "no json", None),
         ];
         for (served, body, kind) in cases {
-            assert_eq!(
-                sniff(d(0), &MediaType::new(served), body.as_bytes()).ok(),
-                *kind,
-                "{served} {body}"
-            );
+            assert_eq!(sniff(d(0), &MediaType::new(served), body.as_bytes()).ok(), *kind, "{served} {body}");
         }
     }
 
     #[test]
     fn counts_layers() {
-        let manifest = Manifest {
-            digest: d(0),
-            config: Descriptor::new("", d(1), 1),
-            layers: vec![Descriptor::new("", d(2), 1)],
-        };
-        let config = Config {
-            digest: d(1),
-            platform: Platform::host(),
-            diff_ids: vec![],
-        };
-        assert!(
-            config
-                .check_layers(&manifest)
-                .unwrap_err()
-                .to_string()
-                .contains("1 layers but its config")
-        );
+        let manifest =
+            Manifest { digest: d(0), config: Descriptor::new("", d(1), 1), layers: vec![Descriptor::new("", d(2), 1)] };
+        let config = Config { digest: d(1), platform: Platform::host(), diff_ids: vec![] };
+        assert!(config.check_layers(&manifest).unwrap_err().to_string().contains("1 layers but its config"));
     }
 }

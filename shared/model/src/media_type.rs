@@ -21,9 +21,7 @@ const DOCKER_SCHEMA_1: &[&str] = &[
 ];
 
 /// What to do with the bytes of a media type.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A list of manifests.
@@ -55,18 +53,7 @@ impl Kind {
 }
 
 /// A media type as it was written.
-#[derive(
-    Clone,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct MediaType(String);
 
@@ -128,22 +115,10 @@ mod tests {
             (OCI_CONFIG, Kind::Config),
             (DOCKER_CONFIG, Kind::Config),
             ("application/vnd.oci.image.layer.v1.tar+zstd", Kind::Layer),
-            (
-                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-                Kind::Layer,
-            ),
-            (
-                "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                Kind::Layer,
-            ),
-            (
-                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-                Kind::Layer,
-            ),
-            (
-                "application/vnd.docker.distribution.manifest.v1+prettyjws",
-                Kind::Schema1,
-            ),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Kind::Layer),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Kind::Layer),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Kind::Layer),
+            ("application/vnd.docker.distribution.manifest.v1+prettyjws", Kind::Schema1),
             ("text/plain; charset=utf-8", Kind::Unknown),
         ] {
             assert_eq!(MediaType::new(text).kind(), kind, "{text}");

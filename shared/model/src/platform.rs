@@ -16,9 +16,7 @@ pub struct Platform {
 
 /// The text is no platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not a platform: write os/architecture[/variant], such as linux/amd64 or linux/arm/v7"
-)]
+#[error("{0:?} is not a platform: write os/architecture[/variant], such as linux/amd64 or linux/arm/v7")]
 pub struct PlatformError(String);
 
 impl Platform {
@@ -43,11 +41,7 @@ impl Platform {
             ("powerpc64le", v) => ("ppc64le", v),
             (a, v) => (a, v),
         };
-        Self {
-            os,
-            architecture: architecture.to_owned(),
-            variant: variant.to_owned(),
-        }
+        Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
     }
 
     /// The platform this program runs on.
@@ -73,16 +67,8 @@ impl Platform {
             "amd64" => 1,
             _ => return None,
         };
-        let wish = if self.variant.is_empty() {
-            default
-        } else {
-            level(&self.variant)?
-        };
-        let have = if offered.variant.is_empty() {
-            default
-        } else {
-            level(&offered.variant)?
-        };
+        let wish = if self.variant.is_empty() { default } else { level(&self.variant)? };
+        let have = if offered.variant.is_empty() { default } else { level(&offered.variant)? };
         (have <= wish).then(|| wish - have + 1)
     }
 }
@@ -92,21 +78,13 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let parts: Vec<&str> = text.split('/').collect();
-        let word = |part: &str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-        };
+        let word =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
         match parts.as_slice() {
-            [architecture]
-                if word(architecture) && Platform::new("linux", architecture, "").is_known() =>
-            {
+            [architecture] if word(architecture) && Platform::new("linux", architecture, "").is_known() => {
                 Ok(Platform::new(std::env::consts::OS, architecture, ""))
             }
-            [os, architecture] if word(os) && word(architecture) => {
-                Ok(Platform::new(os, architecture, ""))
-            }
+            [os, architecture] if word(os) && word(architecture) => Ok(Platform::new(os, architecture, "")),
             [os, architecture, variant] if word(os) && word(architecture) && word(variant) => {
                 Ok(Platform::new(os, architecture, variant))
             }
@@ -117,21 +95,15 @@ impl FromStr for Platform {
 
 impl Platform {
     fn is_known(&self) -> bool {
-        [
-            "amd64", "386", "arm64", "arm", "ppc64le", "s390x", "riscv64", "mips64le", "loong64",
-        ]
-        .contains(&self.architecture.as_str())
+        ["amd64", "386", "arm64", "arm", "ppc64le", "s390x", "riscv64", "mips64le", "loong64"]
+            .contains(&self.architecture.as_str())
     }
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        if self.variant.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "/{}", self.variant)
-        }
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
     }
 }
 
@@ -156,14 +128,7 @@ mod tests {
         ] {
             assert_eq!(p(text).to_string(), canonical);
         }
-        for bad in [
-            "",
-            "linux/",
-            "/amd64",
-            "linux/amd64/v1/x",
-            "linux amd64",
-            "nonsense",
-        ] {
+        for bad in ["", "linux/", "/amd64", "linux/amd64/v1/x", "linux amd64", "nonsense"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?}");
         }
     }
@@ -171,9 +136,7 @@ mod tests {
     #[test]
     fn fits_older_variants_and_prefers_the_nearest() {
         assert_eq!(p("linux/arm/v7").fit(&p("linux/arm/v7")), Some(0));
-        assert!(
-            p("linux/arm/v7").fit(&p("linux/arm/v6")) < p("linux/arm/v7").fit(&p("linux/arm/v5"))
-        );
+        assert!(p("linux/arm/v7").fit(&p("linux/arm/v6")) < p("linux/arm/v7").fit(&p("linux/arm/v5")));
         assert_eq!(p("linux/arm/v6").fit(&p("linux/arm/v7")), None);
         assert_eq!(p("linux/amd64").fit(&p("linux/arm64")), None);
         assert_eq!(p("linux/amd64").fit(&p("linux/amd64/v3")), None);

@@ -52,10 +52,7 @@ impl Reference {
     /// What to ask the registry for: the digest if there is one, else the tag.
     #[must_use]
     pub fn object(&self) -> String {
-        self.digest.map_or_else(
-            || self.tag.clone().unwrap_or_default(),
-            |digest| digest.to_string(),
-        )
+        self.digest.map_or_else(|| self.tag.clone().unwrap_or_default(), |digest| digest.to_string())
     }
 }
 
@@ -76,10 +73,7 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let fail = |reason: &str| ReferenceError {
-            text: text.chars().take(300).collect(),
-            reason: reason.to_owned(),
-        };
+        let fail = |reason: &str| ReferenceError { text: text.chars().take(300).collect(), reason: reason.to_owned() };
         if text.trim() != text || text.is_empty() {
             return Err(fail("it is empty or has spaces around it"));
         }
@@ -88,14 +82,7 @@ impl FromStr for Reference {
         }
         let (rest, digest) = match text.split_once('@') {
             None => (text, None),
-            Some((rest, digest)) => (
-                rest,
-                Some(
-                    digest
-                        .parse::<Digest>()
-                        .map_err(|error| fail(&error.to_string()))?,
-                ),
-            ),
+            Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().map_err(|error| fail(&error.to_string()))?)),
         };
         let (first, remainder) = match rest.split_once('/') {
             Some((first, remainder)) if is_host(first) => (Some(first), remainder),
@@ -116,16 +103,11 @@ impl FromStr for Reference {
             None | Some("index.docker.io" | "registry-1.docker.io") => "docker.io",
             Some(host) if is_registry(host) => host,
             Some(_) => {
-                return Err(fail(
-                    "the registry must be a host name or address with an optional port",
-                ));
+                return Err(fail("the registry must be a host name or address with an optional port"));
             }
         };
-        let repository = if registry == "docker.io" && !path.contains('/') {
-            format!("library/{path}")
-        } else {
-            path.to_owned()
-        };
+        let repository =
+            if registry == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
         if path.is_empty() || !path.split('/').all(is_component) {
             return Err(fail(if path.bytes().any(|b| b.is_ascii_uppercase()) {
                 "repository names are lower case"
@@ -136,23 +118,14 @@ impl FromStr for Reference {
         if repository.len() > MAX_NAME {
             return Err(fail("the repository is longer than 255 characters"));
         }
-        let tag = tag
-            .map(str::to_owned)
-            .or_else(|| digest.is_none().then(|| "latest".to_owned()));
-        Ok(Self {
-            registry: registry.to_owned(),
-            repository,
-            tag,
-            digest,
-        })
+        let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned()));
+        Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
 }
 
 /// The first part is a host if it could not be part of a repository: it has a dot, a port, upper case, or is localhost.
 fn is_host(part: &str) -> bool {
-    part == "localhost"
-        || part.contains(['.', ':', '['])
-        || part.bytes().any(|b| b.is_ascii_uppercase())
+    part == "localhost" || part.contains(['.', ':', '[']) || part.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 fn is_registry(host: &str) -> bool {
@@ -167,9 +140,7 @@ fn is_registry(host: &str) -> bool {
                 _ => return false,
             }
         }
-        None => host
-            .split_once(':')
-            .map_or((host, None), |(name, port)| (name, Some(port))),
+        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
     };
     let label = |part: &str| {
         !part.is_empty()
@@ -177,26 +148,20 @@ fn is_registry(host: &str) -> bool {
             && !part.ends_with('-')
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    name.split('.').all(label)
-        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    name.split('.').all(label) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 fn is_tag(tag: &str) -> bool {
     (1..=128).contains(&tag.len())
         && !tag.starts_with(['.', '-'])
-        && tag
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
 fn is_component(part: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = part.as_bytes();
-    let ends = bytes
-        .first()
-        .zip(bytes.last())
-        .is_some_and(|(first, last)| alnum(*first) && alnum(*last));
+    let ends = bytes.first().zip(bytes.last()).is_some_and(|(first, last)| alnum(*first) && alnum(*last));
     ends && part
         .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         .all(|joint| matches!(joint, "" | "." | "_" | "__") || joint.bytes().all(|b| b == b'-'))
@@ -213,35 +178,19 @@ mod tests {
             ("alpine", "docker.io/library/alpine:latest".to_owned()),
             ("alpine:3.20", "docker.io/library/alpine:3.20".to_owned()),
             ("foo/bar", "docker.io/foo/bar:latest".to_owned()),
-            (
-                "docker.io/alpine",
-                "docker.io/library/alpine:latest".to_owned(),
-            ),
-            (
-                "index.docker.io/library/alpine",
-                "docker.io/library/alpine:latest".to_owned(),
-            ),
+            ("docker.io/alpine", "docker.io/library/alpine:latest".to_owned()),
+            ("index.docker.io/library/alpine", "docker.io/library/alpine:latest".to_owned()),
             ("localhost/a", "localhost/a:latest".to_owned()),
             ("host:5000/a/b:c", "host:5000/a/b:c".to_owned()),
             ("127.0.0.1:5000/a", "127.0.0.1:5000/a:latest".to_owned()),
             ("[::1]:5000/a", "[::1]:5000/a:latest".to_owned()),
             ("ghcr.io/x/y__z-q.r", "ghcr.io/x/y__z-q.r:latest".to_owned()),
-            (
-                &format!("host:5000/a/b@{digest}"),
-                format!("host:5000/a/b@{digest}"),
-            ),
-            (
-                &format!("a/b:t@{digest}"),
-                format!("docker.io/a/b:t@{digest}"),
-            ),
+            (&format!("host:5000/a/b@{digest}"), format!("host:5000/a/b@{digest}")),
+            (&format!("a/b:t@{digest}"), format!("docker.io/a/b:t@{digest}")),
         ] {
             let reference: Reference = text.parse().unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(reference.to_string(), whole);
-            assert_eq!(
-                whole.parse::<Reference>().unwrap(),
-                reference,
-                "{whole} is stable"
-            );
+            assert_eq!(whole.parse::<Reference>().unwrap(), reference, "{whole} is stable");
         }
     }
 
@@ -282,17 +231,7 @@ mod tests {
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?} was accepted");
         }
-        assert!(
-            "Foo"
-                .parse::<Reference>()
-                .unwrap_err()
-                .to_string()
-                .contains("lower case")
-        );
-        assert!(
-            format!("a/{}", "b".repeat(256))
-                .parse::<Reference>()
-                .is_err()
-        );
+        assert!("Foo".parse::<Reference>().unwrap_err().to_string().contains("lower case"));
+        assert!(format!("a/{}", "b".repeat(256)).parse::<Reference>().is_err());
     }
 }

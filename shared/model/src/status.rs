@@ -64,37 +64,25 @@ impl Code {
     /// gRPC's number of the code (<https://grpc.io/docs/guides/status-codes/>).
     #[must_use]
     pub fn number(self) -> i32 {
-        CODES
-            .iter()
-            .find(|row| row.0 == self)
-            .map_or(2, |row| row.1)
+        CODES.iter().find(|row| row.0 == self).map_or(2, |row| row.1)
     }
 
     /// The code of a gRPC number; numbers not known become [`Code::Unknown`].
     #[must_use]
     pub fn from_number(number: i32) -> Self {
-        CODES
-            .iter()
-            .find(|row| row.1 == number)
-            .map_or(Code::Unknown, |row| row.0)
+        CODES.iter().find(|row| row.1 == number).map_or(Code::Unknown, |row| row.0)
     }
 
     /// The words for it.
     #[must_use]
     pub fn words(self) -> &'static str {
-        CODES
-            .iter()
-            .find(|row| row.0 == self)
-            .map_or("unknown", |row| row.2)
+        CODES.iter().find(|row| row.0 == self).map_or("unknown", |row| row.2)
     }
 
     /// Whether the same request may succeed later, unchanged.
     #[must_use]
     pub fn is_passing(self) -> bool {
-        matches!(
-            self,
-            Code::Unavailable | Code::Aborted | Code::DeadlineExceeded
-        )
+        matches!(self, Code::Unavailable | Code::Aborted | Code::DeadlineExceeded)
     }
 }
 
@@ -130,10 +118,7 @@ impl Status {
     /// A status of any code.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     constructors! {
@@ -172,9 +157,7 @@ impl Status {
             _ => Code::Internal,
         };
         let remedy = match code {
-            Code::ResourceExhausted => {
-                "; free some space there, or point --root at a larger file system"
-            }
+            Code::ResourceExhausted => "; free some space there, or point --root at a larger file system",
             _ => "",
         };
         Self::new(code, format!("{doing} {}: {error}{remedy}", path.display()))
@@ -199,9 +182,6 @@ mod tests {
         let error = std::io::Error::from_raw_os_error(28);
         let status = Status::io("write", std::path::Path::new("/x/y"), &error);
         assert_eq!(status.code, Code::ResourceExhausted);
-        assert!(
-            status.message.contains("/x/y") && status.message.contains("free some space"),
-            "{status}"
-        );
+        assert!(status.message.contains("/x/y") && status.message.contains("free some space"), "{status}");
     }
 }

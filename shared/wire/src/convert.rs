@@ -18,11 +18,7 @@ impl From<&Descriptor> for types::Descriptor {
 
 impl From<&Platform> for types::Platform {
     fn from(platform: &Platform) -> Self {
-        Self {
-            os: platform.os.clone(),
-            architecture: platform.architecture.clone(),
-            variant: platform.variant.clone(),
-        }
+        Self { os: platform.os.clone(), architecture: platform.architecture.clone(), variant: platform.variant.clone() }
     }
 }
 
@@ -48,8 +44,7 @@ impl TryFrom<&types::Descriptor> for Descriptor {
 
 /// Reads a digest of a request.
 pub fn digest(text: &str) -> Result<Digest, Status> {
-    text.parse()
-        .map_err(|error: berth_model::DigestError| Status::invalid_argument(error.to_string()))
+    text.parse().map_err(|error: berth_model::DigestError| Status::invalid_argument(error.to_string()))
 }
 
 /// A field that a message must have.
@@ -60,10 +55,7 @@ pub fn required<'a, T>(field: Option<&'a T>, name: &str) -> Result<&'a T, Status
 impl From<std::time::SystemTime> for types::Time {
     fn from(time: std::time::SystemTime) -> Self {
         let jiff = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        Self {
-            seconds: jiff.as_second(),
-            nanos: u32::try_from(jiff.subsec_nanosecond()).unwrap_or(0),
-        }
+        Self { seconds: jiff.as_second(), nanos: u32::try_from(jiff.subsec_nanosecond()).unwrap_or(0) }
     }
 }
 
@@ -77,9 +69,7 @@ impl types::Time {
     /// Milliseconds since 1970; for comparing.
     #[must_use]
     pub fn millis(&self) -> i64 {
-        self.seconds
-            .saturating_mul(1000)
-            .saturating_add(i64::from(self.nanos / 1_000_000))
+        self.seconds.saturating_mul(1000).saturating_add(i64::from(self.nanos / 1_000_000))
     }
 }
 

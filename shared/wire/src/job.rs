@@ -8,10 +8,7 @@ impl Job for fetcher::FetchJob {
     type Outcome = fetcher::FetchOutcome;
 
     fn key(&self) -> String {
-        self.descriptor
-            .as_ref()
-            .map(|descriptor| descriptor.digest.clone())
-            .unwrap_or_default()
+        self.descriptor.as_ref().map(|descriptor| descriptor.digest.clone()).unwrap_or_default()
     }
 }
 
@@ -29,14 +26,7 @@ impl std::fmt::Debug for fetcher::Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access")
             .field("username", &self.username)
-            .field(
-                "secret",
-                &if self.secret.is_empty() {
-                    "none"
-                } else {
-                    "(hidden)"
-                },
-            )
+            .field("secret", &if self.secret.is_empty() { "none" } else { "(hidden)" })
             .field("plain_http", &self.plain_http)
             .finish()
     }

@@ -10,13 +10,7 @@ mod job;
 pub use contract::{Call, Job};
 
 /// The generated code, nested as the packages are: generated paths climb by `super`.
-#[allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    unreachable_pub,
-    reason = "generated from the .proto files"
-)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated from the .proto files")]
 mod berth {
     macro_rules! package {
         ($($area:ident)*) => {
@@ -34,6 +28,6 @@ mod berth {
 }
 
 pub use berth::{
-    content::v1 as content, fetcher::v1 as fetcher, metadata::v1 as metadata,
-    transfer::v1 as transfer, types::v1 as types, unpacker::v1 as unpacker, v1 as gateway,
+    content::v1 as content, fetcher::v1 as fetcher, metadata::v1 as metadata, transfer::v1 as transfer,
+    types::v1 as types, unpacker::v1 as unpacker, v1 as gateway,
 };

@@ -96,10 +96,9 @@ impl BlobReader {
     fn wait(&mut self) -> io::Result<()> {
         loop {
             if (self.cancelled)() {
-                return Err(self.finish(Followed::Failed(Status::cancelled(format!(
-                    "reading {} was cancelled",
-                    self.digest
-                )))));
+                return Err(
+                    self.finish(Followed::Failed(Status::cancelled(format!("reading {} was cancelled", self.digest))))
+                );
             }
             let request = msg::WatchBlobRequest {
                 digest: self.digest.to_string(),
@@ -192,8 +191,7 @@ impl Read for BlobReader {
                 Some(_) => return Err(io::Error::other("the blob cannot be read any more")),
                 None => {}
             }
-            let ready =
-                usize::try_from(self.frontier.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            let ready = usize::try_from(self.frontier.saturating_sub(self.offset)).unwrap_or(usize::MAX);
             if let (Some(file), true) = (&self.file, ready > 0) {
                 let length = buffer.len().min(ready);
                 let Some(part) = buffer.get_mut(..length) else {

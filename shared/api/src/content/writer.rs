@@ -57,10 +57,7 @@ impl BlobWriter {
         check_same_disk(&path, &ticket.store_id)?;
         let to_open = path.clone();
         let file = crate::blocking(move || {
-            File::options()
-                .write(true)
-                .open(&to_open)
-                .map_err(|error| Status::io("open ingest", &to_open, &error))
+            File::options().write(true).open(&to_open).map_err(|error| Status::io("open ingest", &to_open, &error))
         })
         .await?;
         Ok(Self {
@@ -96,18 +93,13 @@ impl BlobWriter {
     /// Writes out what was gathered and tells the service. Also the sign of life while nothing arrives: call it then.
     pub async fn flush(&mut self) -> Result<(), Status> {
         if self.pending_len > 0 {
-            let (pieces, at, length) = (
-                std::mem::take(&mut self.pending),
-                self.written,
-                self.pending_len as u64,
-            );
+            let (pieces, at, length) = (std::mem::take(&mut self.pending), self.written, self.pending_len as u64);
             self.pending_len = 0;
             let (file, path) = (Arc::clone(&self.file), self.path.clone());
             crate::blocking(move || {
                 let mut at = at;
                 for piece in pieces {
-                    file.write_all_at(&piece, at)
-                        .map_err(|error| Status::io("write", &path, &error))?;
+                    file.write_all_at(&piece, at).map_err(|error| Status::io("write", &path, &error))?;
                     at += piece.len() as u64;
                 }
                 Ok(())
@@ -115,9 +107,7 @@ impl BlobWriter {
             .await?;
             self.written += length;
         }
-        if self.written - self.reported >= REPORT_BYTES
-            || self.reported_at.elapsed() >= REPORT_EVERY
-        {
+        if self.written - self.reported >= REPORT_BYTES || self.reported_at.elapsed() >= REPORT_EVERY {
             self.report().await?;
         }
         Ok(())
@@ -141,10 +131,7 @@ impl BlobWriter {
         self.pending.clear();
         self.pending_len = 0;
         self.content
-            .restart_ingest(msg::RestartIngestRequest {
-                r#ref: self.reference.clone(),
-                session: self.session.clone(),
-            })
+            .restart_ingest(msg::RestartIngestRequest { r#ref: self.reference.clone(), session: self.session.clone() })
             .await?;
         // A new generation is a new file: readers of the old one never see the two mixed.
         self.file = Arc::new(open(self.path.clone()).await?);
@@ -176,17 +163,17 @@ impl BlobWriter {
         self.flush().await?;
         self.report().await?;
         self.content
-            .release_ingest(msg::ReleaseIngestRequest {
-                r#ref: self.reference.clone(),
-                session: self.session.clone(),
-            })
+            .release_ingest(msg::ReleaseIngestRequest { r#ref: self.reference.clone(), session: self.session.clone() })
             .await?;
         Ok(())
     }
 }
 
 async fn open(path: PathBuf) -> Result<File, Status> {
-    crate::blocking(move || File::options().write(true).open(&path).map_err(|error| Status::io("open ingest", &path, &error))).await
+    crate::blocking(move || {
+        File::options().write(true).open(&path).map_err(|error| Status::io("open ingest", &path, &error))
+    })
+    .await
 }
 
 /// The name of the file in a store's root that holds its random id.
@@ -194,11 +181,7 @@ pub const STORE_ID_FILE: &str = "store-id";
 
 /// Refuses a ticket of a store that is on another disk than the one this process sees at that path.
 pub(crate) fn check_same_disk(path: &Path, store_id: &str) -> Result<(), Status> {
-    let seen = path
-        .ancestors()
-        .skip(1)
-        .take(5)
-        .find_map(|dir| std::fs::read_to_string(dir.join(STORE_ID_FILE)).ok());
+    let seen = path.ancestors().skip(1).take(5).find_map(|dir| std::fs::read_to_string(dir.join(STORE_ID_FILE)).ok());
     if seen.as_deref().map(str::trim) == Some(store_id) {
         return Ok(());
     }

@@ -1,0 +1,213 @@
+//! One image of a pull: its config and layers are fetched at once, layers are unpacked while they arrive, and their
+//! snapshots are committed from the bottom up.
+
+use std::sync::Arc;
+
+use berth_model::{Code, Config, Descriptor, Digest, Status, labels};
+use berth_wire::{
+    metadata::StatSnapshotRequest,
+    transfer::pull_state::item::Stage,
+    unpacker::{CommitLayersRequest, LayerCommit, RemoveTreeRequest, UnpackJob},
+};
+use futures::{TryStreamExt as _, stream::FuturesUnordered};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    document,
+    layer::{self, Arrival},
+    plan,
+    pull::Pull,
+    records::ContentRecords,
+    stack::Stack,
+};
+
+/// The planned layers, once the config that names their diff ids was read.
+type Planned = watch::Sender<Option<Arc<Vec<plan::Layer>>>>;
+
+impl Pull {
+    /// Brings one image in and answers its top chain id, `None` if nothing was to be unpacked. `sole`: no index chose it.
+    pub(crate) async fn image(
+        &self,
+        lease: &str,
+        image: &plan::Image,
+        sole: bool,
+        records: &mut ContentRecords,
+    ) -> Result<Option<Digest>, Status> {
+        if self.wish.unpack {
+            plan::check_unpackable(image)?;
+        }
+        let planned = Planned::new(None);
+        let (unpacked, ()) = tokio::try_join!(self.layers(lease, image, &planned), self.config(image, sole, &planned))?;
+
+        let stack = planned.borrow().clone().unwrap_or_default();
+        let top = stack.last().map(|layer| layer.chain_id);
+        let config = &image.manifest.config;
+        for (digest, labels) in
+            plan::document_labels(image, top.as_ref().map(|top| (self.wish.snapshotter.as_str(), top)))
+        {
+            let descriptor = if digest == config.digest { config } else { &image.descriptor };
+            records.add(descriptor, labels);
+        }
+        for layer in &image.manifest.layers {
+            records.add(layer, labels::Labels::new());
+        }
+        for layer in stack.iter().filter(|layer| unpacked.contains(&layer.chain_id)) {
+            records.add(&layer.descriptor, [(labels::UNCOMPRESSED.to_owned(), layer.diff_id.to_string())].into());
+        }
+        Ok(top)
+    }
+
+    /// Fetches the config and plans the layers by it.
+    async fn config(&self, image: &plan::Image, sole: bool, planned: &Planned) -> Result<(), Status> {
+        let config = &image.manifest.config;
+        let arrival = watch::Sender::new(Arrival::Waiting);
+        layer::fetch(&self.bus, &self.board, self.fetch_job(config), config, &arrival).await?;
+        if self.wish.unpack {
+            let bytes = document::read(&self.content, config).await?;
+            let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
+                plan::refuse(error).context("the image cannot be unpacked (--no-unpack only fetches it)")
+            })?;
+            let stack = plan::stack(image, &parsed)?;
+            if sole {
+                plan::check_platform(image, &parsed, &self.wish.platforms)?;
+            }
+            planned.send_replace(Some(Arc::new(stack)));
+        }
+        Ok(())
+    }
+
+    /// Fetches and unpacks all layers. Answers the chain ids that were unpacked here. Every blob is fetched, also where
+    /// its snapshot exists already (the missing-blobs rule).
+    async fn layers(&self, lease: &str, image: &plan::Image, planned: &Planned) -> Result<Vec<Digest>, Status> {
+        let count = image.manifest.layers.len();
+        let (ready, to_commit) = mpsc::channel(count.max(1));
+        let all = async {
+            let each = image.manifest.layers.iter().enumerate().map(|(position, descriptor)| {
+                let ready = ready.clone();
+                async move {
+                    if let Some(commit) = self.layer(lease, position, descriptor, planned).await? {
+                        // The committer ends before us only by an error, which ends us too.
+                        drop(ready.send((position, commit)).await);
+                    }
+                    Ok(())
+                }
+            });
+            let done = each.collect::<FuturesUnordered<_>>().try_collect::<()>().await;
+            drop(ready);
+            done
+        };
+        let mut stack = Stack::new(count, 0);
+        let done = tokio::try_join!(all, self.commit(&mut stack, to_commit));
+        if done.is_err() {
+            for commit in stack.leftovers() {
+                self.drop_unpacked(commit).await;
+            }
+        }
+        done.map(|((), unpacked)| unpacked)
+    }
+
+    /// Commits what is ready, from the bottom up, as many layers at once as there are: they share one flush.
+    async fn commit(
+        &self,
+        stack: &mut Stack<LayerCommit>,
+        mut ready: mpsc::Receiver<(usize, LayerCommit)>,
+    ) -> Result<Vec<Digest>, Status> {
+        let mut unpacked = Vec::new();
+        while let Some((position, commit)) = ready.recv().await {
+            stack.ready(position, commit);
+            while let Ok((position, commit)) = ready.try_recv() {
+                stack.ready(position, commit);
+            }
+            let layers: Vec<LayerCommit> =
+                stack.take_next().into_iter().filter(|commit| !commit.key.is_empty()).collect();
+            if layers.is_empty() {
+                continue;
+            }
+            unpacked.extend(layers.iter().filter_map(|commit| commit.chain_id.parse::<Digest>().ok()));
+            self.unpacker
+                .commit_layers(CommitLayersRequest {
+                    namespace: self.wish.namespace.clone(),
+                    snapshotter: self.wish.snapshotter.clone(),
+                    layers,
+                })
+                .await?;
+        }
+        Ok(unpacked)
+    }
+
+    async fn drop_unpacked(&self, commit: LayerCommit) {
+        if commit.key.is_empty() {
+            return;
+        }
+        let request = RemoveTreeRequest {
+            namespace: self.wish.namespace.clone(),
+            snapshotter: self.wish.snapshotter.clone(),
+            key: commit.key,
+        };
+        if let Err(status) = self.unpacker.remove_tree(request).await {
+            tracing::debug!(%status, "an unpacked layer of a failed pull stays for the collection");
+        }
+    }
+
+    /// One layer. `None` when nothing is to be unpacked; a commit with an empty key when its snapshot exists.
+    async fn layer(
+        &self,
+        lease: &str,
+        position: usize,
+        descriptor: &Descriptor,
+        planned: &Planned,
+    ) -> Result<Option<LayerCommit>, Status> {
+        let arrival = watch::Sender::new(Arrival::Waiting);
+        let fetch = layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival);
+        if !self.wish.unpack {
+            fetch.await?;
+            return Ok(None);
+        }
+        let unpack = async {
+            let mut known = planned.subscribe();
+            let stack = match known.wait_for(Option::is_some).await {
+                Ok(stack) => stack.clone().unwrap_or_default(),
+                Err(_config_failed) => {
+                    return Err(Status::aborted("the config of the image could not be read"));
+                }
+            };
+            let layer =
+                stack.get(position).ok_or_else(|| Status::internal(format!("layer {position} is not in the plan")))?;
+            let commit = LayerCommit {
+                chain_id: layer.chain_id.to_string(),
+                parent: layer.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+                ..LayerCommit::default()
+            };
+            if self.is_committed(&layer.chain_id).await? {
+                return Ok(commit);
+            }
+            let job = UnpackJob {
+                namespace: self.wish.namespace.clone(),
+                snapshotter: self.wish.snapshotter.clone(),
+                layer: Some(descriptor.into()),
+                diff_id: layer.diff_id.to_string(),
+                chain_id: layer.chain_id.to_string(),
+                lease: lease.to_owned(),
+            };
+            let outcome = layer::unpack(&self.bus, &self.board, job, descriptor, &arrival).await?;
+            Ok(LayerCommit { key: outcome.key, id: outcome.id, ..commit })
+        };
+        let (fetched, commit) = tokio::try_join!(fetch, unpack)?;
+        let nothing_done = fetched.existed && commit.key.is_empty();
+        self.board.item(descriptor, |item| item.set_stage(if nothing_done { Stage::Exists } else { Stage::Done }));
+        Ok(Some(commit))
+    }
+
+    async fn is_committed(&self, chain_id: &Digest) -> Result<bool, Status> {
+        let request = StatSnapshotRequest {
+            namespace: self.wish.namespace.clone(),
+            snapshotter: self.wish.snapshotter.clone(),
+            key: chain_id.to_string(),
+        };
+        match self.metadata.stat_snapshot(request).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code == Code::NotFound => Ok(false),
+            Err(status) => Err(status),
+        }
+    }
+}

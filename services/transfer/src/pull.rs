@@ -1,0 +1,155 @@
+//! One pull, from reference to image record.
+//!
+//! Order is what makes it safe: the lease stands before the first byte; a snapshot is committed after its blob and its
+//! diff id are proved and after the snapshot below; content records come after the snapshots they name, and the image
+//! record last. A pull that stops anywhere in between leaves only what the next one uses or a collection takes.
+
+use std::sync::Arc;
+
+use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
+use berth_bus::Bus;
+use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Platform, Reference, Status, labels};
+use berth_wire::{
+    fetcher::{Access, FetchJob, ResolveRequest},
+    transfer::pull_state::Phase,
+    unpacker::CheckHostRequest,
+};
+use tokio::sync::watch;
+
+use crate::{
+    board::Board,
+    document,
+    layer::{self, Arrival},
+    plan,
+    records::{self, ContentRecords, Lease},
+};
+
+/// What is asked of a pull; read and checked from the request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wish {
+    pub(crate) namespace: String,
+    pub(crate) reference: Reference,
+    pub(crate) platforms: Vec<Platform>,
+    pub(crate) snapshotter: String,
+    pub(crate) unpack: bool,
+    pub(crate) access: Access,
+    pub(crate) labels: labels::Labels,
+}
+
+pub(crate) struct Pull {
+    pub(crate) id: String,
+    pub(crate) wish: Wish,
+    pub(crate) board: Arc<Board>,
+    pub(crate) bus: Bus,
+    pub(crate) content: Arc<dyn Content>,
+    pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) fetcher: Arc<dyn Fetcher>,
+    pub(crate) unpacker: Arc<dyn Unpacker>,
+    pub(crate) lease_lasts: std::time::Duration,
+}
+
+impl Pull {
+    /// Runs it to its end, or until `stop` gives a reason to end early: its jobs are then cancelled and its lease ended.
+    pub(crate) async fn run(&self, stop: impl Future<Output = Status>) -> Result<(), Status> {
+        if self.wish.unpack {
+            self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
+        }
+        let lease = Lease::begin(Arc::clone(&self.metadata), &self.wish.namespace, self.lease_lasts).await?;
+        let done = tokio::select! {
+            done = self.under(&lease) => done,
+            reason = stop => Err(reason),
+        };
+        lease.end().await;
+        let chain_ids = done?;
+        self.board.done(chain_ids.iter().map(ToString::to_string).collect());
+        Ok(())
+    }
+
+    async fn under(&self, lease: &Lease) -> Result<Vec<Digest>, Status> {
+        let reference = self.wish.reference.to_string();
+        let resolve = ResolveRequest { reference: reference.clone(), access: Some(self.wish.access.clone()) };
+        let reply = self.fetcher.resolve(resolve).await?;
+        let target = Descriptor::try_from(berth_wire::convert::required(reply.target.as_ref(), "target")?)?;
+        self.board.target(&target);
+        self.board.phase(Phase::Pulling);
+
+        let mut records = ContentRecords::default();
+        let images = self.documents(lease, &target, &mut records).await?;
+        let mut chain_ids = Vec::new();
+        for image in &images {
+            self.protect(lease, image).await?;
+            chain_ids.extend(self.image(&lease.id, image, image.descriptor == target, &mut records).await?);
+        }
+        self.board.phase(Phase::Recording);
+        records.write(&self.metadata, &self.wish.namespace, &self.wish.reference).await?;
+        records::put_image(&self.metadata, &self.wish.namespace, &self.wish.reference, &target, &self.wish.labels)
+            .await?;
+        Ok(chain_ids)
+    }
+
+    /// Fetches the target and, if it is an index, the manifests for the platforms.
+    async fn documents(
+        &self,
+        lease: &Lease,
+        target: &Descriptor,
+        records: &mut ContentRecords,
+    ) -> Result<Vec<plan::Image>, Status> {
+        let bytes = self.document(lease, target).await?;
+        match Kind::of_document(target.digest, &target.media_type, &bytes).map_err(plan::refuse)? {
+            Kind::Index => {
+                let index = Index::parse(target.digest, &bytes).map_err(plan::refuse)?;
+                let chosen = plan::choose(&index, &self.wish.platforms)?;
+                let digests: Vec<Digest> = chosen.iter().map(|descriptor| descriptor.digest).collect();
+                records.add(target, labels::of_index(&digests));
+                let mut images = Vec::with_capacity(chosen.len());
+                for descriptor in chosen {
+                    let bytes = self.document(lease, &descriptor).await?;
+                    if Kind::of_document(descriptor.digest, &descriptor.media_type, &bytes).map_err(plan::refuse)?
+                        != Kind::Manifest
+                    {
+                        return Err(Status::invalid_argument(format!(
+                            "index {} names {} for a platform, but that is an index again; Berth follows one level",
+                            target.digest, descriptor.digest
+                        )));
+                    }
+                    let manifest = Manifest::parse(descriptor.digest, &bytes).map_err(plan::refuse)?;
+                    images.push(plan::Image { descriptor, manifest });
+                }
+                Ok(images)
+            }
+            _ => {
+                let manifest = Manifest::parse(target.digest, &bytes).map_err(plan::refuse)?;
+                Ok(vec![plan::Image { descriptor: target.clone(), manifest }])
+            }
+        }
+    }
+
+    /// Fetches one document and reads it.
+    async fn document(&self, lease: &Lease, descriptor: &Descriptor) -> Result<Vec<u8>, Status> {
+        lease.protect(std::slice::from_ref(descriptor)).await?;
+        self.board.add(descriptor);
+        let arrival = watch::Sender::new(Arrival::Waiting);
+        layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival).await?;
+        document::read(&self.content, descriptor).await
+    }
+
+    pub(crate) fn fetch_job(&self, descriptor: &Descriptor) -> FetchJob {
+        FetchJob {
+            pull_id: self.id.clone(),
+            reference: self.wish.reference.to_string(),
+            descriptor: Some(descriptor.into()),
+            plain_http: self.wish.access.plain_http,
+        }
+    }
+
+    /// Puts the blobs of an image under the lease, and on the board.
+    async fn protect(&self, lease: &Lease, image: &plan::Image) -> Result<(), Status> {
+        let mut blobs = vec![image.manifest.config.clone()];
+        blobs.extend(image.manifest.layers.iter().cloned());
+        lease.protect(&blobs).await?;
+        for blob in &blobs {
+            self.board.add(blob);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The records a pull leaves: content labels, the lease meanwhile, the image last.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use berth_api::metadata::Metadata;
+use berth_model::{Code, Descriptor, Digest, Reference, Status, labels};
+use berth_wire::{metadata as msg, types};
+
+/// Condemnations last seconds; so many tries of this length outlast one.
+const BUSY_TRIES: u32 = 40;
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+
+/// A lease that protects what a pull fetches, from before its first byte to after its last record.
+pub(crate) struct Lease {
+    metadata: Arc<dyn Metadata>,
+    namespace: String,
+    pub(crate) id: String,
+}
+
+impl Lease {
+    pub(crate) async fn begin(metadata: Arc<dyn Metadata>, namespace: &str, lasts: Duration) -> Result<Self, Status> {
+        let lease = metadata
+            .create_lease(msg::CreateLeaseRequest {
+                namespace: namespace.to_owned(),
+                expires_in_seconds: lasts.as_secs(),
+                ..msg::CreateLeaseRequest::default()
+            })
+            .await?;
+        Ok(Self { metadata, namespace: namespace.to_owned(), id: lease.id })
+    }
+
+    /// Protects blobs and their ingests. Waits for a deletion of one of them to end.
+    pub(crate) async fn protect(&self, descriptors: &[Descriptor]) -> Result<(), Status> {
+        let resource = |r#type: &str, id: String| msg::Resource { r#type: r#type.to_owned(), id };
+        let resources: Vec<msg::Resource> = descriptors
+            .iter()
+            .flat_map(|d| [resource("content", d.digest.to_string()), resource("ingests", d.ingest_ref())])
+            .collect();
+        while_busy(|| {
+            self.metadata.add_lease_resources(msg::AddLeaseResourcesRequest {
+                namespace: self.namespace.clone(),
+                id: self.id.clone(),
+                resources: resources.clone(),
+            })
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Ends it: what it protected is recorded by now, or not wanted.
+    pub(crate) async fn end(self) {
+        let request = msg::DeleteLeaseRequest { namespace: self.namespace, id: self.id };
+        if let Err(status) = self.metadata.delete_lease(request).await {
+            tracing::warn!(%status, "the lease of a pull could not be ended; it ends by itself");
+        }
+    }
+}
+
+async fn while_busy<T, F>(call: impl Fn() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let mut tries = 0;
+    loop {
+        match call().await {
+            Err(status) if status.code == Code::Unavailable && tries < BUSY_TRIES => {
+                tries += 1;
+                tracing::debug!(%status, "trying again");
+                tokio::time::sleep(BUSY_WAIT).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The content records of a pull, gathered and written in one batch.
+#[derive(Default)]
+pub(crate) struct ContentRecords {
+    entries: BTreeMap<Digest, (Descriptor, labels::Labels)>,
+}
+
+impl ContentRecords {
+    /// Adds a blob with labels; labels of a blob that was added before are joined.
+    pub(crate) fn add(&mut self, descriptor: &Descriptor, more: labels::Labels) {
+        let entry =
+            self.entries.entry(descriptor.digest).or_insert_with(|| (descriptor.clone(), labels::Labels::new()));
+        entry.1.extend(more);
+    }
+
+    pub(crate) async fn write(
+        self,
+        metadata: &Arc<dyn Metadata>,
+        namespace: &str,
+        reference: &Reference,
+    ) -> Result<(), Status> {
+        let (source_key, source_repository) = labels::distribution_source(reference.registry(), reference.repository());
+        let entries: Vec<msg::put_content_request::Entry> = self
+            .entries
+            .into_iter()
+            .map(|(digest, (descriptor, labels))| msg::put_content_request::Entry {
+                digest: digest.to_string(),
+                size: descriptor.size,
+                labels,
+                media_type: descriptor.media_type.to_string(),
+                source_key: source_key.clone(),
+                source_repository: source_repository.clone(),
+            })
+            .collect();
+        while_busy(|| {
+            metadata.put_content(msg::PutContentRequest { namespace: namespace.to_owned(), entries: entries.clone() })
+        })
+        .await
+        .map(|_| ())
+    }
+}
+
+/// Writes the image record: the last thing a pull does.
+pub(crate) async fn put_image(
+    metadata: &Arc<dyn Metadata>,
+    namespace: &str,
+    reference: &Reference,
+    target: &Descriptor,
+    labels: &labels::Labels,
+) -> Result<(), Status> {
+    let image = msg::Image {
+        name: reference.to_string(),
+        labels: labels.clone(),
+        target: Some(types::Descriptor::from(target)),
+        ..msg::Image::default()
+    };
+    metadata
+        .put_image(msg::PutImageRequest {
+            namespace: namespace.to_owned(),
+            image: Some(image),
+            mode: msg::put_image_request::Mode::Upsert.into(),
+        })
+        .await
+        .map(|_| ())
+}
