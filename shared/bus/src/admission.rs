@@ -50,7 +50,11 @@ impl Admission {
     }
 
     fn with(running: usize, waiting: usize, polling: usize) -> Self {
-        Self { running: Arc::new(Semaphore::new(running)), waiting: Arc::new(Semaphore::new(waiting)), polling: Arc::new(Semaphore::new(polling)) }
+        Self {
+            running: Arc::new(Semaphore::new(running)),
+            waiting: Arc::new(Semaphore::new(waiting)),
+            polling: Arc::new(Semaphore::new(polling)),
+        }
     }
 
     /// A place to wait, unless too many wait already.

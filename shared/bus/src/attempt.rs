@@ -28,6 +28,9 @@ pub(crate) struct Work {
 /// Runs `handler` on `work` once. Dropping the future stops the handler.
 pub(crate) async fn attempt(handler: &JobHandler, work: Work, run: Run) -> Result<Bytes, Status> {
     let Work { kind, id, body, headers, max_payload } = work;
+    if run.cancel.is_cancelled() {
+        return Err(Status::cancelled(format!("the `{kind}` job was cancelled before it began")));
+    }
     let span = tracing::info_span!("bus.job", kind, id, attempt = run.attempt, code = Empty);
     trace::adopt(&span, &headers);
     let cancel = run.cancel.clone();
@@ -42,7 +45,12 @@ pub(crate) async fn attempt(handler: &JobHandler, work: Work, run: Run) -> Resul
         () = too_slow => Err(Status::cancelled(format!("the `{kind}` job was cancelled"))),
     };
     let result = result.and_then(|outcome| {
-        frame::check_size(outcome.len(), max_payload, Code::ResourceExhausted, &format!("the outcome of the `{kind}` job"))?;
+        frame::check_size(
+            outcome.len(),
+            max_payload,
+            Code::ResourceExhausted,
+            &format!("the outcome of the `{kind}` job"),
+        )?;
         Ok(outcome)
     });
     if let Err(status) = &result {

@@ -42,7 +42,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(40));
         for most in [10, 20, 40, 40] {
             let pause = backoff.next();
-            assert!(pause >= Duration::from_millis(most / 2) && pause <= Duration::from_millis(most), "{pause:?} of {most} ms");
+            assert!(
+                pause >= Duration::from_millis(most / 2) && pause <= Duration::from_millis(most),
+                "{pause:?} of {most} ms"
+            );
         }
     }
 }

@@ -75,7 +75,10 @@ impl Bus {
             Home::Local(local) => local.call(C::SUBJECT, body, headers, limit).boxed(),
             Home::Nats(nats) => nats.call(C::SUBJECT, body, headers, limit).boxed(),
         };
-        let reply = answer.instrument(span.clone()).await.and_then(|body| frame::decode(body, &format!("the reply of {}", C::SUBJECT)));
+        let reply = answer
+            .instrument(span.clone())
+            .await
+            .and_then(|body| frame::decode(body, &format!("the reply of {}", C::SUBJECT)));
         if let Err(status) = &reply {
             span.record("code", tracing::field::display(status.code));
         }
@@ -135,7 +138,10 @@ impl Bus {
     {
         subject::check_subject(J::KIND)?;
         if concurrency == 0 {
-            return Err(Status::invalid_argument(format!("a worker of `{}` jobs needs a concurrency of at least 1", J::KIND)));
+            return Err(Status::invalid_argument(format!(
+                "a worker of `{}` jobs needs a concurrency of at least 1",
+                J::KIND
+            )));
         }
         let handler = Arc::new(handler);
         let handler: JobHandler = Arc::new(move |body, run| {
@@ -155,7 +161,12 @@ impl Bus {
     /// Publishes an event; returns when it is stored (NATS) or handed to every subscriber's buffer (in-process).
     pub async fn publish(&self, event: BusEvent) -> Result<(), Status> {
         subject::check_subject(&event.subject)?;
-        frame::check_size(event.body.len(), self.max_payload(), Code::InvalidArgument, &format!("the event {}", event.subject))?;
+        frame::check_size(
+            event.body.len(),
+            self.max_payload(),
+            Code::InvalidArgument,
+            &format!("the event {}", event.subject),
+        )?;
         match &self.home {
             Home::Local(local) => local.publish(event),
             Home::Nats(nats) => nats.publish(event, self.request_timeout).await?,

@@ -73,14 +73,22 @@ impl Calling<'_> {
             let pause = backoff.next().min(patience.saturating_duration_since(Instant::now()));
             tokio::time::sleep(pause).await;
             if Instant::now() >= patience {
-                return Err(if alone { self.nobody() } else { Status::unavailable(format!("{}: {why}; gave up after {:?}", self.subject, self.limit)) });
+                return Err(if alone {
+                    self.nobody()
+                } else {
+                    Status::unavailable(format!("{}: {why}; gave up after {:?}", self.subject, self.limit))
+                });
             }
         }
     }
 
     fn nobody(&self) -> Status {
         let service = service_of(self.subject);
-        Status::unavailable(format!("no `{service}` service answers {}{}", self.place, self.remedy.replace("{service}", service)))
+        Status::unavailable(format!(
+            "no `{service}` service answers {}{}",
+            self.place,
+            self.remedy.replace("{service}", service)
+        ))
     }
 
     fn too_late(&self) -> Status {

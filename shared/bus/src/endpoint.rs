@@ -69,7 +69,10 @@ impl Endpoint {
             admitted = tokio::time::timeout_at(deadline, place.begin()) => admitted,
         };
         let Ok(Some(admitted)) = admitted else {
-            return Reply::Failed(Status::deadline_exceeded(format!("{} was too busy to begin within {:?}", self.subject, request.limit)));
+            return Reply::Failed(Status::deadline_exceeded(format!(
+                "{} was too busy to begin within {:?}",
+                self.subject, request.limit
+            )));
         };
         let span = tracing::info_span!("bus.serve", subject = self.subject, code = Empty);
         trace::adopt(&span, &request.headers);
@@ -91,7 +94,12 @@ impl Endpoint {
     }
 
     fn fits(&self, body: Bytes) -> Result<Bytes, Status> {
-        frame::check_size(body.len(), self.max_payload, Code::ResourceExhausted, &format!("the reply of {}", self.subject))?;
+        frame::check_size(
+            body.len(),
+            self.max_payload,
+            Code::ResourceExhausted,
+            &format!("the reply of {}", self.subject),
+        )?;
         Ok(body)
     }
 }

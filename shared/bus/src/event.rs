@@ -42,7 +42,10 @@ impl EventStream {
 impl futures::Stream for EventStream {
     type Item = Result<BusEvent, Status>;
 
-    fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
         self.events.poll_next_unpin(cx)
     }
 }

@@ -15,6 +15,8 @@ pub(crate) const CODE: &str = "berth-code";
 pub(crate) const AGAIN: &str = "berth-again";
 /// How many milliseconds the caller is going to wait.
 pub(crate) const LIMIT: &str = "berth-limit-ms";
+/// Marks a sign of life of the replica that is at work on a request; the answer is still to come.
+pub(crate) const WORKING: &str = "berth-working";
 /// Identity of a job, in the stream and in the subjects of its signals.
 pub(crate) const JOB_ID: &str = "berth-job-id";
 /// The idempotency key of a job, for people who look at the stream.
@@ -73,7 +75,12 @@ pub(crate) fn read_failure(code: &str, body: &[u8]) -> Status {
 
 /// Encodes `message` and holds it to `max_payload` (of which headers take [`HEADER_ROOM`]); `too_large` is the code of
 /// the refusal and `what` names the message in it.
-pub(crate) fn encode<M: Message>(message: &M, max_payload: usize, too_large: Code, what: &str) -> Result<Bytes, Status> {
+pub(crate) fn encode<M: Message>(
+    message: &M,
+    max_payload: usize,
+    too_large: Code,
+    what: &str,
+) -> Result<Bytes, Status> {
     let length = message.encoded_len();
     check_size(length, max_payload, too_large, what)?;
     Ok(Bytes::from(message.encode_to_vec()))
@@ -83,7 +90,9 @@ pub(crate) fn encode<M: Message>(message: &M, max_payload: usize, too_large: Cod
 pub(crate) fn check_size(length: usize, max_payload: usize, too_large: Code, what: &str) -> Result<(), Status> {
     let bound = max_payload.saturating_sub(HEADER_ROOM);
     if length > bound {
-        let why = format!("{what} takes {length} bytes and the bus carries at most {bound} (max_payload {max_payload}); large data goes by the byte path");
+        let why = format!(
+            "{what} takes {length} bytes and the bus carries at most {bound} (max_payload {max_payload}); large data goes by the byte path"
+        );
         return Err(Status::new(too_large, why));
     }
     Ok(())
@@ -91,7 +100,11 @@ pub(crate) fn check_size(length: usize, max_payload: usize, too_large: Code, wha
 
 /// Decodes a message; `what` names it in the error.
 pub(crate) fn decode<M: Message + Default>(body: Bytes, what: &str) -> Result<M, Status> {
-    M::decode(body).map_err(|error| Status::invalid_argument(format!("{what} is not what its type says: {error}; are both sides the same version of berth?")))
+    M::decode(body).map_err(|error| {
+        Status::invalid_argument(format!(
+            "{what} is not what its type says: {error}; are both sides the same version of berth?"
+        ))
+    })
 }
 
 #[cfg(test)]

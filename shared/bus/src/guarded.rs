@@ -16,7 +16,11 @@ where
 {
     match AbortOnDropHandle::new(tokio::spawn(work.instrument(span))).await {
         Ok(result) => result,
-        Err(error) if error.is_panic() => Err(Status::internal(format!("the handler of {what} panicked; its log says where"))),
-        Err(_stopped) => Err(Status::cancelled(format!("the handler of {what} was stopped: its process is shutting down"))),
+        Err(error) if error.is_panic() => {
+            Err(Status::internal(format!("the handler of {what} panicked; its log says where")))
+        }
+        Err(_stopped) => {
+            Err(Status::cancelled(format!("the handler of {what} was stopped: its process is shutting down")))
+        }
     }
 }

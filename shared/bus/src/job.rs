@@ -25,7 +25,7 @@ pub(crate) struct RawHandle {
     pub(crate) progress: watch::Receiver<Option<Bytes>>,
     pub(crate) verdict: oneshot::Receiver<Result<Bytes, Status>>,
     /// Cancels the job when the handle goes.
-    pub(crate) cancel: DropGuard,
+    pub(crate) _cancel: DropGuard,
 }
 
 /// What became known of a job.
@@ -92,7 +92,9 @@ impl<J: Job> fmt::Debug for JobHandle<J> {
 }
 
 fn decode_progress<J: Job>(body: Bytes) -> Option<J::Progress> {
-    frame::decode(body, "progress").inspect_err(|status| tracing::debug!(kind = J::KIND, %status, "progress skipped")).ok()
+    frame::decode(body, "progress")
+        .inspect_err(|status| tracing::debug!(kind = J::KIND, %status, "progress skipped"))
+        .ok()
 }
 
 /// One attempt at a job, below the types.

@@ -24,7 +24,9 @@ pub(crate) fn check_subject(subject: &str) -> Result<(), Status> {
     if subject.split('.').all(well_formed) {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!("{subject:?} is not a subject: it needs non-empty parts between dots, without blanks or wildcards")))
+    Err(Status::invalid_argument(format!(
+        "{subject:?} is not a subject: it needs non-empty parts between dots, without blanks or wildcards"
+    )))
 }
 
 /// Refuses what is not a filter: like a subject, with `*` for any one part and `>` for the rest.
@@ -33,7 +35,9 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), Status> {
     if rest_is_last && filter.split('.').all(is_token) {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!("{filter:?} is not a subject filter: `*` stands for one part, `>` for the rest and only at the end")))
+    Err(Status::invalid_argument(format!(
+        "{filter:?} is not a subject filter: `*` stands for one part, `>` for the rest and only at the end"
+    )))
 }
 
 fn is_token(token: &str) -> bool {
@@ -51,7 +55,9 @@ impl Names {
     pub(crate) fn new(prefix: &str) -> Result<Self, Status> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if prefix.is_empty() || !prefix.chars().all(plain) {
-            return Err(Status::invalid_argument(format!("the bus prefix {prefix:?} may hold letters, digits, `-` and `_` only")));
+            return Err(Status::invalid_argument(format!(
+                "the bus prefix {prefix:?} may hold letters, digits, `-` and `_` only"
+            )));
         }
         Ok(Self { prefix: prefix.to_owned() })
     }

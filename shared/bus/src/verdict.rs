@@ -33,14 +33,21 @@ pub(crate) fn judge(result: Result<Bytes, Status>, attempt: u32, cancelled: bool
         Ok(outcome) => Verdict::Done(outcome),
         Err(status) if cancelled => Verdict::Reject(status),
         Err(status) if !status.code.is_passing() => Verdict::Reject(status),
-        Err(status) if attempt >= MAX_ATTEMPTS => Verdict::Reject(Status::new(status.code, format!("{} (gave up after {attempt} attempts)", status.message))),
+        Err(status) if attempt >= MAX_ATTEMPTS => {
+            Verdict::Reject(Status::new(status.code, format!("{} (gave up after {attempt} attempts)", status.message)))
+        }
         Err(status) => Verdict::Retry(jittered(pause_after(attempt)), status),
     }
 }
 
 /// What to say of a job that was handed out too often without coming to an end.
 pub(crate) fn worn_out(kind: &str) -> Status {
-    Status::new(Code::Internal, format!("gave up on this `{kind}` job: {MAX_DELIVERIES} times its worker stopped before it was finished; see the workers' logs"))
+    Status::new(
+        Code::Internal,
+        format!(
+            "gave up on this `{kind}` job: {MAX_DELIVERIES} times its worker stopped before it was finished; see the workers' logs"
+        ),
+    )
 }
 
 fn pause_after(attempt: u32) -> Duration {
@@ -60,7 +67,9 @@ mod tests {
         for attempt in 1..MAX_ATTEMPTS {
             assert!(matches!(judge(passing(), attempt, false), Verdict::Retry(..)), "attempt {attempt}");
         }
-        assert!(matches!(judge(passing(), MAX_ATTEMPTS, false), Verdict::Reject(s) if s.code == Code::Unavailable && s.message.contains("5 attempts")));
+        assert!(
+            matches!(judge(passing(), MAX_ATTEMPTS, false), Verdict::Reject(s) if s.code == Code::Unavailable && s.message.contains("5 attempts"))
+        );
         assert!(matches!(judge(passing(), 1, true), Verdict::Reject(_)));
         assert!(matches!(judge(final_(), 1, false), Verdict::Reject(s) if s.code == Code::NotFound));
     }

@@ -42,8 +42,20 @@ impl Calls {
 }
 
 impl Local {
-    pub(crate) async fn call(&self, subject: &'static str, body: Bytes, headers: Headers, limit: Duration) -> Result<Bytes, Status> {
-        let calling = Calling { subject, limit, wait: self.wait, place: "in this process", remedy: "; is it part of what `berth serve` was told to run?" };
+    pub(crate) async fn call(
+        &self,
+        subject: &'static str,
+        body: Bytes,
+        headers: Headers,
+        limit: Duration,
+    ) -> Result<Bytes, Status> {
+        let calling = Calling {
+            subject,
+            limit,
+            wait: self.wait,
+            place: "in this process",
+            remedy: "; is it part of what `berth serve` was told to run?",
+        };
         calling
             .drive(|left| {
                 let request = Request { body: body.clone(), headers: headers.clone(), limit: left };

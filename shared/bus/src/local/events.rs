@@ -71,7 +71,9 @@ impl Local {
                 let item = match events.recv().await {
                     Ok(event) if !subject::matches(&filter, &event.subject) => continue,
                     Ok(event) => Ok(event),
-                    Err(RecvError::Lagged(lost)) => Err(Status::data_loss(format!("the subscriber of {filter} fell behind and lost up to {lost} events"))),
+                    Err(RecvError::Lagged(lost)) => Err(Status::data_loss(format!(
+                        "the subscriber of {filter} fell behind and lost up to {lost} events"
+                    ))),
                     Err(RecvError::Closed) => return None,
                 };
                 return Some((item, (events, filter)));

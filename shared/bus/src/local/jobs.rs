@@ -70,7 +70,12 @@ impl Jobs {
 
 impl Queue {
     fn new() -> Self {
-        Self { waiting: Mutex::default(), ready: Semaphore::new(0), room: Arc::new(Semaphore::new(UNDONE)), workers: watch::Sender::new(0) }
+        Self {
+            waiting: Mutex::default(),
+            ready: Semaphore::new(0),
+            room: Arc::new(Semaphore::new(UNDONE)),
+            workers: watch::Sender::new(0),
+        }
     }
 
     fn push(&self, entry: Arc<Entry>) {
@@ -138,7 +143,9 @@ impl Local {
     pub(crate) fn submit(&self, kind: &'static str, body: Bytes, headers: Headers) -> Result<RawHandle, Status> {
         let queue = self.jobs.queue(kind);
         let Ok(room) = Arc::clone(&queue.room).try_acquire_owned() else {
-            return Err(Status::resource_exhausted(format!("{UNDONE} `{kind}` jobs are waiting or running already; try again later")));
+            return Err(Status::resource_exhausted(format!(
+                "{UNDONE} `{kind}` jobs are waiting or running already; try again later"
+            )));
         };
         let (progress, progress_seen) = watch::channel(None);
         let (verdict, verdict_seen) = oneshot::channel();
@@ -156,7 +163,7 @@ impl Local {
         queue.push(Arc::clone(&entry));
         let wait = self.wait;
         tokio::spawn(async move { queue.follow(&entry, wait).await });
-        Ok(RawHandle { progress: progress_seen, verdict: verdict_seen, cancel: cancel.drop_guard() })
+        Ok(RawHandle { progress: progress_seen, verdict: verdict_seen, _cancel: cancel.drop_guard() })
     }
 
     pub(crate) fn work(&self, kind: &'static str, concurrency: usize, handler: JobHandler) -> Serving {
@@ -199,10 +206,16 @@ impl Lane {
         if delivery > MAX_DELIVERIES {
             return entry.settle(Err(worn_out(entry.work.kind)));
         }
+        let cancelled = || Err(Status::cancelled(format!("the `{}` job was cancelled", entry.work.kind)));
+        if entry.cancel.is_cancelled() {
+            return entry.settle(cancelled());
+        }
         let run = Run { progress: Arc::clone(&entry.progress), cancel: entry.cancel.clone(), attempt: delivery };
         let result = tokio::select! {
             biased;
-            () = self.life.abort.cancelled() => return self.queue.push_first(entry),
+            () = self.life.abort.cancelled() => {
+                return if entry.cancel.is_cancelled() { entry.settle(cancelled()) } else { self.queue.push_first(Arc::clone(&entry)) };
+            }
             result = attempt(&self.handler, entry.work.clone(), run) => result,
         };
         match judge(result, delivery, entry.cancel.is_cancelled()) {

@@ -1,0 +1,221 @@
+//! The two streams and the consumers: made if missing, read back, and refused if they are not what is needed.
+//!
+//! Older servers ignore fields they do not know and other people make streams of the same name; so what counts is what
+//! the server says it has, not what it was asked for. Limits an operator may tune (ages, sizes, replicas) are left alone.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use berth_model::Status;
+
+use super::Nats;
+use crate::backoff::Backoff;
+use crate::subject::Names;
+use crate::verdict::MAX_DELIVERIES;
+
+/// Jobs of all kinds that are not done.
+const MOST_JOBS: i64 = 10_000;
+/// How long events are kept.
+const EVENTS_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How much of events is kept.
+const EVENTS_BYTES: i64 = 1024 * 1024 * 1024;
+/// How long a message id is remembered.
+const DUPLICATES: Duration = Duration::from_secs(120);
+/// A worker that shows no life for this long has lost its job.
+const ACK_WAIT: Duration = Duration::from_secs(10);
+
+/// How often to look for a stream that another process may be making.
+const LOOKS: u32 = 5;
+
+/// Which stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Jobs,
+    Events,
+}
+
+impl Nats {
+    /// The stream, made if it was missing.
+    pub(super) async fn ensure(&self, kind: Kind) -> Result<Stream, Status> {
+        let wanted = self.config(kind);
+        let stream = match self.find(&wanted.name).await? {
+            Some(stream) => stream,
+            None => self.create(&wanted).await?,
+        };
+        check(&wanted, &stream.cached_info().config)
+            .map_err(|status| status.context(format!("the stream {} at {}", wanted.name, self.link.url)))?;
+        Ok(stream)
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Stream>, Status> {
+        let error = match self.jetstream.get_stream(name).await {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) => error.kind(),
+        };
+        match error {
+            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            GetStreamErrorKind::JetStream(error) => Err(self.jetstream_refuses(name, &error)),
+            _ => Err(self.jetstream_silent(name)),
+        }
+    }
+
+    /// Of two that create it at the same time, one may be told that the subjects overlap with those of the stream the
+    /// other is making (seen on 2.9.10); it finds that stream a moment later.
+    async fn create(&self, wanted: &Config) -> Result<Stream, Status> {
+        let refusal = match self.jetstream.create_stream(wanted).await {
+            Ok(stream) => {
+                tracing::info!(stream = wanted.name, url = self.link.url, "created the stream");
+                return Ok(stream);
+            }
+            Err(error) => match error.kind() {
+                CreateStreamErrorKind::JetStream(error) => self.jetstream_refuses(&wanted.name, &error),
+                _ => return Err(self.jetstream_silent(&wanted.name)),
+            },
+        };
+        let mut backoff = Backoff::quick();
+        for _ in 0..LOOKS {
+            if let Some(stream) = self.find(&wanted.name).await? {
+                return Ok(stream);
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+        Err(refusal)
+    }
+
+    fn config(&self, kind: Kind) -> Config {
+        match kind {
+            Kind::Jobs => Config {
+                name: self.names.jobs_stream(),
+                subjects: vec![self.names.job(">")],
+                retention: RetentionPolicy::WorkQueue,
+                storage: StorageType::File,
+                discard: DiscardPolicy::New,
+                max_messages: MOST_JOBS,
+                duplicate_window: DUPLICATES,
+                description: Some("berth: work that is not done yet".to_owned()),
+                ..Config::default()
+            },
+            Kind::Events => Config {
+                name: self.names.events_stream(),
+                subjects: vec![self.names.event(">")],
+                retention: RetentionPolicy::Limits,
+                storage: StorageType::File,
+                discard: DiscardPolicy::Old,
+                max_age: EVENTS_AGE,
+                max_bytes: EVENTS_BYTES,
+                duplicate_window: DUPLICATES,
+                description: Some("berth: what happened".to_owned()),
+                ..Config::default()
+            },
+        }
+    }
+
+    /// The durable consumer all workers of a kind share.
+    pub(super) async fn job_consumer(&self, kind: &str) -> Result<Consumer<pull::Config>, Status> {
+        let stream = self.ensure(Kind::Jobs).await?;
+        let name = Names::consumer(kind);
+        let wanted = pull::Config {
+            durable_name: Some(name.clone()),
+            filter_subject: self.names.job(kind),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            // The workers reject a job that was handed out too often; this is the bound behind theirs.
+            max_deliver: i64::from(MAX_DELIVERIES) + 10,
+            max_ack_pending: MOST_JOBS,
+            ..pull::Config::default()
+        };
+        let place = format!("the consumer {name} of {} at {}", self.names.jobs_stream(), self.link.url);
+        let made = stream.get_or_create_consumer(&name, wanted.clone()).await;
+        let consumer = made.map_err(|error| Status::unavailable(format!("{place} cannot be made: {error}")))?;
+        let found = &consumer.cached_info().config;
+        if found.filter_subject != wanted.filter_subject
+            || found.ack_policy != AckPolicy::Explicit
+            || found.deliver_subject.is_some()
+        {
+            return Err(Status::failed_precondition(format!(
+                "{place} is not berth's (it takes {:?}, acknowledges {:?}); delete it, or choose another prefix",
+                found.filter_subject, found.ack_policy
+            )));
+        }
+        if found.ack_wait < ACK_WAIT {
+            return Err(Status::failed_precondition(format!(
+                "{place} takes jobs away after {:?}, and needs at least {ACK_WAIT:?}; delete it",
+                found.ack_wait
+            )));
+        }
+        Ok(consumer)
+    }
+
+    fn jetstream_refuses(&self, stream: &str, error: &jetstream::Error) -> Status {
+        let code = error.error_code();
+        if code == ErrorCode::JETSTREAM_NOT_ENABLED || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT {
+            return Status::failed_precondition(format!(
+                "JetStream is not enabled at {}; start the server with `nats-server -js`",
+                self.link.url
+            ));
+        }
+        let why = format!("the stream {stream} at {} cannot be had: {error}", self.link.url);
+        if error.code() == 503 { Status::unavailable(why) } else { Status::failed_precondition(why) }
+    }
+
+    fn jetstream_silent(&self, stream: &str) -> Status {
+        Status::unavailable(format!(
+            "JetStream does not answer for the stream {stream} at {}; is the server up, started with -js, and this user permitted on $JS.API.>?",
+            self.link.url
+        ))
+    }
+}
+
+/// Compares what matters.
+fn check(wanted: &Config, found: &Config) -> Result<(), Status> {
+    let refuse = |what: &str, found: String, wanted: String| {
+        Err(Status::failed_precondition(format!(
+            "has {what} {found}, and berth needs {wanted}; delete the stream, or choose another prefix"
+        )))
+    };
+    if found.subjects != wanted.subjects {
+        return refuse("the subjects", format!("{:?}", found.subjects), format!("{:?}", wanted.subjects));
+    }
+    if found.retention != wanted.retention {
+        return refuse("the retention", format!("{:?}", found.retention), format!("{:?}", wanted.retention));
+    }
+    if found.storage != wanted.storage {
+        return refuse("the storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage));
+    }
+    if found.discard != wanted.discard {
+        return refuse("the discard policy", format!("{:?}", found.discard), format!("{:?}", wanted.discard));
+    }
+    if found.no_ack {
+        return refuse("no acknowledgements", "(no_ack)".to_owned(), "them".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_matters_is_compared() {
+        let wanted = Config {
+            name: "S".into(),
+            subjects: vec!["a.>".into()],
+            retention: RetentionPolicy::WorkQueue,
+            ..Config::default()
+        };
+        assert!(check(&wanted, &Config { max_messages: 5, num_replicas: 3, ..wanted.clone() }).is_ok());
+        for other in [
+            Config { subjects: vec!["b.>".into()], ..wanted.clone() },
+            Config { retention: RetentionPolicy::Limits, ..wanted.clone() },
+            Config { storage: StorageType::Memory, ..wanted.clone() },
+            Config { discard: DiscardPolicy::New, ..wanted.clone() },
+            Config { no_ack: true, ..wanted.clone() },
+        ] {
+            assert!(check(&wanted, &other).is_err(), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The homes of the suite: one in-process bus, or a nats-server of its own on a free port.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use berth_bus::{Bus, NatsOptions};
+
+/// How long the buses of the suite wait for services and workers to appear.
+pub(crate) const WAIT: Duration = Duration::from_secs(3);
+/// No condition takes longer than this.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Somewhere for a bus to live.
+pub(crate) enum Home {
+    InProcess(Bus),
+    Nats(Server),
+}
+
+impl Home {
+    pub(crate) fn in_process() -> Self {
+        Home::InProcess(Bus::in_process_waiting(WAIT))
+    }
+
+    pub(crate) fn nats() -> Self {
+        Home::Nats(Server::start(&[]))
+    }
+
+    /// A bus in this home; over NATS a connection of its own.
+    pub(crate) async fn bus(&self) -> Bus {
+        match self {
+            Home::InProcess(bus) => bus.clone(),
+            Home::Nats(server) => server.bus().await,
+        }
+    }
+
+    /// A bus that must not meet the others.
+    pub(crate) async fn other_bus(&self) -> Bus {
+        match self {
+            Home::InProcess(_) => Bus::in_process_waiting(WAIT),
+            Home::Nats(server) => {
+                Bus::connect(NatsOptions { prefix: "other".into(), ..server.options() }).await.unwrap()
+            }
+        }
+    }
+}
+
+/// A nats-server that ends with this value.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+    extra: Vec<String>,
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) fn start(extra: &[&str]) -> Self {
+        let port = free_port();
+        let directory = tempfile::tempdir().unwrap();
+        let extra: Vec<String> = extra.iter().map(|one| (*one).to_owned()).collect();
+        let child = spawn(port, &directory, &extra);
+        let server = Self { child, port, extra, directory };
+        server.wait_until_up();
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn options(&self) -> NatsOptions {
+        NatsOptions { wait: WAIT, ..NatsOptions::new(self.url(), "suite") }
+    }
+
+    pub(crate) async fn bus(&self) -> Bus {
+        Bus::connect(self.options()).await.unwrap()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, on the same port, with or without what it had stored.
+    pub(crate) fn revive(&mut self, keep: bool) {
+        if !keep {
+            self.directory = tempfile::tempdir().unwrap();
+        }
+        self.child = spawn(self.port, &self.directory, &self.extra);
+        self.wait_until_up();
+    }
+
+    fn wait_until_up(&self) {
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "nats-server does not listen on port {}", self.port);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn(port: u16, directory: &tempfile::TempDir, extra: &[String]) -> Child {
+    Command::new("nats-server")
+        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
+        .arg(directory.path())
+        .args(extra)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nats-server (2.9 or newer) must be installed and on the PATH to test the bus over NATS")
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for `work`, and fails by name instead of hanging.
+pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_elapsed) => panic!("{what}: nothing after {PATIENCE:?}"),
+    }
+}

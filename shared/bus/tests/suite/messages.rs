@@ -1,0 +1,54 @@
+//! The messages of the suite.
+
+use berth_bus::{Call, Job};
+
+/// Asks for something by number; `what` chooses what the handler does.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Ask {
+    #[prost(string, tag = "1")]
+    pub(crate) what: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) filling: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Told {
+    #[prost(string, tag = "1")]
+    pub(crate) text: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) filling: Vec<u8>,
+}
+
+impl Call for Ask {
+    const SUBJECT: &'static str = "oracle.v1.Ask";
+    type Reply = Told;
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Count {
+    #[prost(uint32, tag = "1")]
+    pub(crate) to: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Counted {
+    #[prost(uint32, tag = "1")]
+    pub(crate) at: u32,
+}
+
+impl Job for Count {
+    const KIND: &'static str = "count";
+    type Progress = Counted;
+    type Outcome = Counted;
+    fn key(&self) -> String {
+        self.to.to_string()
+    }
+}
+
+pub(crate) fn ask(what: &str) -> Ask {
+    Ask { what: what.to_owned(), filling: Vec::new() }
+}
+
+pub(crate) fn told(text: &str) -> Told {
+    Told { text: text.to_owned(), filling: Vec::new() }
+}

@@ -1,0 +1,175 @@
+//! The store: opened by one process, read through views, written through the writer.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use berth_model::Status;
+use rocksdb::{ColumnFamilyDescriptor, DB};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    Options, failure,
+    hold::Hold,
+    tuning,
+    txn::{Txn, View},
+    writer::{Change, Counters, QUEUE, Writer},
+};
+
+/// A store. Cheap to clone; the last clone that goes flushes and closes it.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // In the order in which they must go: no more changes, then the writer's end, then the store, then the lock.
+    changes: Option<mpsc::Sender<Change>>,
+    writer: Option<JoinHandle<()>>,
+    db: Arc<DB>,
+    path: PathBuf,
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by tests of group commit"))]
+    counters: Arc<Counters>,
+    _hold: Hold,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.changes = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "the writer of the store ended by a panic");
+        }
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Opens the store in a directory, which is made if need be. Blocking, some milliseconds.
+    ///
+    /// FAILED_PRECONDITION: another process holds it, or its format is not known. PERMISSION_DENIED: not writable.
+    pub fn open(path: &Path, options: Options) -> Result<Db, Status> {
+        let hold = Hold::take(path, &options.holder)?;
+        let tuned = tuning::options();
+        let families = options.families.iter().map(|name| ColumnFamilyDescriptor::new(*name, tuned.clone()));
+        let db =
+            DB::open_cf_descriptors(&tuned, path, families).map_err(|error| failure::status("open", path, &error))?;
+        let db = Arc::new(db);
+        let counters = Arc::new(Counters::default());
+        let (changes, queue) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            db: Arc::clone(&db),
+            path: path.to_owned(),
+            durability: options.durability,
+            counters: Arc::clone(&counters),
+        };
+        let writer = std::thread::Builder::new()
+            .name("kv-writer".to_owned())
+            .spawn(move || writer.run(queue))
+            .map_err(|error| Status::resource_exhausted(format!("start the writer of {}: {error}", path.display())))?;
+        let inner =
+            Inner { changes: Some(changes), writer: Some(writer), db, path: path.to_owned(), counters, _hold: hold };
+        Ok(Db { inner: Arc::new(inner) })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Reads one consistent state, on a blocking thread.
+    pub async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View<'_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::task::spawn_blocking(move || {
+            let view = View { db: &inner.db, snapshot: inner.db.snapshot(), path: &inner.path };
+            read(&view)
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(error) => Err(Status::internal(format!("a reader of the store failed: {error}"))),
+        }
+    }
+
+    /// Checks and writes as one atomic step; returns after the change is on disk. If `change` errs, nothing is written.
+    ///
+    /// A change that was begun is carried out also when the caller goes away.
+    pub async fn write<R, E>(&self, change: impl FnOnce(&mut Txn<'_>) -> Result<R, E> + Send + 'static) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<Status> + Send + 'static,
+    {
+        self.submit(change, false).await
+    }
+
+    /// Like [`Db::write`], but returns before the flush: atomic and in order, and on disk with the next `write`.
+    pub async fn write_relaxed<R, E>(
+        &self,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<Status> + Send + 'static,
+    {
+        self.submit(change, true).await
+    }
+
+    async fn submit<R, E>(
+        &self,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, E> + Send + 'static,
+        relaxed: bool,
+    ) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<Status> + Send + 'static,
+    {
+        let (tell, hear) = oneshot::channel::<Result<R, E>>();
+        let result = Arc::new(Mutex::new(None::<Result<R, E>>));
+        let kept = Arc::clone(&result);
+        let change = Change {
+            run: Box::new(move |txn| {
+                let done = change(txn);
+                let wanted = done.is_ok();
+                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+                wanted
+            }),
+            answer: Box::new(move |written| {
+                let done = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let answer = match (done, written) {
+                    (Some(Err(refused)), _) => Err(refused),
+                    (_, Err(disk)) => Err(E::from(disk)),
+                    (Some(Ok(done)), Ok(())) => Ok(done),
+                    (None, Ok(())) => {
+                        Err(E::from(Status::internal("a change of the store panicked; nothing of it was written")))
+                    }
+                };
+                // The caller may be gone; the change stands all the same.
+                drop(tell.send(answer));
+            }),
+            relaxed,
+        };
+        let closed = || E::from(Status::unavailable("the store is closed"));
+        let changes = self.inner.changes.as_ref().ok_or_else(closed)?;
+        changes.send(change).await.map_err(|_closed| closed())?;
+        hear.await.map_err(|_closed| closed())?
+    }
+
+    #[cfg(test)]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+}
+
+#[cfg(test)]
+mod tests;

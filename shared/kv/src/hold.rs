@@ -1,0 +1,123 @@
+//! One process holds a store: a lock on a file in it, which also says who.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use berth_model::{Code, Status};
+use rustix::fs::{FlockOperation, flock};
+
+const FILE: &str = "HOLDER";
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT: &str = "berth-kv 1\n";
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Holder {
+    pid: u32,
+    holder: String,
+}
+
+/// Keeps the lock until it is dropped; the kernel drops it with the process, however that ends.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    _file: File,
+}
+
+impl Hold {
+    /// Makes the directory if need be, takes the lock, and checks that the store is of a format we know.
+    pub(crate) fn take(dir: &Path, holder: &str) -> Result<Self, Status> {
+        fs::create_dir_all(dir).map_err(|error| unusable("make", dir, &error))?;
+        let path = dir.join(FILE);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| unusable("write to", dir, &error))?;
+        if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            return Err(match errno {
+                rustix::io::Errno::WOULDBLOCK => held(dir, &mut file),
+                other => Status::io("lock", &path, &other.into()),
+            });
+        }
+        let text = serde_json::to_string(&Holder { pid: std::process::id(), holder: holder.to_owned() })
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
+        written.map_err(|error| Status::io("write", &path, &error))?;
+        check_format(dir)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn held(dir: &Path, file: &mut File) -> Status {
+    let mut text = String::new();
+    let who = match file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok()) {
+        Some(holder) => format!("`{}` (pid {})", holder.holder, holder.pid),
+        None => "another process".to_owned(),
+    };
+    Status::failed_precondition(format!(
+        "the store at {} is held by {who}; stop it, talk to it with --address, or use another --root",
+        dir.display()
+    ))
+}
+
+fn unusable(doing: &str, dir: &Path, error: &std::io::Error) -> Status {
+    let status = Status::io(&format!("{doing} the store directory"), dir, error);
+    match status.code {
+        Code::PermissionDenied => {
+            Status::new(status.code, format!("{}; run as root, or choose a writable --root", status.message))
+        }
+        _ => status,
+    }
+}
+
+fn check_format(dir: &Path) -> Result<(), Status> {
+    let path: PathBuf = dir.join(FORMAT_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) if text == FORMAT => Ok(()),
+        Ok(text) if !text.is_empty() => Err(Status::failed_precondition(format!(
+            "the store at {} has format {:?}, this program knows {:?}; use the program that made it, or another --root",
+            dir.display(),
+            text.trim(),
+            FORMAT.trim()
+        ))),
+        // Empty: a crash between making and writing it, when there was no store yet.
+        Ok(_) => write_format(&path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_format(&path),
+        Err(error) => Err(Status::io("read", &path, &error)),
+    }
+}
+
+fn write_format(path: &Path) -> Result<(), Status> {
+    fs::write(path, FORMAT).map_err(|error| Status::io("write", path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_one_is_told_who_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Hold::take(dir.path(), "berth serve").unwrap();
+        let error = Hold::take(dir.path(), "berth pull").unwrap_err();
+        assert_eq!(error.code, Code::FailedPrecondition);
+        assert!(
+            error.message.contains("berth serve") && error.message.contains(&std::process::id().to_string()),
+            "{error}"
+        );
+        drop(first);
+        Hold::take(dir.path(), "berth pull").unwrap();
+    }
+
+    #[test]
+    fn refuses_a_format_it_does_not_know() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Hold::take(dir.path(), "x").unwrap());
+        fs::write(dir.path().join(FORMAT_FILE), "berth-kv 2\n").unwrap();
+        assert!(Hold::take(dir.path(), "x").unwrap_err().message.contains("berth-kv 2"));
+    }
+}

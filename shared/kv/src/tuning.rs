@@ -1,0 +1,33 @@
+//! How RocksDB is set up: for small stores, little memory and a fast start.
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options};
+
+/// Blocks kept in memory, over all families.
+const CACHE_BYTES: usize = 32 << 20;
+/// Unwritten changes kept in memory: for one family, and over all.
+const FAMILY_BUFFER_BYTES: usize = 8 << 20;
+const ALL_BUFFERS_BYTES: usize = 32 << 20;
+
+/// Options of the database and of each family.
+pub(crate) fn options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // A synced log ends at the last acknowledged record; what may stand behind it was never answered, and a torn tail of
+    // it must not stop the store from opening. Damage before that point is refused, not skipped.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_max_open_files(256);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_db_write_buffer_size(ALL_BUFFERS_BYTES);
+    options.set_write_buffer_size(FAMILY_BUFFER_BYTES);
+    options.set_max_write_buffer_number(2);
+    options.set_max_total_wal_size(64 << 20);
+    options.set_compression_type(DBCompressionType::None);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    blocks.set_bloom_filter(10.0, false);
+    options.set_block_based_table_factory(&blocks);
+    options
+}

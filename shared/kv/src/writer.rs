@@ -1,0 +1,126 @@
+//! The single writer: one thread takes changes in turn and flushes the log once for all that queued meanwhile.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use berth_model::Status;
+use rocksdb::{DB, WriteOptions};
+use tokio::sync::mpsc;
+
+use crate::{Durability, failure, txn::Txn};
+
+/// Changes waiting for the writer; more wait in their callers.
+pub(crate) const QUEUE: usize = 256;
+/// At most so many changes share a flush: the first of them waits for the last.
+const GROUP: usize = 128;
+
+/// Tells the caller how its change ended. Called once.
+pub(crate) type Answer = Box<dyn FnOnce(Result<(), Status>) + Send>;
+
+/// A change: runs, and leaves behind who wants to hear of the outcome.
+pub(crate) struct Change {
+    /// Fills the transaction. `false`: the closure refused, nothing is to be written (and its caller was told why).
+    pub(crate) run: Box<dyn FnOnce(&mut Txn<'_>) -> bool + Send>,
+    pub(crate) answer: Answer,
+    /// Answer before the flush.
+    pub(crate) relaxed: bool,
+}
+
+/// What the thread counts, for tests of group commit.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) changes: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+}
+
+pub(crate) struct Writer {
+    pub(crate) db: Arc<DB>,
+    pub(crate) path: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Writer {
+    /// Runs until the last sender is gone, then flushes what is relaxed still.
+    pub(crate) fn run(self, mut queue: mpsc::Receiver<Change>) {
+        let mut poison: Option<Status> = None;
+        let mut unsynced = false;
+        while let Some(first) = queue.blocking_recv() {
+            let mut waiting: Vec<Answer> = Vec::new();
+            let mut next = Some(first);
+            let mut count = 0;
+            while let Some(change) = next {
+                count += 1;
+                let relaxed = change.relaxed;
+                let done = match &poison {
+                    Some(status) => Err(status.clone()),
+                    None => self.apply(change.run),
+                };
+                match done {
+                    Ok(wrote) => {
+                        unsynced |= wrote;
+                        if relaxed {
+                            (change.answer)(Ok(()));
+                        } else {
+                            // Also one that wrote nothing: what it saw may not be on disk yet.
+                            waiting.push(change.answer);
+                        }
+                    }
+                    Err(status) => {
+                        poison.get_or_insert_with(|| status.clone());
+                        (change.answer)(Err(status));
+                    }
+                }
+                next = if count < GROUP { queue.try_recv().ok() } else { None };
+            }
+            self.counters.changes.fetch_add(count as u64, Ordering::Relaxed);
+            if waiting.is_empty() {
+                continue;
+            }
+            let mut flushed = Ok(());
+            if unsynced {
+                flushed = self.flush();
+                unsynced = flushed.is_err();
+            }
+            if let Err(status) = &flushed {
+                poison.get_or_insert_with(|| status.clone());
+            }
+            for answer in waiting {
+                answer(flushed.clone());
+            }
+        }
+        if unsynced
+            && poison.is_none()
+            && let Err(status) = self.flush()
+        {
+            tracing::warn!(%status, "the last relaxed changes may be lost by a power cut");
+        }
+    }
+
+    /// Runs one change and writes it, not yet flushed. `Ok(false)`: nothing was to be written. An error is the disk's.
+    fn apply(&self, run: Box<dyn FnOnce(&mut Txn<'_>) -> bool + Send>) -> Result<bool, Status> {
+        let mut txn = Txn::new(&self.db, &self.path);
+        // The closure's own panic is its caller's to hear of (its answer is lost with it); the writer goes on.
+        let wanted = catch_unwind(AssertUnwindSafe(|| run(&mut txn))).unwrap_or(false);
+        if !wanted {
+            return Ok(false);
+        }
+        let Some(batch) = txn.into_batch()? else { return Ok(false) };
+        self.db
+            .write_opt(batch, &WriteOptions::default())
+            .map(|()| true)
+            .map_err(|error| failure::status("write to", &self.path, &error))
+    }
+
+    fn flush(&self) -> Result<(), Status> {
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        let sync = self.durability == Durability::Synced;
+        self.db.flush_wal(sync).map_err(|error| failure::status("flush", &self.path, &error))
+    }
+}
