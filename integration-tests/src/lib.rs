@@ -1,1 +1,13 @@
-//! (being written)
+//! What the scenarios are made of: odd layers, images on their way to registries, independent opinions on what layers
+//! mean, and the facts that the real program reports.
+//!
+//! The scenarios themselves are in `tests/all`; one program, so that it is linked once.
+
+#![allow(clippy::print_stderr, reason = "tests report by printing")]
+
+pub mod facts;
+pub mod gnu_tar;
+pub mod image;
+pub mod layer;
+pub mod odd;
+pub mod umoci;

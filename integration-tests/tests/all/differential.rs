@@ -1,0 +1,108 @@
+//! A mounted image equals what independent tools make of it, down to the nanosecond.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use berth_integration_tests::{
+    facts::Mounted,
+    gnu_tar::extracted_by_gnu_tar,
+    image::{packed, push, read_layout},
+    layer::{Entry, layer},
+    odd::odd_layers,
+    umoci::unpacked_by_umoci,
+};
+use berth_testing::{
+    docker_registry::DockerRegistry,
+    shape::Stage,
+    tree::{Tree, differences},
+};
+
+in_every_shape! {
+    every_odd_entry_is_as_gnu_tar_makes_it,
+    what_layers_need_of_each_other_is_as_gnu_tar_makes_it,
+    a_real_debian_is_as_umoci_makes_it,
+}
+
+/// Pulls layers as an image and mounts it.
+async fn mounted_tree(stage: &Stage, layers: &[Vec<u8>]) -> Result<Tree> {
+    let registry = DockerRegistry::start()?;
+    let reference = push(&packed(layers), &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    Mounted::new(stage, &reference, &[])?.tree()
+}
+
+fn check(expected: &Tree, found: &Tree) {
+    let different = differences(expected, found);
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// GNU tar's opinion on the layers, in the form in which they are pulled.
+fn expected_tree(stage: &Stage, layers: &[Vec<u8>]) -> Result<Tree> {
+    extracted_by_gnu_tar(layers.iter().map(Vec::as_slice), &stage.scratch().join("expected"))
+}
+
+async fn every_odd_entry_is_as_gnu_tar_makes_it(stage: Stage) -> Result<()> {
+    let layers = odd_layers()?;
+    check(&expected_tree(&stage, &layers)?, &mounted_tree(&stage, &layers).await?);
+    Ok(())
+}
+
+/// A layer may go through a symlink of a lower layer, link to a lower file, and remove what it goes through.
+async fn what_layers_need_of_each_other_is_as_gnu_tar_makes_it(stage: Stage) -> Result<()> {
+    let layers = [
+        layer([
+            Entry::dir("./").mtime("1650000000.25"),
+            Entry::dir("usr").mtime("1600000000.5"),
+            Entry::dir("usr/lib").mode(0o750).owner(3, 4).mtime("1600000001.5"),
+            Entry::file("usr/lib/old", "old"),
+            Entry::file("usr/lib/linked", "one inode").mode(0o640).owner(5, 6),
+            Entry::symlink("lib", "usr/lib"),
+            Entry::dir("a"),
+            Entry::dir("a/b"),
+            Entry::file("a/b/c", "c"),
+            Entry::file("a/b/d", "d"),
+        ])?,
+        layer([
+            Entry::file("lib/through-the-symlink", "new"),
+            Entry::whiteout("lib/old"),
+            Entry::whiteout("a/b/c"),
+        ])?,
+        layer([
+            Entry::dir("links"),
+            Entry::hard_link("links/to-a-lower-file", "usr/lib/linked"),
+            Entry::file("a/b/e", "e"),
+        ])?,
+    ];
+    check(&expected_tree(&stage, &layers)?, &mounted_tree(&stage, &layers).await?);
+    Ok(())
+}
+
+/// The image `scripts/debian-image` makes; made once, for all tests and for `scripts/pull`.
+fn debian_image() -> Result<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target directory")?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/debian-image");
+    let made = Command::new(script).arg(target.join("debian-image")).output()?;
+    ensure!(
+        made.status.success(),
+        "scripts/debian-image failed: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    Ok(target.join("debian-image/oci"))
+}
+
+async fn a_real_debian_is_as_umoci_makes_it(stage: Stage) -> Result<()> {
+    let layout = debian_image()?;
+    let expected = unpacked_by_umoci(&layout, stage.scratch())?;
+    assert!(expected.len() > 3000, "that is no Debian: {} entries", expected.len());
+    let registry = DockerRegistry::start()?;
+    let reference = push(&read_layout(&layout)?, &registry, "debian", "latest").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let mounted = Mounted::new(&stage, &reference, &[])?;
+    check(&expected, &mounted.tree()?);
+    assert!(fs::read_to_string(mounted.path().join("etc/os-release"))?.contains("Debian"));
+    Ok(())
+}

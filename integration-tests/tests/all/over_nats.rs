@@ -1,0 +1,154 @@
+//! What only separate processes can do: start in any order, die alone, and be listened to.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use berth_integration_tests::{
+    facts::{Mounted, blobs},
+    image::{digests, push},
+};
+use berth_testing::{
+    docker_registry::DockerRegistry,
+    hostile::{Fault, Faults, HostileRegistry},
+    image::{Compression, Image, ImageBuilder, Layer},
+    running::Running,
+    shape::{Shape, Stage},
+    wait::wait_until,
+};
+use serde_json::Value;
+
+use crate::store::ingested_bytes;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_start_in_any_order() -> Result<()> {
+    let mut stage = Stage::nats_not_started()?;
+    // Those that need others first, and the server last.
+    for service in Stage::services().into_iter().rev() {
+        stage.start_service(service)?;
+    }
+    stage.nats().restart()?;
+    stage.wait_until_ready();
+    let registry = DockerRegistry::start()?;
+    let image = ImageBuilder::new().layer(Layer::new().file("a", b"x")).build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert_eq!(blobs(&stage)?, digests(&image));
+    Ok(())
+}
+
+fn image_of_many_layers() -> Image {
+    (0..6_u64)
+        .fold(ImageBuilder::new(), |image, n| {
+            image.layer_as(Compression::None, Layer::new().random_file(&format!("file-{n}"), 4 << 20, n))
+        })
+        .build()
+}
+
+/// A pull in the middle: about 3 MB a second for each of its layers.
+async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(HostileRegistry, Running, String)> {
+    let slowly = Fault::Trickle(32 << 10, Duration::from_millis(10));
+    let registry = HostileRegistry::start(Faults::none().always("/blobs/", slowly)).await;
+    registry.add_image("app", "v1", image);
+    let reference = registry.reference("app", "v1");
+    let mut pull = stage.spawn(["pull", "--plain-http", &reference])?;
+    wait_until(
+        "the layers to arrive in part",
+        Duration::from_secs(60),
+        || ingested_bytes(stage.root()) > 1 << 20,
+        || (ingested_bytes(stage.root()), pull.has_ended(), pull.output()),
+    );
+    Ok((registry, pull, reference))
+}
+
+/// Kills one of two workers, and the pull ends well; the other was not disturbed.
+async fn loses(worker: &str) -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    let image = image_of_many_layers();
+    let (_registry, pull, reference) = a_pull_under_way(&stage, &image).await?;
+    stage.kill(worker);
+    let finished = pull.finish()?;
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert_eq!(blobs(&stage)?, digests(&image));
+    let mounted = Mounted::new(&stage, &reference, &[])?;
+    for n in 0..6_u64 {
+        let read = std::fs::read(mounted.path().join(format!("file-{n}")))?;
+        assert!(read == berth_testing::image::random_bytes(4 << 20, n), "file-{n}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_survives_the_loss_of_a_fetcher() -> Result<()> {
+    loses("fetcher-1").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_survives_the_loss_of_the_other_fetcher() -> Result<()> {
+    loses("fetcher-2").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_survives_the_loss_of_an_unpacker() -> Result<()> {
+    loses("unpacker-1").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_survives_the_loss_of_the_other_unpacker() -> Result<()> {
+    loses("unpacker-2").await
+}
+
+/// Both fetchers go, and new ones come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_waits_for_a_new_fetcher() -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    let image = image_of_many_layers();
+    let (_registry, pull, _) = a_pull_under_way(&stage, &image).await?;
+    stage.kill("fetcher-1");
+    stage.kill("fetcher-2");
+    stage.start_service("fetcher-1")?;
+    let finished = pull.finish()?;
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert_eq!(blobs(&stage)?, digests(&image));
+    Ok(())
+}
+
+/// `kill -9` of the server, and it comes back: the pull goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_survives_a_restart_of_the_server() -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    let image = image_of_many_layers();
+    let (_registry, pull, _) = a_pull_under_way(&stage, &image).await?;
+    stage.nats().restart()?;
+    let finished = pull.finish()?;
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert_eq!(blobs(&stage)?, digests(&image));
+    Ok(())
+}
+
+/// With nothing but a connection and `SUB`, as `nats sub` does it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_client_can_listen_to_events() -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    let listener = stage.nats().listen("berth.events.>")?;
+    let registry = DockerRegistry::start()?;
+    let image = ImageBuilder::new().layer(Layer::new().file("a", b"x")).build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let mut subjects = Vec::new();
+    let created = loop {
+        let heard = listener.next(Duration::from_secs(30))?;
+        subjects.push(heard.subject.clone());
+        if heard.subject.ends_with(".images.create") {
+            break heard;
+        }
+    };
+    let body: Value = serde_json::from_slice(&created.body)?;
+    assert!(body.to_string().contains(&reference), "{body:#}");
+    assert!(created.subject.contains(".default."), "the namespace is in the subject: {}", created.subject);
+    assert!(created.headers.to_lowercase().contains("nats-msg-id"), "{}", created.headers);
+    let count = |end: &str| subjects.iter().filter(|subject| subject.ends_with(end)).count();
+    assert_eq!(count(".content.create"), 3, "{subjects:?}");
+    assert_eq!(count(".snapshot.prepare"), 1, "{subjects:?}");
+    assert_eq!(count(".snapshot.commit"), 1, "{subjects:?}");
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Pulls from a real registry: every format of images, and what the store holds after them.
+
+use anyhow::Result;
+use berth_integration_tests::{
+    facts::{Mounted, blobs, image_names, snapshots},
+    image::{digests, push, with_manifest},
+};
+use berth_testing::{
+    docker_registry::DockerRegistry,
+    image::{Compression, Image, ImageBuilder, Layer, index},
+    shape::Stage,
+};
+use serde_json::json;
+
+in_every_shape! {
+    an_oci_image_is_pulled_and_mountable,
+    a_docker_image_is_pulled,
+    the_platform_chooses_from_an_index,
+    a_manifest_list_is_pulled,
+    layers_are_told_apart_by_their_bytes,
+    the_second_pull_fetches_nothing,
+    equal_layers_in_other_blobs_are_all_there,
+    a_login_is_asked_for_and_used,
+    a_digest_names_an_image,
+    only_fetched_means_no_snapshots,
+    labels_point_from_content_to_content,
+    an_image_of_no_layers_is_pulled,
+    namespaces_see_their_own_images,
+}
+
+/// Two layers; the second changes what the first has.
+fn small_image() -> ImageBuilder {
+    ImageBuilder::new()
+        .layer(Layer::new().dir("etc").file("etc/motd", b"hello").file("gone", b"soon"))
+        .layer_as(Compression::Zstd, Layer::new().whiteout("gone").file("etc/issue", b"berth"))
+}
+
+fn check_mounted(stage: &Stage, reference: &str) -> Result<()> {
+    let mounted = Mounted::new(stage, reference, &[])?;
+    let read = |path: &str| std::fs::read_to_string(mounted.path().join(path));
+    assert_eq!(read("etc/motd")?, "hello");
+    assert_eq!(read("etc/issue")?, "berth");
+    assert!(!mounted.path().join("gone").exists());
+    Ok(())
+}
+
+async fn an_oci_image_is_pulled_and_mountable(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let image = small_image().build();
+    let reference = push(&image, &registry, "team/app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert_eq!(image_names(&stage)?, [reference.as_str()]);
+    assert_eq!(blobs(&stage)?, digests(&image));
+    assert_eq!(snapshots(&stage)?.len(), 2);
+    check_mounted(&stage, &reference)
+}
+
+async fn a_docker_image_is_pulled(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let image = small_image().docker().build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert_eq!(blobs(&stage)?, digests(&image));
+    check_mounted(&stage, &reference)
+}
+
+fn for_two_platforms() -> (Image, Image) {
+    let other = ImageBuilder::new().platform("linux/arm/v7").layer(Layer::new().file("arm", b"other"));
+    (small_image().build(), other.build())
+}
+
+async fn the_platform_chooses_from_an_index(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let (ours, other) = for_two_platforms();
+    let both = index(&[other.clone(), ours.clone()]);
+    let reference = push(&both, &registry, "app", "multi").await?;
+
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let mut expected = digests(&ours);
+    expected.push(both.target.digest.to_string());
+    expected.sort();
+    assert_eq!(blobs(&stage)?, expected, "the index and this machine's image");
+    check_mounted(&stage, &reference)?;
+
+    stage.ok(["pull", "--plain-http", "--platform", "linux/arm/v7", &reference])?;
+    expected.extend(digests(&other));
+    expected.sort();
+    assert_eq!(blobs(&stage)?, expected, "the other image too");
+    Ok(())
+}
+
+async fn a_manifest_list_is_pulled(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let ours = small_image().docker().build();
+    let other = ImageBuilder::new().docker().platform("linux/s390x").layer(Layer::new().file("z", b"other"));
+    let reference = push(&index(&[other.build(), ours]), &registry, "app", "multi").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    check_mounted(&stage, &reference)
+}
+
+async fn layers_are_told_apart_by_their_bytes(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let file = |name: &str| Layer::new().file(name, name.as_bytes());
+    let honest = ImageBuilder::new()
+        .layer_as(Compression::Gzip, file("gzip"))
+        .layer_as(Compression::Zstd, file("zstd"))
+        .layer_as(Compression::None, file("plain"))
+        .layer_as(Compression::Gzip, file("gzip-again"))
+        .build();
+    let lies = [Compression::Zstd, Compression::None, Compression::Gzip, Compression::None];
+    let lying = with_manifest(&honest, |manifest| {
+        for (layer, lie) in manifest["layers"].as_array_mut().unwrap().iter_mut().zip(lies) {
+            layer["mediaType"] = json!(lie.media_type(false));
+        }
+    })?;
+    for (image, tag) in [(honest, "honest"), (lying, "lying")] {
+        let reference = push(&image, &registry, "app", tag).await?;
+        // Each into a namespace of its own, so that each is unpacked.
+        stage.ok(["--namespace", tag, "pull", "--plain-http", &reference])?;
+        let shown = stage.ok(["--namespace", tag, "snapshots", "ls", "--quiet"])?;
+        assert_eq!(shown.lines().count(), 4, "{tag}: {shown}");
+    }
+    Ok(())
+}
+
+async fn the_second_pull_fetches_nothing(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let reference = push(&small_image().build(), &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let fetched = |what: &str| registry.requests(&format!("\"GET /v2/app/{what}/"));
+    assert_eq!(fetched("blobs"), 3, "config and two layers, each once:\n{}", registry.log());
+    let manifests = fetched("manifests");
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert_eq!(fetched("blobs"), 3, "{}", registry.log());
+    assert_eq!(fetched("manifests"), manifests, "a HEAD says that the manifest is the same:\n{}", registry.log());
+    Ok(())
+}
+
+/// The missing-blobs rule: the second image finds its snapshots there, and all of its blobs are fetched all the same.
+async fn equal_layers_in_other_blobs_are_all_there(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let layers = [Layer::new().dir("etc").file("etc/motd", b"hello"), Layer::new().file("etc/issue", b"berth")];
+    let in_form = |form| layers.iter().fold(ImageBuilder::new(), |image, layer| image.layer_as(form, layer.clone())).build();
+    let (first, second) = (in_form(Compression::Gzip), in_form(Compression::Zstd));
+    assert_eq!(first.diff_ids, second.diff_ids);
+    let mut expected = Vec::new();
+    for (image, tag) in [(&first, "gzip"), (&second, "zstd")] {
+        let reference = push(image, &registry, "app", tag).await?;
+        stage.ok(["pull", "--plain-http", &reference])?;
+        expected.extend(digests(image));
+        expected.sort();
+        expected.dedup();
+        assert_eq!(blobs(&stage)?, expected, "after {tag}");
+        assert_eq!(snapshots(&stage)?.len(), 2, "after {tag}");
+    }
+    Ok(())
+}
+
+async fn a_login_is_asked_for_and_used(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start_with_login("anna", "s3cret:with:colons")?;
+    let reference = push(&small_image().build(), &registry, "private/app", "v1").await?;
+    let said = stage.fails(["pull", "--plain-http", &reference])?;
+    assert!(said.contains("--user"), "names the remedy: {said}");
+    let said = stage.fails(["pull", "--plain-http", "--user", "anna:wrong", &reference])?;
+    assert!(!said.contains("wrong"), "never shows the password: {said}");
+    stage.ok(["pull", "--plain-http", "--user", "anna:s3cret:with:colons", &reference])?;
+    check_mounted(&stage, &reference)
+}
+
+async fn a_digest_names_an_image(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let image = small_image().build();
+    push(&image, &registry, "app", "v1").await?;
+    let reference = format!("{}/app@{}", registry.host(), image.target.digest);
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert_eq!(image_names(&stage)?, [reference.as_str()]);
+    check_mounted(&stage, &reference)
+}
+
+async fn only_fetched_means_no_snapshots(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let image = small_image().build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", "--no-unpack", &reference])?;
+    assert_eq!(blobs(&stage)?, digests(&image));
+    assert_eq!(snapshots(&stage)?, Vec::<String>::new());
+    // What was only fetched is unpacked by the next pull, without fetching.
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert_eq!(registry.requests("\"GET /v2/app/blobs/"), 3, "{}", registry.log());
+    check_mounted(&stage, &reference)
+}
+
+async fn labels_point_from_content_to_content(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let image = small_image().build();
+    let reference = push(&image, &registry, "team/app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let labels = |digest: &berth_model::Digest| -> Result<serde_json::Value> {
+        Ok(stage.json(["content", "info", "--json", &digest.to_string()])?["labels"].clone())
+    };
+    let manifest = labels(&image.manifest.digest)?;
+    assert_eq!(manifest["containerd.io/gc.ref.content.config"], json!(image.config.digest.to_string()));
+    assert_eq!(manifest["containerd.io/gc.ref.content.l.0"], json!(image.layers[0].digest.to_string()));
+    assert_eq!(manifest["containerd.io/gc.ref.content.l.1"], json!(image.layers[1].digest.to_string()));
+    assert_eq!(manifest["containerd.io/distribution.source.127.0.0.1"], json!("team/app"));
+    let layer = labels(&image.layers[1].digest)?;
+    assert_eq!(layer["containerd.io/uncompressed"], json!(image.diff_ids[1].to_string()));
+    assert_eq!(layer["containerd.io/distribution.source.127.0.0.1"], json!("team/app"));
+    let chain = berth_model::chain_ids(&image.diff_ids).pop().unwrap();
+    let config = labels(&image.config.digest)?;
+    assert_eq!(config["containerd.io/gc.ref.snapshot.overlayfs"], json!(chain.to_string()));
+    Ok(())
+}
+
+async fn an_image_of_no_layers_is_pulled(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let reference = push(&ImageBuilder::new().build(), &registry, "empty", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert_eq!(image_names(&stage)?, [reference]);
+    Ok(())
+}
+
+async fn namespaces_see_their_own_images(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start()?;
+    let reference = push(&small_image().build(), &registry, "app", "v1").await?;
+    stage.ok(["--namespace", "one", "pull", "--plain-http", &reference])?;
+    assert_eq!(image_names(&stage)?, Vec::<String>::new());
+    stage.ok(["--namespace", "two", "pull", "--plain-http", &reference])?;
+    assert_eq!(registry.requests("\"GET /v2/app/blobs/"), 3, "equal bytes are fetched once:\n{}", registry.log());
+    Ok(())
+}

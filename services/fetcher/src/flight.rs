@@ -1,0 +1,112 @@
+//! One flight per digest: a fetch job either becomes the writer of the blob's ingest, or watches whoever is, and takes
+//! over when that one dies.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use berth_api::content::{BlobWriter, Content};
+use berth_model::{Code, Descriptor, Status};
+use berth_wire::content::{StatBlobRequest, WatchBlobReply, WatchBlobRequest, watch_blob_reply::State};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// How long one poll of another's flight may take.
+const POLL_MS: u32 = 1_000;
+/// A flight that has not moved for so long is tried to be taken over. Content lets that happen after 30 s without a sign
+/// of life, so a download that merely waits for its registry keeps its place.
+const STANDSTILL: Duration = Duration::from_secs(30);
+/// Pause before asking again for a place that was taken and is not: its holder is just leaving.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Where a job stands with its blob.
+pub(crate) enum Place<'a> {
+    /// It was there before.
+    Existed,
+    /// Somebody else brought it while we watched.
+    Landed,
+    /// Ours to write; the permit is that of a large download.
+    Ours(Box<BlobWriter>, Option<SemaphorePermit<'a>>),
+}
+
+/// Finds a job's place. `large` bounds large downloads; `watched` is told how far another's flight is.
+pub(crate) async fn find<'a>(
+    content: &Arc<dyn Content>,
+    descriptor: &Descriptor,
+    large: Option<&'a Semaphore>,
+    watched: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Place<'a>, Status> {
+    // Nobody waits for a permit for a blob that is there or on its way.
+    if exists(content, descriptor).await? {
+        return Ok(Place::Existed);
+    }
+    loop {
+        if watch(content, descriptor, watched).await? {
+            return Ok(Place::Landed);
+        }
+        let permit = match large {
+            Some(large) => Some(large.acquire().await.map_err(|closed| Status::unavailable(closed.to_string()))?),
+            None => None,
+        };
+        let opened = BlobWriter::open(
+            Arc::clone(content),
+            &descriptor.ingest_ref(),
+            Some(&descriptor.digest),
+            descriptor.size,
+        )
+        .await;
+        match opened {
+            Ok(writer) => return Ok(Place::Ours(Box::new(writer), permit)),
+            Err(status) if status.code == Code::AlreadyExists => return Ok(Place::Landed),
+            Err(status) if status.code == Code::Unavailable => {
+                drop(permit);
+                tracing::debug!(%status, "another download is under way");
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(status) => return Err(status),
+        }
+    }
+}
+
+async fn exists(content: &Arc<dyn Content>, descriptor: &Descriptor) -> Result<bool, Status> {
+    let request = StatBlobRequest {
+        digest: descriptor.digest.to_string(),
+    };
+    match content.stat_blob(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.code == Code::NotFound => Ok(false),
+        Err(status) => Err(status),
+    }
+}
+
+/// Watches another's flight to its end: true when the blob is there, false when the place is free or seems to be.
+async fn watch(
+    content: &Arc<dyn Content>,
+    descriptor: &Descriptor,
+    watched: &(dyn Fn(u64) + Send + Sync),
+) -> Result<bool, Status> {
+    let mut seen = WatchBlobReply::default();
+    let mut moved = Instant::now();
+    loop {
+        let request = WatchBlobRequest {
+            digest: descriptor.digest.to_string(),
+            r#ref: String::new(),
+            generation: seen.generation,
+            frontier: seen.frontier,
+            wait_ms: if seen.generation == 0 { 0 } else { POLL_MS },
+        };
+        let news = content.watch_blob(request).await?;
+        match news.state() {
+            State::Committed => return Ok(true),
+            State::Absent | State::Idle => return Ok(false),
+            State::Growing => {}
+        }
+        if (news.generation, news.frontier) != (seen.generation, seen.frontier) {
+            moved = Instant::now();
+            watched(news.frontier);
+        } else if moved.elapsed() >= STANDSTILL {
+            return Ok(false);
+        }
+        seen = news;
+    }
+}

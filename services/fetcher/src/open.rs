@@ -1,0 +1,106 @@
+//! Opening an object at an offset: which path, which range, and what the answer's bytes are.
+
+use berth_model::{Descriptor, Kind, Reference, Status};
+use http::{
+    Method, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+use reqwest::Response;
+
+use crate::{
+    access::Access,
+    body::Body,
+    client::RegistryClient,
+    endpoint::object_url,
+    errand::{Errand, Object},
+    range::{Begins, begins},
+    resolve::MANIFEST_TYPES,
+    transport::Hop,
+};
+
+/// Where to look, in order: registries keep manifests and blobs apart, and a few keep a manifest as a blob.
+fn collections(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Index | Kind::Manifest | Kind::Schema1 => &["manifests", "blobs"],
+        Kind::Config | Kind::Layer => &["blobs"],
+        Kind::Unknown => &["blobs", "manifests"],
+    }
+}
+
+impl RegistryClient {
+    /// The bytes of `descriptor` from `offset` on, whatever the server makes of ranges. Codes as [`Self::resolve`].
+    pub async fn open(
+        &self,
+        descriptor: &Descriptor,
+        reference: &Reference,
+        access: &Access,
+        offset: u64,
+    ) -> Result<Body, Status> {
+        let kind = descriptor.media_type.kind();
+        let object = match kind {
+            Kind::Index | Kind::Manifest | Kind::Schema1 => Object::Manifest(descriptor.digest),
+            _ => Object::Blob(descriptor.digest),
+        };
+        let errand = Errand {
+            reference,
+            access,
+            object,
+        };
+        let response = self.find(&errand, descriptor, offset).await?;
+        let (response, skip) = match begins(response.status(), response.headers(), offset, descriptor.size) {
+            Begins::There => (response, 0),
+            Begins::AtZero => (response, offset),
+            what @ (Begins::Nowhere | Begins::Lies) => {
+                tracing::debug!(%errand, offset, ?what, "the range was not served; reading from the start");
+                let whole = self.find(&errand, descriptor, 0).await?;
+                if whole.status() != StatusCode::OK {
+                    return Err(self.refusal(whole).await.status(&errand));
+                }
+                (whole, offset)
+            }
+        };
+        check_content(&errand, descriptor, &response)?;
+        Ok(Body::new(response, skip, &self.options))
+    }
+
+    /// The first answer that is a success, or says that the range cannot be served.
+    async fn find(&self, errand: &Errand<'_>, descriptor: &Descriptor, from: u64) -> Result<Response, Status> {
+        let base = self.base(errand).await?;
+        let mut missing = None;
+        for collection in collections(descriptor.media_type.kind()) {
+            let url = object_url(&base, errand.reference, collection, &descriptor.digest.to_string())?;
+            let hop = Hop {
+                accept: (*collection == "manifests").then_some(MANIFEST_TYPES),
+                from,
+                ..Hop::new(Method::GET, url)
+            };
+            let response = self.send(errand, hop).await?;
+            let fine = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT)
+                || (from > 0 && response.status() == StatusCode::RANGE_NOT_SATISFIABLE);
+            if fine {
+                return Ok(response);
+            }
+            let not_found = response.status() == StatusCode::NOT_FOUND;
+            let status = self.refusal(response).await.status(errand);
+            if !not_found {
+                return Err(status);
+            }
+            missing.get_or_insert(status);
+        }
+        Err(missing.unwrap_or_else(|| Status::internal(format!("{errand}: nowhere to look"))))
+    }
+}
+
+/// A login page with status 200 is no blob; better said at once than as a wrong digest.
+fn check_content(errand: &Errand<'_>, descriptor: &Descriptor, response: &Response) -> Result<(), Status> {
+    let text = |name| response.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let page = text(CONTENT_TYPE).is_some_and(|kind| kind.trim_start().starts_with("text/html"));
+    let length = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    if page && response.status() == StatusCode::OK && length != Some(descriptor.size) {
+        return Err(Status::failed_precondition(format!(
+            "{errand}: {} answered with a web page; is there a login page or a proxy between here and the registry?",
+            crate::errand::authority(response.url())
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Every limit and every wait of the registry client, each with its reason.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// How the client behaves. [`ClientOptions::default`] is right for registries on the Internet; tests make it faster.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// To connect, TLS included. A host that is down but routed answers nothing; 30 s is three SYN retries.
+    pub connect_timeout: Duration,
+    /// For a loopback host to answer a TLS hello. One that speaks HTTP may wait for the rest of a line that never comes.
+    pub probe_timeout: Duration,
+    /// From sending a request to the head of its answer. Caches that fetch the whole blob first need long.
+    pub response_timeout: Duration,
+    /// Longest silence within a body before it is opened anew. TCP alone would wait for many minutes.
+    pub stall_timeout: Duration,
+    /// While nothing arrives, the sink is called this often; content takes a writer for dead after 30 s of silence.
+    pub sign_of_life: Duration,
+    /// A body must bring [`ClientOptions::trickle_bytes`] in each such window, or it is opened anew.
+    pub trickle_window: Duration,
+    /// See [`ClientOptions::trickle_window`]; 64 KiB a minute is slower than any link worth pulling over.
+    pub trickle_bytes: u64,
+    /// Tries of one request, and tries to open a body without progress between them.
+    pub attempts: usize,
+    /// Tries when the connection is refused: nobody listens, and that rarely changes within seconds.
+    pub refused_attempts: usize,
+    /// The first pause between tries. It doubles, with jitter, so that many clients do not come back at once.
+    pub backoff_min: Duration,
+    /// The longest pause between tries.
+    pub backoff_max: Duration,
+    /// The first pause after 429 without `Retry-After`: coming back within milliseconds only prolongs the ban.
+    pub throttled_min: Duration,
+    /// The longest `Retry-After` that is waited for; when asked for more, the pull fails and says so.
+    pub retry_after_max: Duration,
+    /// A body that brought less than this and broke has made no progress: bounds the tries with a server that breaks
+    /// after each byte.
+    pub progress_bytes: u64,
+    /// The largest manifest or index. The distribution spec has registries take at least 4 MiB.
+    pub max_manifest_bytes: u64,
+    /// Redirects of one request; browsers and Go stop at 10 or 20.
+    pub max_redirects: usize,
+    /// Idle connections kept per host, and for how long: the layers of the next pull find them warm.
+    pub idle_connections: usize,
+    /// See [`ClientOptions::idle_connections`]; below the 60 s after which common load balancers hang up.
+    pub idle_timeout: Duration,
+    /// Host names with a fixed address, asked before the resolver. The port of the address is not used.
+    pub static_hosts: Vec<(String, SocketAddr)>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            probe_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
+            sign_of_life: Duration::from_secs(5),
+            trickle_window: Duration::from_secs(60),
+            trickle_bytes: 64 << 10,
+            attempts: 6,
+            refused_attempts: 3,
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            throttled_min: Duration::from_secs(1),
+            retry_after_max: Duration::from_secs(60),
+            progress_bytes: 64 << 10,
+            max_manifest_bytes: 4 << 20,
+            max_redirects: 10,
+            idle_connections: 16,
+            idle_timeout: Duration::from_secs(50),
+            static_hosts: Vec::new(),
+        }
+    }
+}

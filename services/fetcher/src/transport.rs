@@ -1,0 +1,144 @@
+//! One request, its redirects followed by hand, no retries: the only file that makes HTTP requests.
+
+use std::sync::Arc;
+
+use berth_model::Status;
+use http::{
+    HeaderValue, Method,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, RANGE},
+};
+use reqwest::{Client, Response};
+use url::Url;
+
+use crate::{
+    dns::Lookup,
+    endpoint::is_loopback,
+    failure::{Failure, FailureKind},
+    options::ClientOptions,
+    redirect, tls,
+};
+
+/// One request, complete.
+#[derive(Clone)]
+pub(crate) struct Hop {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) accept: Option<&'static str>,
+    /// Bytes from here on.
+    pub(crate) from: u64,
+    pub(crate) authorization: Option<HeaderValue>,
+    /// No redirect from HTTPS to HTTP: the answer is taken as it is.
+    pub(crate) stay_safe: bool,
+    /// A form to send along, URL-encoded.
+    pub(crate) form: Option<String>,
+}
+
+impl Hop {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self {
+            method,
+            url,
+            accept: None,
+            from: 0,
+            authorization: None,
+            stay_safe: false,
+            form: None,
+        }
+    }
+}
+
+/// An answer, and whether it came from the server that was asked.
+pub(crate) struct Landed {
+    pub(crate) response: Response,
+    pub(crate) same_origin: bool,
+}
+
+/// The connections, shared by all pulls.
+///
+/// HTTP/1.1 only, as containerd: one connection per layer gives each its own TCP window, while HTTP/2 would put all of a
+/// registry's layers into one.
+pub(crate) struct Transport {
+    outside: Client,
+    /// Loopback hosts: no proxy, no certificates.
+    loopback: Client,
+    options: ClientOptions,
+}
+
+impl Transport {
+    pub(crate) fn new(options: ClientOptions) -> Result<Self, Status> {
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .http1_only()
+                .connect_timeout(options.connect_timeout)
+                .pool_max_idle_per_host(options.idle_connections)
+                .pool_idle_timeout(options.idle_timeout)
+                .dns_resolver(Arc::new(Lookup {
+                    fixed: options.static_hosts.clone(),
+                }))
+        };
+        let failed = |error: reqwest::Error| Status::internal(format!("HTTP client: {error}"));
+        Ok(Self {
+            outside: builder().tls_backend_preconfigured(tls::verifying()?).build().map_err(failed)?,
+            loopback: builder()
+                .tls_backend_preconfigured(tls::trusting()?)
+                .no_proxy()
+                .build()
+                .map_err(failed)?,
+            options,
+        })
+    }
+
+    /// Sends the request and follows redirects. `Authorization` goes along only as long as scheme, host and port stay.
+    pub(crate) async fn once(&self, hop: &Hop) -> Result<Landed, Failure> {
+        let mut url = hop.url.clone();
+        let mut same_origin = true;
+        for _ in 0..=self.options.max_redirects {
+            let response = self.single(hop, &url, same_origin).await?;
+            if hop.form.is_some() || !redirect::is_redirect(response.status()) {
+                return Ok(Landed { response, same_origin });
+            }
+            let next = redirect::next(&url, response.headers(), hop.stay_safe)
+                .map_err(|why| Failure::new(FailureKind::Redirect, &url, why))?;
+            same_origin &= next.same_origin;
+            tracing::trace!(from = %crate::errand::shown(&url), to = %crate::errand::shown(&next.url), "redirected");
+            url = next.url;
+        }
+        let why = format!("more than {} redirects", self.options.max_redirects);
+        Err(Failure::new(FailureKind::Redirect, &url, why))
+    }
+
+    async fn single(&self, hop: &Hop, url: &Url, trusted: bool) -> Result<Response, Failure> {
+        let client = if url.host_str().is_some_and(is_loopback) {
+            &self.loopback
+        } else {
+            &self.outside
+        };
+        // Blobs are stored as they come: an encoding put on by a proxy would change their digest.
+        let mut request = client.request(hop.method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
+        if let Some(accept) = hop.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if hop.from > 0 {
+            request = request.header(RANGE, format!("bytes={}-", hop.from));
+        }
+        if let (Some(authorization), true) = (&hop.authorization, trusted) {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(form) = &hop.form {
+            request = request
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.clone());
+        }
+        match tokio::time::timeout(self.options.response_timeout, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::of(url, error)),
+            Err(_elapsed) => {
+                let why = format!("did not answer within {:?}", self.options.response_timeout);
+                Err(Failure::new(FailureKind::Silent, url, why))
+            }
+        }
+    }
+}

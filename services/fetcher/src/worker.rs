@@ -1,0 +1,213 @@
+//! The fetch job: brings one blob into the content store, and is done at once if it is there.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use berth_api::{
+    content::{BlobWriter, Content},
+    transfer::Transfer,
+};
+use berth_bus::JobContext;
+use berth_model::{Code, Descriptor, Reference, Status};
+use berth_wire::{
+    convert::required,
+    fetcher::{FetchJob, FetchOutcome, FetchProgress},
+    transfer::GetAccessRequest,
+};
+use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+
+use crate::{
+    access::Access,
+    client::RegistryClient,
+    config::Config,
+    flight::{self, Place},
+    service::reference,
+};
+
+/// Progress is reported at most this often; people do not read faster, and each report may cross a network.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// Times a job finds itself replaced as the writer before it gives its place up for good.
+const REPLACED: usize = 3;
+
+pub(crate) struct Worker {
+    client: Arc<RegistryClient>,
+    content: Arc<dyn Content>,
+    transfer: Arc<dyn Transfer>,
+    large: Semaphore,
+    large_bytes: u64,
+}
+
+/// What a job says, checked.
+struct Task {
+    pull_id: String,
+    reference: Reference,
+    descriptor: Descriptor,
+    plain_http: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        client: Arc<RegistryClient>,
+        content: Arc<dyn Content>,
+        transfer: Arc<dyn Transfer>,
+        config: &Config,
+    ) -> Self {
+        Self {
+            client,
+            content,
+            transfer,
+            large: Semaphore::new(config.large_downloads),
+            large_bytes: config.large_bytes,
+        }
+    }
+
+    /// Works on one job.
+    pub(crate) async fn run(&self, job: FetchJob, context: JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
+        let task = Task {
+            reference: reference(&job.reference)?,
+            descriptor: required(job.descriptor.as_ref(), "descriptor")?.try_into()?,
+            plain_http: job.plain_http,
+            pull_id: job.pull_id,
+        };
+        let Descriptor { digest, size, .. } = &task.descriptor;
+        let span = tracing::info_span!("fetch", %digest, size, registry = task.reference.registry());
+        self.bring(&task, &context).instrument(span).await
+    }
+
+    async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
+        let report = Report::new(context, task.descriptor.size);
+        let large = (task.descriptor.size >= self.large_bytes).then_some(&self.large);
+        let mut replaced = 0;
+        loop {
+            let watched = |frontier| report.tell(frontier);
+            let place = tokio::select! {
+                place = flight::find(&self.content, &task.descriptor, large, &watched) => place?,
+                () = context.cancelled() => return Err(cancelled(task)),
+            };
+            let (mut writer, _permit) = match place {
+                Place::Existed => return Ok(FetchOutcome { existed: true, fetched: 0 }),
+                Place::Landed => return Ok(FetchOutcome { existed: false, fetched: 0 }),
+                Place::Ours(writer, permit) => (writer, permit),
+            };
+            report.tell(writer.offset());
+            let done = tokio::select! {
+                done = self.download(task, &mut writer, &report) => done,
+                () = context.cancelled() => Err(cancelled(task)),
+            };
+            match done {
+                Ok(fetched) => return Ok(FetchOutcome { existed: false, fetched }),
+                Err(status) if status.code == Code::Aborted && replaced < REPLACED => {
+                    replaced += 1;
+                    tracing::debug!(%status, "another writer took over");
+                }
+                Err(status) => {
+                    // What was fetched stays for a resume.
+                    if let Err(error) = writer.release().await {
+                        tracing::debug!(%error, "the ingest could not be released; its place ends by silence");
+                    }
+                    return Err(status);
+                }
+            }
+        }
+    }
+
+    /// Fills and commits the ingest. Bytes that turn out wrong are thrown away and fetched anew, once: they may be from
+    /// an earlier and broken attempt.
+    async fn download(&self, task: &Task, writer: &mut BlobWriter, report: &Report<'_>) -> Result<u64, Status> {
+        let descriptor = &task.descriptor;
+        let access = self.access(task).await?;
+        let progress = |offset| report.tell(offset);
+        let mut fetched = 0;
+        let mut anew = false;
+        if writer.offset() > descriptor.size {
+            writer.restart().await?;
+        }
+        loop {
+            fetched += self
+                .client
+                .fetch_into(writer, descriptor, &task.reference, &access, &progress)
+                .await?
+                .bytes;
+            match writer.commit(descriptor.size, &descriptor.digest).await {
+                Ok(()) => {
+                    report.last(descriptor.size);
+                    return Ok(fetched);
+                }
+                Err(status) if status.code == Code::FailedPrecondition => {
+                    writer.restart().await?;
+                    report.last(0);
+                    if anew {
+                        return Err(mismatch(task));
+                    }
+                    tracing::warn!(digest = %descriptor.digest, %status, "the bytes are wrong; fetching them again from the start");
+                    anew = true;
+                }
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    /// Who asks. A pull that is gone has no credentials any more; what is public can be fetched all the same.
+    async fn access(&self, task: &Task) -> Result<Access, Status> {
+        let request = GetAccessRequest {
+            pull_id: task.pull_id.clone(),
+        };
+        let mut access = match self.transfer.get_access(request).await {
+            Ok(access) => Access::from(&access),
+            Err(status) if status.code == Code::NotFound => Access::default(),
+            Err(status) => return Err(status),
+        };
+        access.plain_http |= task.plain_http;
+        Ok(access)
+    }
+}
+
+fn cancelled(task: &Task) -> Status {
+    Status::cancelled(format!("fetching {} was cancelled", task.descriptor.digest))
+}
+
+fn mismatch(task: &Task) -> Status {
+    let (registry, repository) = (task.reference.registry(), task.reference.repository());
+    Status::failed_precondition(format!(
+        "bytes from {registry} do not match digest {} of {registry}/{repository}, twice; it is damaged at its source, or something in between changes it",
+        task.descriptor.digest
+    ))
+}
+
+/// Tells the job's submitter how far it is, not too often.
+struct Report<'a> {
+    context: &'a JobContext<FetchJob>,
+    total: u64,
+    told: Mutex<Option<Instant>>,
+}
+
+impl<'a> Report<'a> {
+    fn new(context: &'a JobContext<FetchJob>, total: u64) -> Self {
+        Self {
+            context,
+            total,
+            told: Mutex::new(None),
+        }
+    }
+
+    fn tell(&self, offset: u64) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first byte is news at once: unpacking begins with it.
+        if offset == 0 || told.is_some_and(|told| told.elapsed() < REPORT_EVERY) {
+            return;
+        }
+        *told = Some(Instant::now());
+        drop(told);
+        self.last(offset);
+    }
+
+    fn last(&self, offset: u64) {
+        self.context.progress(FetchProgress {
+            offset,
+            total: self.total,
+        });
+    }
+}

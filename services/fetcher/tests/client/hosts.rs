@@ -1,0 +1,133 @@
+//! Hosts that are not there, or speak something else.
+
+use berth_fetcher::{Access, ClientOptions, RegistryClient};
+use berth_model::{Code, Reference};
+use std::sync::Arc;
+
+use berth_testing::hostile::Faults;
+use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::kit::{Scene, assert_says, client, options};
+
+#[tokio::test]
+async fn loopback_falls_back_to_http_and_remembers() {
+    let scene = Scene::new(Faults::none()).await;
+    let client = client();
+    for _ in 0..3 {
+        let found = client.resolve(&scene.reference(), &Access::default()).await.unwrap();
+        assert_eq!(found, scene.image.target);
+    }
+    assert_eq!(scene.registry.seen().len(), 3);
+}
+
+/// A client to which `name` is the scene's registry: a host elsewhere, as far as it knows.
+fn elsewhere(scene: &Scene, name: &str) -> (RegistryClient, Reference) {
+    let client = RegistryClient::new(ClientOptions {
+        static_hosts: vec![(name.to_owned(), scene.registry.address())],
+        ..options()
+    })
+    .unwrap();
+    let reference = format!("{name}:{}/some/image:v1", scene.registry.address().port());
+    (client, reference.parse().unwrap())
+}
+
+#[tokio::test]
+async fn http_elsewhere_names_the_remedy() {
+    let scene = Scene::new(Faults::none()).await;
+    let (client, reference) = elsewhere(&scene, "registry.test");
+    let refused = client.resolve(&reference, &Access::default()).await;
+    assert_says(refused, Code::FailedPrecondition, &["registry.test", "--plain-http"]);
+    assert!(client.resolve(&reference, &Access::anonymous(true)).await.is_ok());
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let reference: Reference = format!("{host}/some/image:v1").parse().unwrap();
+    for plain_http in [true, false] {
+        let result = client().resolve(&reference, &Access::anonymous(plain_http)).await;
+        assert_says(result, Code::Unavailable, &[&host, "refused", "some/image:v1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_an_address() {
+    let reference: Reference = "no-such-host.invalid/some/image:v1".parse().unwrap();
+    let result = client().resolve(&reference, &Access::default()).await;
+    assert_says(result, Code::Unavailable, &["unknown host no-such-host.invalid", "check the spelling"]);
+}
+
+/// Puts TLS with a certificate that nobody signed in front of the scene's registry; gives the port.
+async fn with_tls(scene: &Scene) -> u16 {
+    let made = rcgen::generate_simple_self_signed(vec!["registry.test".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let (acceptor, backend) = (TlsAcceptor::from(Arc::new(config)), scene.registry.address());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that hangs up is what one of the tests is about.
+                let Ok(mut front) = acceptor.accept(stream).await else { return };
+                let mut back = TcpStream::connect(backend).await.unwrap();
+                tokio::io::copy_bidirectional(&mut front, &mut back).await.ok();
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn loopback_with_tls_needs_no_certificate() {
+    let scene = Scene::new(Faults::none()).await;
+    let reference: Reference = format!("127.0.0.1:{}/some/image:v1", with_tls(&scene).await).parse().unwrap();
+    let client = client();
+    assert_eq!(client.resolve(&reference, &Access::default()).await.unwrap(), scene.image.target);
+    assert_eq!(client.resolve(&reference, &Access::default()).await.unwrap(), scene.image.target);
+    assert_eq!(scene.registry.seen_at("/v2/some").len(), 2);
+}
+
+#[tokio::test]
+async fn a_certificate_nobody_signed_is_refused_elsewhere() {
+    let scene = Scene::new(Faults::none()).await;
+    let port = with_tls(&scene).await;
+    let (client, _) = elsewhere(&scene, "registry.test");
+    let reference: Reference = format!("registry.test:{port}/some/image:v1").parse().unwrap();
+    let result = client.resolve(&reference, &Access::default()).await;
+    assert_says(result, Code::FailedPrecondition, &["certificate of registry.test", "SSL_CERT_FILE"]);
+    assert!(scene.registry.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_loopback_server_that_waits_for_a_line_is_taken_for_http() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut first = [0];
+            if stream.read_exact(&mut first).await.is_ok() && first[0].is_ascii_uppercase() {
+                let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(answer).await.ok();
+            }
+            kept.push(stream);
+        }
+    });
+    let reference: Reference = format!("{host}/some/image:v1").parse().unwrap();
+    let result = client().resolve(&reference, &Access::default()).await;
+    assert_says(result, Code::NotFound, &["404"]);
+}

@@ -1,0 +1,117 @@
+//! The facts this service reports: each with containerd's topic and, in its JSON, containerd's field names.
+
+use berth_model::labels::Labels;
+use serde_json::{Value, json};
+
+/// One change, said in the past tense. What cannot be said here cannot be reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    ImageCreated { name: String, labels: Labels },
+    ImageUpdated { name: String, labels: Labels },
+    ImageDeleted { name: String },
+    ContentCreated { digest: String, size: u64, media_type: String },
+    ContentDeleted { digest: String },
+    SnapshotPrepared { snapshotter: String, key: String, parent: String },
+    SnapshotCommitted { snapshotter: String, key: String, name: String },
+    SnapshotRemoved { snapshotter: String, key: String },
+}
+
+impl Fact {
+    /// Where it is reported.
+    pub(crate) fn topic(&self) -> &'static str {
+        match self {
+            Self::ImageCreated { .. } => "/images/create",
+            Self::ImageUpdated { .. } => "/images/update",
+            Self::ImageDeleted { .. } => "/images/delete",
+            Self::ContentCreated { .. } => "/content/create",
+            Self::ContentDeleted { .. } => "/content/delete",
+            Self::SnapshotPrepared { .. } => "/snapshot/prepare",
+            Self::SnapshotCommitted { .. } => "/snapshot/commit",
+            Self::SnapshotRemoved { .. } => "/snapshot/remove",
+        }
+    }
+
+    /// What is reported. Fields that are empty are left out, as JSON of protobuf does.
+    pub(crate) fn json(&self) -> String {
+        let mut body = match self {
+            Self::ImageCreated { name, labels } | Self::ImageUpdated { name, labels } => {
+                json!({ "name": name, "labels": labels })
+            }
+            Self::ImageDeleted { name } => json!({ "name": name }),
+            Self::ContentCreated { digest, size, media_type } => {
+                json!({ "digest": digest, "size": size, "media_type": media_type })
+            }
+            Self::ContentDeleted { digest } => json!({ "digest": digest }),
+            Self::SnapshotPrepared { snapshotter, key, parent } => {
+                json!({ "key": key, "parent": parent, "snapshotter": snapshotter })
+            }
+            Self::SnapshotCommitted { snapshotter, key, name } => {
+                json!({ "key": key, "name": name, "snapshotter": snapshotter })
+            }
+            Self::SnapshotRemoved { snapshotter, key } => json!({ "key": key, "snapshotter": snapshotter }),
+        };
+        if let Value::Object(fields) = &mut body {
+            fields.retain(|_, value| !is_empty(value));
+        }
+        body.to_string()
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_containerds_field_names() {
+        let labels = Labels::from([("a".to_owned(), "\"1\"".to_owned())]);
+        for (fact, topic, json) in [
+            (
+                Fact::ImageCreated { name: "n".into(), labels: labels.clone() },
+                "/images/create",
+                r#"{"labels":{"a":"\"1\""},"name":"n"}"#,
+            ),
+            (
+                Fact::ImageUpdated { name: "n".into(), labels: Labels::new() },
+                "/images/update",
+                r#"{"name":"n"}"#,
+            ),
+            (Fact::ImageDeleted { name: "n".into() }, "/images/delete", r#"{"name":"n"}"#),
+            (
+                Fact::ContentCreated { digest: "d".into(), size: 7, media_type: "m".into() },
+                "/content/create",
+                r#"{"digest":"d","media_type":"m","size":7}"#,
+            ),
+            (
+                Fact::ContentCreated { digest: "d".into(), size: 0, media_type: String::new() },
+                "/content/create",
+                r#"{"digest":"d","size":0}"#,
+            ),
+            (Fact::ContentDeleted { digest: "d".into() }, "/content/delete", r#"{"digest":"d"}"#),
+            (
+                Fact::SnapshotPrepared { snapshotter: "s".into(), key: "k".into(), parent: "p".into() },
+                "/snapshot/prepare",
+                r#"{"key":"k","parent":"p","snapshotter":"s"}"#,
+            ),
+            (
+                Fact::SnapshotCommitted { snapshotter: "s".into(), key: "k".into(), name: "n".into() },
+                "/snapshot/commit",
+                r#"{"key":"k","name":"n","snapshotter":"s"}"#,
+            ),
+            (
+                Fact::SnapshotRemoved { snapshotter: "s".into(), key: "k".into() },
+                "/snapshot/remove",
+                r#"{"key":"k","snapshotter":"s"}"#,
+            ),
+        ] {
+            assert_eq!((fact.topic(), fact.json().as_str()), (topic, json));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The rules of images: what a put does to what is there.
+//!
+//! Every put counts as an update, also one that changes nothing: it sets `updated_at` and is reported. containerd does
+//! so, and whoever watches a re-pull learns that it ended. Times that a client sends are ignored.
+
+use berth_model::Status;
+use berth_wire::{metadata as msg, types};
+use msg::put_image_request::Mode;
+
+use crate::{change::Change, check, event::Fact, missing, tables::image};
+
+/// A put whose fields were checked.
+pub(crate) struct Put {
+    image: msg::Image,
+    mode: Mode,
+}
+
+impl Put {
+    /// Checks the fields.
+    pub(crate) fn parse(request: msg::PutImageRequest) -> Result<Self, Status> {
+        let mode = Mode::try_from(request.mode)
+            .map_err(|error| Status::invalid_argument(format!("the mode of a put image: {error}")))?;
+        let image = request.image.ok_or_else(|| Status::invalid_argument("image is missing in the request"))?;
+        let name = check::name("the image's name", &image.name)?;
+        check::labels(&image.labels)?;
+        let target = check::target(image.target.as_ref())?;
+        let image = msg::Image { name, labels: image.labels, target: Some(target), created_at: None, updated_at: None };
+        Ok(Self { image, mode })
+    }
+
+    /// What is stored, given what is there.
+    fn decide(
+        self,
+        namespace: &str,
+        present: Option<&msg::Image>,
+        now: types::Time,
+    ) -> Result<(msg::Image, Fact), Status> {
+        let Self { mut image, mode } = self;
+        let name = image.name.clone();
+        match (mode, present) {
+            (Mode::Create, Some(_)) => {
+                return Err(Status::already_exists(format!("image {name:?} in namespace {namespace:?} already exists")));
+            }
+            (Mode::Update, None) => return Err(missing::image(namespace, &name)),
+            _ => {}
+        }
+        image.created_at = Some(present.and_then(|present| present.created_at).unwrap_or(now));
+        image.updated_at = Some(now);
+        let labels = image.labels.clone();
+        let fact = match present {
+            None => Fact::ImageCreated { name, labels },
+            Some(_) => Fact::ImageUpdated { name, labels },
+        };
+        Ok((image, fact))
+    }
+}
+
+/// Creates or replaces.
+pub(crate) fn put(change: &mut Change<'_, '_>, namespace: &str, put: Put) -> Result<msg::Image, Status> {
+    let present = image::get(change.txn(), namespace, &put.image.name)?;
+    let (stored, fact) = put.decide(namespace, present.as_ref(), change.now())?;
+    change.touch_namespace(namespace)?;
+    image::put(change.txn(), namespace, &stored);
+    change.report(namespace, &fact);
+    Ok(stored)
+}
+
+/// Drops; with `target` only if that is still its digest.
+pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, name: &str, target: Option<&str>) -> Result<(), Status> {
+    let present = image::get(change.txn(), namespace, name)?.ok_or_else(|| missing::image(namespace, name))?;
+    let points_to = present.target.map(|target| target.digest).unwrap_or_default();
+    if let Some(target) = target
+        && target != points_to
+    {
+        return Err(Status::not_found(format!(
+            "image {name:?} in namespace {namespace:?} with target {target} not found: it points to {points_to}"
+        )));
+    }
+    image::delete(change.txn(), namespace, name);
+    change.report(namespace, &Fact::ImageDeleted { name: name.to_owned() });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_model::{Code, Digest};
+
+    use super::*;
+
+    fn request(mode: Mode) -> msg::PutImageRequest {
+        let target = types::Descriptor {
+            media_type: "m".into(),
+            digest: Digest::of(b"x").to_string(),
+            size: 1,
+            ..types::Descriptor::default()
+        };
+        let image = msg::Image { name: "n".into(), target: Some(target), ..msg::Image::default() };
+        msg::PutImageRequest { namespace: "default".into(), image: Some(image), mode: mode.into() }
+    }
+
+    #[test]
+    fn modes_as_a_table() {
+        let then = types::Time { seconds: 1, nanos: 0 };
+        let now = types::Time { seconds: 2, nanos: 0 };
+        let present = msg::Image { name: "n".into(), created_at: Some(then), ..msg::Image::default() };
+        for (mode, there, expected) in [
+            (Mode::Upsert, false, Ok((now, "/images/create"))),
+            (Mode::Upsert, true, Ok((then, "/images/update"))),
+            (Mode::Create, false, Ok((now, "/images/create"))),
+            (Mode::Create, true, Err(Code::AlreadyExists)),
+            (Mode::Update, false, Err(Code::NotFound)),
+            (Mode::Update, true, Ok((then, "/images/update"))),
+        ] {
+            let put = Put::parse(request(mode)).unwrap();
+            let found = put.decide("default", there.then_some(&present), now);
+            let found = found.map(|(image, fact)| {
+                assert_eq!(image.updated_at, Some(now));
+                (image.created_at.unwrap(), fact.topic())
+            });
+            assert_eq!(found.map_err(|status| status.code), expected, "{mode:?} {there}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_mode_is_refused() {
+        let request = msg::PutImageRequest { mode: 9, ..request(Mode::Upsert) };
+        assert_eq!(Put::parse(request).err().unwrap().code, Code::InvalidArgument);
+    }
+}

@@ -1,0 +1,81 @@
+//! The relay: publishes the outbox on NATS, in order and without gaps, for as long as it takes.
+//!
+//! It reads from a cursor that it moves after each acknowledgement. An event is stored on NATS before the next one is
+//! sent: sending several at a time would be faster, and a failure in the middle would change their order. The cursor is
+//! written without waiting for the disk: if a power cut takes it back, events are published again with the same id, and
+//! the server drops those it saw within its window (two minutes). So a subscriber sees each event at least once, and
+//! knows one it saw already by its id.
+
+mod envelope;
+
+use std::{sync::Arc, time::Duration};
+
+use berth_bus::Bus;
+use berth_model::{Code, Status};
+use berth_wire::metadata as msg;
+
+use crate::store::Store;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long one question for events stays open; then it is asked again.
+const ASK: Duration = Duration::from_secs(60);
+
+/// Relays until it is dropped.
+pub(crate) async fn run(store: Arc<Store>, bus: Bus) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match pass(&store, &bus).await {
+            Ok(()) => pause = FIRST_PAUSE,
+            Err(status) => {
+                tracing::error!(%status, "the outbox cannot be read; its events wait");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Publishes the next events, or waits for some.
+async fn pass(store: &Store, bus: &Bus) -> Result<(), Status> {
+    let after = store.relayed();
+    match store.events_after(after, 0, ASK).await {
+        Ok(page) => {
+            for event in &page.events {
+                publish(bus, &page.outbox_id, event).await;
+                store.set_relayed(event.sequence).await?;
+            }
+            Ok(())
+        }
+        Err(status) if status.code == Code::OutOfRange => {
+            let first = store.first_event().await?;
+            tracing::warn!(from = after + 1, to = first - 1, "events were dropped before they were relayed");
+            store.set_relayed(first - 1).await
+        }
+        Err(status) => Err(status),
+    }
+}
+
+/// Publishes one event, however often it must be tried.
+async fn publish(bus: &Bus, outbox_id: &str, event: &msg::Event) {
+    let sequence = event.sequence;
+    let mut published = envelope::of(outbox_id, event);
+    let mut pause = FIRST_PAUSE;
+    let mut tries = 0_u64;
+    while let Err(status) = bus.publish(published.clone()).await {
+        tries += 1;
+        if status.code == Code::InvalidArgument {
+            tracing::error!(sequence, %status, "an event does not fit the bus; it is published without its facts");
+            published = envelope::without_facts(outbox_id, event);
+        } else if tries == 1 {
+            tracing::warn!(sequence, %status, "an event cannot be published; it waits, and those behind it");
+        } else {
+            tracing::debug!(sequence, tries, %status, "still cannot be published");
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    if tries > 0 {
+        tracing::info!(sequence, tries, "events are published again");
+    }
+}

@@ -1,0 +1,131 @@
+//! The contract, method by method: each is check → decide → act, in the file of its noun.
+
+mod contents;
+mod events;
+mod images;
+mod leases;
+mod snapshots;
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use berth_api::metadata::Metadata;
+use berth_bus::Bus;
+use berth_model::Status;
+use berth_wire::metadata as msg;
+use tokio::task::JoinHandle;
+
+use crate::{Config, relay, store::Store};
+
+/// The metadata service over one store. The store closes when the last handle is dropped.
+pub struct Service {
+    store: Arc<Store>,
+    relay: OnceLock<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Opens the store. `relayed`: events are kept until they were relayed.
+    pub(crate) async fn open(config: Config, relayed: bool) -> Result<Arc<Self>, Status> {
+        let store = Arc::new(Store::open(config, relayed).await?);
+        Ok(Arc::new(Self { store, relay: OnceLock::new() }))
+    }
+
+    /// Publishes the outbox on the bus for as long as the service lives.
+    pub(crate) fn relay_to(&self, bus: Bus) {
+        self.relay.get_or_init(|| tokio::spawn(relay::run(Arc::clone(&self.store), bus)));
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(relay) = self.relay.get() {
+            relay.abort();
+        }
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Metadata for Service {
+    async fn get_image(&self, request: msg::GetImageRequest) -> Result<msg::Image, Status> {
+        images::get(&self.store, request).await
+    }
+    async fn list_images(&self, request: msg::ListImagesRequest) -> Result<msg::ListImagesReply, Status> {
+        images::list(&self.store, request).await
+    }
+    async fn put_image(&self, request: msg::PutImageRequest) -> Result<msg::Image, Status> {
+        images::put(&self.store, request).await
+    }
+    async fn delete_image(&self, request: msg::DeleteImageRequest) -> Result<msg::DeleteImageReply, Status> {
+        images::delete(&self.store, request).await
+    }
+
+    async fn get_content(&self, request: msg::GetContentRequest) -> Result<msg::Content, Status> {
+        contents::get(&self.store, request).await
+    }
+    async fn list_content(&self, request: msg::ListContentRequest) -> Result<msg::ListContentReply, Status> {
+        contents::list(&self.store, request).await
+    }
+    async fn put_content(&self, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {
+        contents::put(&self.store, request).await
+    }
+    async fn delete_content(&self, request: msg::DeleteContentRequest) -> Result<msg::DeleteContentReply, Status> {
+        contents::delete(&self.store, request).await
+    }
+    async fn condemn_content(&self, request: msg::CondemnContentRequest) -> Result<msg::CondemnContentReply, Status> {
+        contents::condemn(&self.store, request).await
+    }
+    async fn absolve_content(&self, request: msg::AbsolveContentRequest) -> Result<msg::AbsolveContentReply, Status> {
+        contents::absolve(&self.store, request).await
+    }
+
+    async fn create_lease(&self, request: msg::CreateLeaseRequest) -> Result<msg::Lease, Status> {
+        leases::create(&self.store, request).await
+    }
+    async fn delete_lease(&self, request: msg::DeleteLeaseRequest) -> Result<msg::DeleteLeaseReply, Status> {
+        leases::delete(&self.store, request).await
+    }
+    async fn add_lease_resources(
+        &self,
+        request: msg::AddLeaseResourcesRequest,
+    ) -> Result<msg::AddLeaseResourcesReply, Status> {
+        leases::add(&self.store, request).await
+    }
+    async fn list_leases(&self, request: msg::ListLeasesRequest) -> Result<msg::ListLeasesReply, Status> {
+        leases::list(&self.store, request).await
+    }
+
+    async fn prepare_snapshot(
+        &self,
+        request: msg::PrepareSnapshotRequest,
+    ) -> Result<msg::PrepareSnapshotReply, Status> {
+        snapshots::prepare(&self.store, request).await
+    }
+    async fn commit_snapshot(&self, request: msg::CommitSnapshotRequest) -> Result<msg::Snapshot, Status> {
+        snapshots::commit(&self.store, request).await
+    }
+    async fn remove_snapshot(&self, request: msg::RemoveSnapshotRequest) -> Result<msg::Snapshot, Status> {
+        snapshots::remove(&self.store, request).await
+    }
+    async fn stat_snapshot(&self, request: msg::StatSnapshotRequest) -> Result<msg::StatSnapshotReply, Status> {
+        snapshots::stat(&self.store, request).await
+    }
+    async fn list_snapshots(&self, request: msg::ListSnapshotsRequest) -> Result<msg::ListSnapshotsReply, Status> {
+        snapshots::list(&self.store, request).await
+    }
+    async fn update_snapshot(&self, request: msg::UpdateSnapshotRequest) -> Result<msg::Snapshot, Status> {
+        snapshots::update(&self.store, request).await
+    }
+
+    async fn list_namespaces(&self, _request: msg::ListNamespacesRequest) -> Result<msg::ListNamespacesReply, Status> {
+        events::namespaces(&self.store).await
+    }
+    async fn read_events(&self, request: msg::ReadEventsRequest) -> Result<msg::ReadEventsReply, Status> {
+        events::read(&self.store, request).await
+    }
+}

@@ -1,0 +1,72 @@
+//! Calls about content records and condemnations.
+
+use berth_model::Status;
+use berth_wire::metadata as msg;
+
+use crate::{check, condemnation, contents, missing, page::Page, store::Store, tables::content};
+
+pub(super) async fn get(store: &Store, request: msg::GetContentRequest) -> Result<msg::Content, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let digest = check::digest(&request.digest)?;
+    store
+        .read(move |view| {
+            content::get(view, &namespace, &digest)?.ok_or_else(|| missing::content(&namespace, &digest.to_string()))
+        })
+        .await
+}
+
+pub(super) async fn list(store: &Store, request: msg::ListContentRequest) -> Result<msg::ListContentReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let after = match request.after.as_str() {
+        "" => None,
+        digest => Some(check::digest(digest)?),
+    };
+    let (contents, more) = store
+        .read(move |view| {
+            let mut page = Page::new(request.limit);
+            content::fill(view, &namespace, after, &mut page)?;
+            Ok(page.finish())
+        })
+        .await?;
+    Ok(msg::ListContentReply { contents, more })
+}
+
+pub(super) async fn put(store: &Store, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let puts = request.entries.into_iter().map(contents::Put::parse).collect::<Result<Vec<_>, _>>()?;
+    store.change(move |change| contents::put(change, &namespace, &puts)).await?;
+    Ok(msg::PutContentReply {})
+}
+
+pub(super) async fn delete(
+    store: &Store,
+    request: msg::DeleteContentRequest,
+) -> Result<msg::DeleteContentReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let digest = check::digest(&request.digest)?;
+    store.change(move |change| contents::delete(change, &namespace, &digest)).await?;
+    Ok(msg::DeleteContentReply {})
+}
+
+pub(super) async fn condemn(
+    store: &Store,
+    request: msg::CondemnContentRequest,
+) -> Result<msg::CondemnContentReply, Status> {
+    let digest = check::digest(&request.digest)?;
+    let until = store.change(move |change| condemnation::condemn(change, &digest)).await?;
+    Ok(msg::CondemnContentReply { until: Some(until) })
+}
+
+pub(super) async fn absolve(
+    store: &Store,
+    request: msg::AbsolveContentRequest,
+) -> Result<msg::AbsolveContentReply, Status> {
+    let digest = check::digest(&request.digest)?;
+    store
+        .change(move |change| {
+            condemnation::absolve(change, &digest);
+            Ok(())
+        })
+        .await?;
+    Ok(msg::AbsolveContentReply {})
+}

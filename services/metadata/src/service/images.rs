@@ -1,0 +1,41 @@
+//! Calls about images.
+
+use berth_model::Status;
+use berth_wire::metadata as msg;
+
+use crate::{check, images, missing, page::Page, store::Store, tables::image};
+
+pub(super) async fn get(store: &Store, request: msg::GetImageRequest) -> Result<msg::Image, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let name = check::name("the image's name", &request.name)?;
+    store.read(move |view| image::get(view, &namespace, &name)?.ok_or_else(|| missing::image(&namespace, &name))).await
+}
+
+pub(super) async fn list(store: &Store, request: msg::ListImagesRequest) -> Result<msg::ListImagesReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let (images, more) = store
+        .read(move |view| {
+            let mut page = Page::new(request.limit);
+            image::fill(view, &namespace, &request.after, &mut page)?;
+            Ok(page.finish())
+        })
+        .await?;
+    Ok(msg::ListImagesReply { images, more })
+}
+
+pub(super) async fn put(store: &Store, request: msg::PutImageRequest) -> Result<msg::Image, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let put = images::Put::parse(request)?;
+    store.change(move |change| images::put(change, &namespace, put)).await
+}
+
+pub(super) async fn delete(store: &Store, request: msg::DeleteImageRequest) -> Result<msg::DeleteImageReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let name = check::name("the image's name", &request.name)?;
+    let target = match request.target.as_str() {
+        "" => None,
+        digest => Some(check::digest(digest)?.to_string()),
+    };
+    store.change(move |change| images::delete(change, &namespace, &name, target.as_deref())).await?;
+    Ok(msg::DeleteImageReply {})
+}

@@ -1,0 +1,47 @@
+//! Calls about leases.
+
+use berth_model::Status;
+use berth_wire::metadata as msg;
+
+use crate::{check, leases, page::Page, resource, store::Store, tables::lease};
+
+pub(super) async fn create(store: &Store, request: msg::CreateLeaseRequest) -> Result<msg::Lease, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    check::labels(&request.labels)?;
+    let id = match request.id.as_str() {
+        "" => uuid::Uuid::new_v4().simple().to_string(),
+        id => check::name("the lease's id", id)?,
+    };
+    let (labels, seconds) = (request.labels, request.expires_in_seconds);
+    store.change(move |change| leases::create(change, &namespace, id, labels, seconds)).await
+}
+
+pub(super) async fn delete(store: &Store, request: msg::DeleteLeaseRequest) -> Result<msg::DeleteLeaseReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let id = check::name("the lease's id", &request.id)?;
+    store.change(move |change| leases::delete(change, &namespace, &id)).await?;
+    Ok(msg::DeleteLeaseReply {})
+}
+
+pub(super) async fn add(
+    store: &Store,
+    request: msg::AddLeaseResourcesRequest,
+) -> Result<msg::AddLeaseResourcesReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let id = check::name("the lease's id", &request.id)?;
+    let more = request.resources.iter().map(resource::parse).collect::<Result<Vec<_>, _>>()?;
+    store.change(move |change| leases::add(change, &namespace, &id, &more)).await?;
+    Ok(msg::AddLeaseResourcesReply {})
+}
+
+pub(super) async fn list(store: &Store, request: msg::ListLeasesRequest) -> Result<msg::ListLeasesReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let (leases, more) = store
+        .read(move |view| {
+            let mut page = Page::new(request.limit);
+            lease::fill(view, &namespace, &request.after, &mut page)?;
+            Ok(page.finish())
+        })
+        .await?;
+    Ok(msg::ListLeasesReply { leases, more })
+}

@@ -1,0 +1,69 @@
+//! Calls about snapshot records.
+
+use berth_model::Status;
+use berth_wire::metadata as msg;
+
+use crate::{
+    check,
+    page::Page,
+    snapshots::{self, Commit, Place, Prepare, Prepared},
+    store::Store,
+    tables::snapshot,
+};
+
+pub(super) async fn prepare(
+    store: &Store,
+    request: msg::PrepareSnapshotRequest,
+) -> Result<msg::PrepareSnapshotReply, Status> {
+    let wanted = Prepare::parse(request)?;
+    match store.change(move |change| snapshots::prepare(change, wanted)).await? {
+        Prepared::New(reply) => Ok(reply),
+        Prepared::ThereAlready(status) => Err(status),
+    }
+}
+
+pub(super) async fn commit(store: &Store, request: msg::CommitSnapshotRequest) -> Result<msg::Snapshot, Status> {
+    let wanted = Commit::parse(request)?;
+    store.change(move |change| snapshots::commit(change, wanted)).await
+}
+
+pub(super) async fn remove(store: &Store, request: msg::RemoveSnapshotRequest) -> Result<msg::Snapshot, Status> {
+    let place = Place::parse(&request.namespace, &request.snapshotter)?;
+    let key = check::name("the snapshot's key", &request.key)?;
+    store.change(move |change| snapshots::remove(change, &place, &key)).await
+}
+
+pub(super) async fn stat(store: &Store, request: msg::StatSnapshotRequest) -> Result<msg::StatSnapshotReply, Status> {
+    let place = Place::parse(&request.namespace, &request.snapshotter)?;
+    let key = check::name("the snapshot's key", &request.key)?;
+    store
+        .read(move |view| {
+            let found = place.find(view, &key)?;
+            let parent_ids = snapshots::chain(view, &place, &found.parent)?;
+            Ok(msg::StatSnapshotReply { snapshot: Some(found), parent_ids })
+        })
+        .await
+}
+
+pub(super) async fn list(
+    store: &Store,
+    request: msg::ListSnapshotsRequest,
+) -> Result<msg::ListSnapshotsReply, Status> {
+    let place = Place::parse(&request.namespace, &request.snapshotter)?;
+    let (snapshots, more) = store
+        .read(move |view| {
+            let mut page = Page::new(request.limit);
+            snapshot::fill(view, &place, &request.after, &mut page)?;
+            Ok(page.finish())
+        })
+        .await?;
+    Ok(msg::ListSnapshotsReply { snapshots, more })
+}
+
+pub(super) async fn update(store: &Store, request: msg::UpdateSnapshotRequest) -> Result<msg::Snapshot, Status> {
+    let place = Place::parse(&request.namespace, &request.snapshotter)?;
+    let key = check::name("the snapshot's key", &request.key)?;
+    check::labels(&request.labels)?;
+    let labels = request.labels;
+    store.change(move |change| snapshots::update(change, &place, &key, &labels)).await
+}

@@ -1,0 +1,175 @@
+//! The store: changes and reads of the tables, and the horizon up to which events may be read.
+//!
+//! Events are shown up to the last one whose change is on disk (the horizon), never further: what a reader or NATS
+//! has seen cannot be taken back by a power cut, so a sequence never names two events. It also wakes who waits.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_kv::{Db, Options, View};
+use berth_model::Status;
+use berth_wire::metadata as msg;
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use crate::{
+    Config,
+    change::{Change, Retention},
+    page::Page,
+    tables::{self, meta, outbox},
+};
+
+/// Asks for the newest sequence without waiting.
+const NEWEST: u64 = u64::MAX;
+
+/// The open tables.
+pub(crate) struct Store {
+    db: Db,
+    outbox_id: String,
+    horizon: Arc<watch::Sender<u64>>,
+    event_retention: u64,
+    /// The last relayed event; all of them if nobody relays.
+    relayed: Arc<AtomicU64>,
+}
+
+impl Store {
+    /// Opens the tables, or makes them. `relay`: events are kept until they were relayed.
+    pub(crate) async fn open(config: Config, relay: bool) -> Result<Self, Status> {
+        let options = Options { durability: config.durability, families: tables::FAMILIES, holder: config.holder };
+        let db = berth_api::blocking(move || Db::open(&config.root, options)).await?;
+        let fresh = uuid::Uuid::new_v4().simple().to_string();
+        let (outbox_id, last, cursor) = db
+            .write(move |txn| {
+                let outbox_id = meta::outbox_id_or(txn, fresh)?;
+                let first = meta::first_event(txn)?;
+                let cursor = meta::relay_cursor(txn)?.unwrap_or(first - 1);
+                Ok::<_, Status>((outbox_id, meta::last_event(txn)?, cursor))
+            })
+            .await?;
+        let relayed = if relay { cursor } else { u64::MAX };
+        Ok(Self {
+            db,
+            outbox_id,
+            horizon: Arc::new(watch::Sender::new(last)),
+            event_retention: config.event_retention,
+            relayed: Arc::new(AtomicU64::new(relayed)),
+        })
+    }
+
+    /// Reads one state of all tables.
+    pub(crate) async fn read<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        self.db.read(question).await
+    }
+
+    /// Makes one change and its events, or nothing; returns when it is on disk.
+    ///
+    /// It runs in a task of its own: a caller that goes away in the middle must not keep the horizon back.
+    pub(crate) async fn change<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        let db = self.db.clone();
+        let horizon = Arc::clone(&self.horizon);
+        let newest = self.event_retention;
+        let relayed = Arc::clone(&self.relayed);
+        let writing = async move {
+            let (done, last) = db
+                .write(move |txn| {
+                    let mut change = Change::new(txn);
+                    let done = rule(&mut change)?;
+                    let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
+                    Ok::<_, Status>((done, change.finish(retention)?))
+                })
+                .await?;
+            if let Some(last) = last {
+                horizon.send_if_modified(|horizon| {
+                    let grown = last > *horizon;
+                    *horizon = last.max(*horizon);
+                    grown
+                });
+            }
+            Ok(done)
+        };
+        match tokio::spawn(writing.in_current_span()).await {
+            Ok(done) => done,
+            Err(error) => Err(Status::internal(format!("a change of the metadata store failed: {error}"))),
+        }
+    }
+
+    /// A page of events after a sequence; waits for one if there is none yet.
+    pub(crate) async fn events_after(
+        &self,
+        after: u64,
+        limit: u32,
+        wait: Duration,
+    ) -> Result<msg::ReadEventsReply, Status> {
+        let mut horizon = self.horizon.subscribe();
+        let mut last = *horizon.borrow_and_update();
+        let reply = |events, last| msg::ReadEventsReply { events, last, outbox_id: self.outbox_id.clone() };
+        if after == NEWEST {
+            return Ok(reply(Vec::new(), last));
+        }
+        if after > last {
+            return Err(Status::out_of_range(format!(
+                "event {after} is not in outbox {}, which ends at {last}; was it of another outbox?",
+                self.outbox_id
+            )));
+        }
+        if after == last {
+            let grown = async { horizon.wait_for(|last| *last > after).await.map(|grown| *grown) };
+            match tokio::time::timeout(wait, grown).await {
+                Ok(Ok(grown)) => last = grown,
+                Ok(Err(_closed)) => return Ok(reply(Vec::new(), last)),
+                Err(_elapsed) => return Ok(reply(Vec::new(), last)),
+            }
+        }
+        let events = self.db.read(move |view| stored_events(view, after, last, limit)).await?;
+        Ok(reply(events, last))
+    }
+
+    /// The first event that is still there.
+    pub(crate) async fn first_event(&self) -> Result<u64, Status> {
+        self.db.read(|view| meta::first_event(view)).await
+    }
+
+    /// The last relayed event.
+    pub(crate) fn relayed(&self) -> u64 {
+        self.relayed.load(Ordering::Acquire)
+    }
+
+    /// Moves the relay's cursor. Not waited for by the disk, see `relay`.
+    pub(crate) async fn set_relayed(&self, sequence: u64) -> Result<(), Status> {
+        let moved = self.db.write_relaxed(move |txn| {
+            meta::set_relay_cursor(txn, sequence);
+            Ok::<_, Status>(())
+        });
+        moved.await?;
+        self.relayed.store(sequence, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// What is stored after `after`, up to `last`.
+fn stored_events(view: &View<'_>, after: u64, last: u64, limit: u32) -> Result<Vec<msg::Event>, Status> {
+    let first = meta::first_event(view)?;
+    if after + 1 < first {
+        return Err(Status::out_of_range(format!(
+            "events {} to {} were dropped already; the first one kept is {first}",
+            after + 1,
+            first - 1
+        )));
+    }
+    let mut page = Page::new(limit);
+    outbox::fill(view, after, &mut page)?;
+    let (mut events, _more) = page.finish();
+    events.retain(|event| event.sequence <= last);
+    Ok(events)
+}

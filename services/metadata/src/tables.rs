@@ -1,0 +1,30 @@
+//! All tables, each in a file of its own; nothing else knows a key. Their stored forms are a promise to stores that
+//! exist: each file has them as golden bytes. Values are protobuf: fields may be added, and none may change its number.
+
+pub(crate) mod child;
+pub(crate) mod condemned;
+pub(crate) mod content;
+pub(crate) mod image;
+pub(crate) mod lease;
+pub(crate) mod lease_resource;
+pub(crate) mod meta;
+pub(crate) mod namespace;
+pub(crate) mod outbox;
+mod pages;
+pub(crate) mod snapshot;
+
+/// The column families of this store.
+pub(crate) const FAMILIES: &[&str] = &[
+    "images",
+    "content",
+    "content_by_digest",
+    "leases",
+    "lease_resources",
+    "lease_resources_by_id",
+    "snapshots",
+    "snapshot_children",
+    "condemned",
+    "namespaces",
+    "outbox",
+    "meta",
+];

@@ -1,0 +1,36 @@
+//! Filling a page from a table, a few rows at a time: rows may be large, and a page is bounded in bytes.
+
+use berth_kv::{Key, Reader, Table};
+use berth_model::Status;
+use prost::Message;
+
+use crate::page::Page;
+
+const ROWS_AT_ONCE: usize = 64;
+
+/// Scans below `prefix` after a key, makes an item of each row, and stops when the page is full.
+pub(super) fn fill<R: Reader, K: Key, V: Message + Default, T: Message>(
+    table: &Table<K, V>,
+    from: &R,
+    prefix: &impl Key,
+    mut after: Option<K>,
+    page: &mut Page<T>,
+    mut item: impl FnMut(&R, &K, V) -> Result<T, Status>,
+) -> Result<(), Status> {
+    loop {
+        // One more than there is room for: to learn that there is more.
+        let wanted = ROWS_AT_ONCE.min(page.room() + 1);
+        let rows = table.scan(from, prefix, after.as_ref(), wanted)?;
+        let last = rows.len() < wanted;
+        for (key, value) in rows {
+            let taken = page.push(item(from, &key, value)?);
+            if !taken {
+                return Ok(());
+            }
+            after = Some(key);
+        }
+        if last {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The real `berth` program, run on a root directory of the test's own.
+
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::running::{Finished, Running};
+
+/// Where the program under test is: `BERTH_BIN`, or beside the test programs.
+///
+/// # Panics
+///
+/// If it is not there.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let beside = || {
+        let test = env::current_exe().ok()?;
+        Some(test.parent()?.parent()?.join("berth"))
+    };
+    let path = env::var_os("BERTH_BIN")
+        .map(PathBuf::from)
+        .or_else(beside)
+        .unwrap_or_default();
+    assert!(
+        path.exists(),
+        "{} is not there; scripts/test builds it before the tests, `cargo build -p berth` does too",
+        path.display()
+    );
+    path
+}
+
+/// A root directory and how to run `berth` on it. The directory goes when this is dropped.
+pub struct Berth {
+    scratch: tempfile::TempDir,
+    root: PathBuf,
+    settings: Vec<(String, String)>,
+}
+
+impl Berth {
+    /// On an empty root.
+    pub fn new() -> Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        let root = scratch.path().join("root");
+        Ok(Self {
+            scratch,
+            root,
+            settings: Vec::new(),
+        })
+    }
+
+    /// On a root that is somewhere else (a full disk, a directory that may not be written).
+    pub fn at(root: &Path) -> Result<Self> {
+        let mut berth = Self::new()?;
+        root.clone_into(&mut berth.root);
+        Ok(berth)
+    }
+
+    /// Sets an environment variable for all commands from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A directory that is neither store nor anything else.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The unix socket a daemon of this root listens on.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join("berth.sock")
+    }
+
+    /// A `berth` command with the options of this root.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .arg("--address")
+            .arg(self.socket())
+            .args(args)
+            .env("HOME", self.scratch.path())
+            .env_remove("BERTH_ROOT")
+            .stdin(Stdio::null());
+        for (name, value) in &self.settings {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Finished> {
+        Running::start(self.command(args))?.finish()
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        let command = self.command(args);
+        let shown = format!("{command:?}");
+        let finished = Running::start(command)?.finish()?;
+        assert!(
+            finished.code == 0,
+            "{shown}\nexit code {}\n{}\n{}",
+            finished.code,
+            finished.stdout,
+            finished.stderr
+        );
+        Ok(finished.stdout)
+    }
+
+    /// Runs a command that must fail; its standard error.
+    ///
+    /// # Panics
+    ///
+    /// If it succeeds, is ended by a signal, or panics.
+    pub fn fails<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        let command = self.command(args);
+        let shown = format!("{command:?}");
+        let finished = Running::start(command)?.finish()?;
+        assert!(
+            finished.code > 0 && finished.code != 101,
+            "{shown}\nshould fail with a message; exit code {}\n{}\n{}",
+            finished.code,
+            finished.stdout,
+            finished.stderr
+        );
+        Ok(finished.stderr)
+    }
+
+    /// Runs a command that must succeed and print JSON.
+    pub fn json<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<serde_json::Value> {
+        let text = self.ok(args)?;
+        serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
+    }
+
+    /// Starts a command and does not wait for it.
+    pub fn spawn<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Running> {
+        Running::start(self.command(args))
+    }
+}

@@ -1,0 +1,123 @@
+//! Debian's docker-registry, on a free port, with a directory of its own.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::process::{Server, free_port};
+
+/// A real registry. Ends when dropped.
+pub struct DockerRegistry {
+    directory: tempfile::TempDir,
+    port: u16,
+    login: Option<(String, String)>,
+    server: Option<Server>,
+}
+
+impl DockerRegistry {
+    /// Starts one that anybody may read and write.
+    pub fn start() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that asks for this name and password (basic authentication).
+    pub fn start_with_login(name: &str, password: &str) -> Result<Self> {
+        Self::start_with(Some((name.to_owned(), password.to_owned())))
+    }
+
+    fn start_with(login: Option<(String, String)>) -> Result<Self> {
+        let mut registry = Self {
+            directory: tempfile::tempdir()?,
+            port: 0,
+            login,
+            server: None,
+        };
+        // Somebody may take a free port before the registry does: then it ends, and another port is tried.
+        let mut last = Ok(());
+        for _attempt in 0..5 {
+            registry.port = free_port()?;
+            last = registry.run();
+            if last.is_ok() {
+                break;
+            }
+        }
+        last.map(|()| registry)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let config = self.directory.path().join("config.yml");
+        fs::write(&config, self.config()?)?;
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config);
+        let mut server = Server::start("docker-registry", &command, &self.log_file())?;
+        server.wait_for_port(self.port)?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn config(&self) -> Result<String> {
+        let auth = match &self.login {
+            None => String::new(),
+            Some((name, password)) => {
+                let file = self.directory.path().join("htpasswd");
+                let made = Command::new("htpasswd")
+                    .args(["-nbB", name, password])
+                    .output()
+                    .context("htpasswd (package apache2-utils)")?;
+                ensure!(made.status.success(), "htpasswd failed: {made:?}");
+                fs::write(&file, made.stdout)?;
+                format!(
+                    "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+                    file.display()
+                )
+            }
+        };
+        Ok(format!(
+            "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    \
+             rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{}\n{auth}",
+            self.directory.path().join("data").display(),
+            self.port
+        ))
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Name and password, if it asks for them.
+    #[must_use]
+    pub fn login(&self) -> Option<(&str, &str)> {
+        self.login
+            .as_ref()
+            .map(|(name, password)| (name.as_str(), password.as_str()))
+    }
+
+    /// What it has logged: one line for each request, among others.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// How many requests it has answered whose line holds `text` (`"GET /v2/a/blobs/"`).
+    #[must_use]
+    pub fn requests(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Ends it; connections are refused from now on.
+    pub fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts it again on the same port, with what it had.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop();
+        self.run()
+    }
+}

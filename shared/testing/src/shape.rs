@@ -1,0 +1,177 @@
+//! The shapes Berth runs in, so that one scenario can be played in each.
+
+use std::{collections::BTreeMap, ffi::OsStr, ops::Deref, time::Duration};
+
+use anyhow::Result;
+
+use crate::{
+    berth::Berth,
+    nats_server::NatsServer,
+    process::{Server, tail},
+    wait::wait_until,
+};
+
+/// How the services run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// No daemon: each command starts them inside itself.
+    Alone,
+    /// One daemon with all of them; commands talk to its socket.
+    Daemon,
+    /// A process for each, around a nats-server, some of them twice; commands talk to the gateway's socket.
+    Nats,
+}
+
+/// The services of a deployment over NATS: name, and what follows `serve`.
+const SERVICES: &[(&str, &str)] = &[
+    ("content", "content"),
+    ("metadata", "metadata"),
+    ("fetcher-1", "fetcher"),
+    ("fetcher-2", "fetcher"),
+    ("unpacker-1", "unpacker"),
+    ("unpacker-2", "unpacker"),
+    ("transfer", "transfer"),
+    ("gateway", "gateway"),
+];
+
+/// Berth on an empty root, with what the shape needs running around it.
+pub struct Stage {
+    // Ended in this order: the servers before the root directory they use.
+    servers: BTreeMap<String, Server>,
+    nats: Option<NatsServer>,
+    berth: Berth,
+    shape: Shape,
+}
+
+impl Deref for Stage {
+    type Target = Berth;
+
+    fn deref(&self) -> &Berth {
+        &self.berth
+    }
+}
+
+impl Stage {
+    /// Starts what the shape needs and waits until it answers.
+    pub fn start(shape: Shape) -> Result<Self> {
+        Self::start_on(shape, Berth::new()?)
+    }
+
+    /// The same, on a root that is prepared already.
+    pub fn start_on(shape: Shape, berth: Berth) -> Result<Self> {
+        let mut stage = Self {
+            servers: BTreeMap::new(),
+            nats: None,
+            berth,
+            shape,
+        };
+        match shape {
+            Shape::Alone => {}
+            Shape::Daemon => stage.serve("daemon", &[])?,
+            Shape::Nats => {
+                stage.nats = Some(NatsServer::start()?);
+                for (name, _) in SERVICES {
+                    stage.start_service(name)?;
+                }
+            }
+        }
+        if shape != Shape::Alone {
+            stage.wait_until_ready();
+        }
+        Ok(stage)
+    }
+
+    /// Over NATS, but nothing runs yet: not even the nats-server.
+    pub fn nats_not_started() -> Result<Self> {
+        Ok(Self {
+            servers: BTreeMap::new(),
+            nats: Some(NatsServer::not_yet()?),
+            berth: Berth::new()?,
+            shape: Shape::Nats,
+        })
+    }
+
+    /// How the services run.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The nats-server of the deployment.
+    ///
+    /// # Panics
+    ///
+    /// In the other shapes.
+    pub fn nats(&mut self) -> &mut NatsServer {
+        let Some(nats) = &mut self.nats else {
+            panic!("no nats-server in this shape");
+        };
+        nats
+    }
+
+    /// The names of the services over NATS (`fetcher-1`, ...).
+    #[must_use]
+    pub fn services() -> Vec<&'static str> {
+        SERVICES.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Starts a service over NATS, or starts it again.
+    pub fn start_service(&mut self, name: &str) -> Result<()> {
+        let service = SERVICES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(name, |(_, service)| service);
+        let url = self.nats().url();
+        self.serve(name, &[service, "--nats", &url])
+    }
+
+    /// Starts `berth serve` with these arguments, under a name.
+    pub fn serve(&mut self, name: &str, args: &[&str]) -> Result<()> {
+        self.servers.remove(name);
+        let log = self.berth.scratch().join(format!("{name}.log"));
+        let all: Vec<&OsStr> = ["serve"].iter().chain(args).map(OsStr::new).collect();
+        let server = Server::start(name, &self.berth.command(all), &log)?;
+        self.servers.insert(name.to_owned(), server);
+        Ok(())
+    }
+
+    /// A server by the name it was started under.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn server(&mut self, name: &str) -> &mut Server {
+        let Some(server) = self.servers.get_mut(name) else {
+            panic!("no server {name}");
+        };
+        server
+    }
+
+    /// `kill -9` of one service.
+    pub fn kill(&mut self, name: &str) {
+        self.server(name).kill();
+        self.servers.remove(name);
+    }
+
+    /// Waits until commands are answered over the socket.
+    ///
+    /// # Panics
+    ///
+    /// After a minute.
+    pub fn wait_until_ready(&mut self) {
+        let berth = &self.berth;
+        let servers = &mut self.servers;
+        let answered = || {
+            berth.socket().exists()
+                && berth
+                    .run(["images", "ls"])
+                    .is_ok_and(|finished| finished.code == 0)
+        };
+        wait_until("the services to answer", Duration::from_secs(60), answered, || {
+            let logs = servers.iter_mut().map(|(name, server)| {
+                format!("-- {name}: {:?}\n{}", server.ended(), tail(&server.log(), 5))
+            });
+            logs.collect::<Vec<_>>().join("\n")
+        });
+    }
+}
