@@ -17,20 +17,15 @@ impl Access {
     /// Without credentials.
     #[must_use]
     pub fn anonymous(plain_http: bool) -> Self {
-        Self {
-            credentials: None,
-            plain_http,
-        }
+        Self { credentials: None, plain_http }
     }
 
     /// With a user and a password, or a token as Docker keeps it (no user, or the user `<token>`).
     #[must_use]
     pub fn with_user(username: &str, secret: &str, plain_http: bool) -> Self {
         Self {
-            credentials: (!username.is_empty() || !secret.is_empty()).then(|| Credentials {
-                username: username.to_owned(),
-                secret: secret.to_owned(),
-            }),
+            credentials: (!username.is_empty() || !secret.is_empty())
+                .then(|| Credentials { username: username.to_owned(), secret: secret.to_owned() }),
             plain_http,
         }
     }
@@ -72,20 +67,13 @@ impl Credentials {
 
     /// Who this is, for an error.
     pub(crate) fn shown(&self) -> String {
-        if self.is_identity_token() {
-            "the given token".to_owned()
-        } else {
-            format!("user {}", self.username)
-        }
+        if self.is_identity_token() { "the given token".to_owned() } else { format!("user {}", self.username) }
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("username", &self.username)
-            .field("secret", &"(hidden)")
-            .finish()
+        f.debug_struct("Credentials").field("username", &self.username).field("secret", &"(hidden)").finish()
     }
 }
 

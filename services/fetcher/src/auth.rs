@@ -39,10 +39,9 @@ impl RegistryClient {
         });
         match (bearer, &errand.access.credentials) {
             (Some(bearer), _) => self.token(errand, url, bearer).await,
-            (None, Some(credentials)) if offered.contains(&Challenge::Basic) => Ok(Grant {
-                header: basic(credentials)?,
-                until: Instant::now() + BASIC_LIFE,
-            }),
+            (None, Some(credentials)) if offered.contains(&Challenge::Basic) => {
+                Ok(Grant { header: basic(credentials)?, until: Instant::now() + BASIC_LIFE })
+            }
             (None, None) if offered.contains(&Challenge::Basic) => Err(self.denied(errand, headers)),
             (None, _) => Err(Status::unauthenticated(format!(
                 "{errand}: {} wants a kind of authentication that Berth does not speak (only Bearer and Basic)",
@@ -55,15 +54,12 @@ impl RegistryClient {
         let registry_is_http = registry.scheme() == "http" || registry.host_str().is_some_and(is_loopback);
         let realm = token::realm(bearer, registry_is_http).map_err(|status| status.context(errand))?;
         let host = authority(&realm);
-        let scope = bearer
-            .scope
-            .clone()
-            .unwrap_or_else(|| format!("repository:{}:pull", errand.reference.repository()));
+        let scope =
+            bearer.scope.clone().unwrap_or_else(|| format!("repository:{}:pull", errand.reference.repository()));
         let hop = match &errand.access.credentials {
-            Some(credentials) if credentials.is_identity_token() => Hop {
-                form: Some(token::refresh_form(bearer, &scope, credentials)),
-                ..Hop::new(Method::POST, realm)
-            },
+            Some(credentials) if credentials.is_identity_token() => {
+                Hop { form: Some(token::refresh_form(bearer, &scope, credentials)), ..Hop::new(Method::POST, realm) }
+            }
             credentials => Hop {
                 authorization: credentials.as_ref().map(basic).transpose()?,
                 ..Hop::new(Method::GET, token::get_url(realm, bearer, &scope))
@@ -89,10 +85,7 @@ impl RegistryClient {
             Status::failed_precondition(format!("{errand}: the token server {host} gave a token that is no text"))
         })?;
         header.set_sensitive(true);
-        Ok(Grant {
-            header,
-            until: Instant::now() + token.life,
-        })
+        Ok(Grant { header, until: Instant::now() + token.life })
     }
 
     /// The server will not have what it got; or it got nothing, and there is nothing to give.

@@ -83,12 +83,7 @@ struct Trickle {
 
 impl Trickle {
     fn new(options: &ClientOptions, now: Instant) -> Self {
-        Self {
-            window: options.trickle_window,
-            floor: options.trickle_bytes,
-            since: now,
-            bytes: 0,
-        }
+        Self { window: options.trickle_window, floor: options.trickle_bytes, since: now, bytes: 0 }
     }
 
     fn count(&mut self, bytes: u64, now: Instant) -> Result<(), String> {
@@ -128,7 +123,9 @@ pub(crate) async fn read_all(mut response: Response, max: u64, stall: Duration) 
     let mut whole = BytesMut::new();
     loop {
         match tokio::time::timeout(stall, response.chunk()).await {
-            Ok(Ok(Some(chunk))) if whole.len() as u64 + chunk.len() as u64 > max => return Err(ReadError::TooLarge(max)),
+            Ok(Ok(Some(chunk))) if whole.len() as u64 + chunk.len() as u64 > max => {
+                return Err(ReadError::TooLarge(max));
+            }
             Ok(Ok(Some(chunk))) => whole.extend_from_slice(&chunk),
             Ok(Ok(None)) => return Ok(whole.freeze()),
             Ok(Err(error)) => return Err(ReadError::Broken(Failure::of(&url, error))),
@@ -158,11 +155,8 @@ mod tests {
 
     #[test]
     fn a_trickle_is_noticed_and_a_stream_is_not() {
-        let options = ClientOptions {
-            trickle_window: Duration::from_secs(60),
-            trickle_bytes: 100,
-            ..ClientOptions::default()
-        };
+        let options =
+            ClientOptions { trickle_window: Duration::from_secs(60), trickle_bytes: 100, ..ClientOptions::default() };
         let start = Instant::now();
         let mut trickle = Trickle::new(&options, start);
         assert!(trickle.count(99, start + Duration::from_secs(59)).is_ok());

@@ -18,11 +18,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            client: ClientOptions::default(),
-            jobs: 64,
-            large_downloads: 8,
-            large_bytes: 1 << 20,
-        }
+        Self { client: ClientOptions::default(), jobs: 64, large_downloads: 8, large_bytes: 1 << 20 }
     }
 }

@@ -32,9 +32,7 @@ impl Resolve for Lookup {
             if !fixed.is_empty() {
                 return Ok(Box::new(fixed.into_iter()) as Addrs);
             }
-            let found = tokio::net::lookup_host((name.as_str(), 0))
-                .await
-                .map(|found| found.collect::<Vec<_>>());
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map(|found| found.collect::<Vec<_>>());
             match found {
                 Ok(found) => Ok(Box::new(found.into_iter()) as Addrs),
                 Err(source) => Err(LookupError { name, source }.into()),

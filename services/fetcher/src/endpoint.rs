@@ -32,9 +32,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         None => host.split_once(':').map_or(host, |(name, _port)| name),
     };
     let name = name.to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The scheme for a registry host.
@@ -56,12 +54,7 @@ pub(crate) fn base(host: &str, https: bool) -> Result<Url, Status> {
 }
 
 /// `BASE/REPOSITORY/COLLECTION/OBJECT`; the parts come checked, from [`Reference`] and `Digest`.
-pub(crate) fn object_url(
-    base: &Url,
-    reference: &Reference,
-    collection: &str,
-    object: &str,
-) -> Result<Url, Status> {
+pub(crate) fn object_url(base: &Url, reference: &Reference, collection: &str, object: &str) -> Result<Url, Status> {
     base.join(&format!("{}/{collection}/{object}", reference.repository()))
         .map_err(|error| Status::internal(format!("URL of {reference}: {error}")))
 }

@@ -39,20 +39,12 @@ impl fmt::Display for Errand<'_> {
 /// A URL without what may be secret: user, password, query (presigned URLs sign there) and fragment.
 pub(crate) fn shown(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!(
-        "{}://{}{port}{}",
-        url.scheme(),
-        url.host_str().unwrap_or_default(),
-        url.path()
-    )
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
 /// Host and port, for errors and for telling servers apart.
 pub(crate) fn authority(url: &Url) -> String {
-    let port = url
-        .port_or_known_default()
-        .map(|port| format!(":{port}"))
-        .unwrap_or_default();
+    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
@@ -62,9 +54,7 @@ mod tests {
 
     #[test]
     fn urls_are_shown_without_secrets() {
-        let url: Url = "https://u:p@cdn.example:8443/x/y?X-Amz-Signature=abc#f"
-            .parse()
-            .unwrap();
+        let url: Url = "https://u:p@cdn.example:8443/x/y?X-Amz-Signature=abc#f".parse().unwrap();
         assert_eq!(shown(&url), "https://cdn.example:8443/x/y");
         assert_eq!(authority(&url), "cdn.example:8443");
     }

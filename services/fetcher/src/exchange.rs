@@ -62,8 +62,7 @@ impl RegistryClient {
             let pause = match self.transport.once(hop).await {
                 Err(failure) => {
                     self.schemes.forget(api_host(errand.reference.registry()));
-                    self.after_failure(&failure, &mut tries)
-                        .ok_or_else(|| failure.status(errand))?
+                    self.after_failure(&failure, &mut tries).ok_or_else(|| failure.status(errand))?
                 }
                 Ok(landed) => match judge(landed.response.status()) {
                     Judgement::Settled => return Ok(landed),
@@ -71,9 +70,9 @@ impl RegistryClient {
                         let asked = self.asked_pause(landed.response.headers());
                         let own = tries.next();
                         let pause = match judgement {
-                            Judgement::Throttled => throttled
-                                .get_or_insert_with(|| Tries::throttled(&self.options))
-                                .next(),
+                            Judgement::Throttled => {
+                                throttled.get_or_insert_with(|| Tries::throttled(&self.options)).next()
+                            }
                             _ => own,
                         };
                         let (Some(_), Some(pause), Ok(asked)) = (own, pause, &asked) else {

@@ -39,11 +39,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(kind: FailureKind, url: &Url, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            host: authority(url),
-            detail: detail.into(),
-        }
+        Self { kind, host: authority(url), detail: detail.into() }
     }
 
     /// Sorts an error of reqwest.
@@ -55,10 +51,7 @@ impl Failure {
 
     /// Whether another try may help.
     pub(crate) fn is_passing(&self) -> bool {
-        !matches!(
-            self.kind,
-            FailureKind::NotTls | FailureKind::Certificate | FailureKind::Redirect
-        )
+        !matches!(self.kind, FailureKind::NotTls | FailureKind::Certificate | FailureKind::Redirect)
     }
 
     /// What a caller is told when no more tries are left. `doing` names the object.
@@ -77,7 +70,9 @@ impl Failure {
             ),
             FailureKind::Unreachable => (
                 Code::Unavailable,
-                format!("no connection to {host} ({detail}); check the network, or the proxy settings (HTTPS_PROXY, NO_PROXY)"),
+                format!(
+                    "no connection to {host} ({detail}); check the network, or the proxy settings (HTTPS_PROXY, NO_PROXY)"
+                ),
             ),
             FailureKind::NotTls => (
                 Code::FailedPrecondition,
@@ -89,14 +84,10 @@ impl Failure {
                     "the certificate of {host} is not trusted ({detail}); add its CA to the system's certificates, or name a file with it in SSL_CERT_FILE"
                 ),
             ),
-            FailureKind::Broken => (
-                Code::Unavailable,
-                format!("the connection to {host} broke ({detail}); try again later"),
-            ),
-            FailureKind::Silent => (
-                Code::Unavailable,
-                format!("{host} {detail}; try again later"),
-            ),
+            FailureKind::Broken => {
+                (Code::Unavailable, format!("the connection to {host} broke ({detail}); try again later"))
+            }
+            FailureKind::Silent => (Code::Unavailable, format!("{host} {detail}; try again later")),
             FailureKind::Redirect => (Code::FailedPrecondition, format!("{host}: {detail}")),
         };
         Status::new(code, format!("{doing}: {text}"))
@@ -120,7 +111,9 @@ fn classify(error: &reqwest::Error) -> FailureKind {
             }
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => return FailureKind::Refused,
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
+                io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::AddrNotAvailable => {
                     return FailureKind::Unreachable;
                 }
                 _ => {}
@@ -138,9 +131,7 @@ fn classify(error: &reqwest::Error) -> FailureKind {
 /// An I/O error's `source` is not what it wraps but the source of that; and the TLS layers wrap each other's.
 fn tls_within(error: &io::Error) -> Option<&rustls::Error> {
     let inner = error.get_ref()?;
-    inner
-        .downcast_ref::<rustls::Error>()
-        .or_else(|| tls_within(inner.downcast_ref::<io::Error>()?))
+    inner.downcast_ref::<rustls::Error>().or_else(|| tls_within(inner.downcast_ref::<io::Error>()?))
 }
 
 fn of_tls(error: &rustls::Error) -> FailureKind {

@@ -18,6 +18,8 @@ const POLL_MS: u32 = 1_000;
 const STANDSTILL: Duration = Duration::from_secs(30);
 /// Pause before asking again for a place that was taken and is not: its holder is just leaving.
 const AGAIN: Duration = Duration::from_millis(100);
+/// Times a place may be refused that nobody seems to hold: longer than content keeps one for a silent writer.
+const REFUSALS: usize = 600;
 
 /// Where a job stands with its blob.
 pub(crate) enum Place<'a> {
@@ -40,6 +42,7 @@ pub(crate) async fn find<'a>(
     if exists(content, descriptor).await? {
         return Ok(Place::Existed);
     }
+    let mut refusals = 0;
     loop {
         if watch(content, descriptor, watched).await? {
             return Ok(Place::Landed);
@@ -48,18 +51,15 @@ pub(crate) async fn find<'a>(
             Some(large) => Some(large.acquire().await.map_err(|closed| Status::unavailable(closed.to_string()))?),
             None => None,
         };
-        let opened = BlobWriter::open(
-            Arc::clone(content),
-            &descriptor.ingest_ref(),
-            Some(&descriptor.digest),
-            descriptor.size,
-        )
-        .await;
+        let opened =
+            BlobWriter::open(Arc::clone(content), &descriptor.ingest_ref(), Some(&descriptor.digest), descriptor.size)
+                .await;
         match opened {
             Ok(writer) => return Ok(Place::Ours(Box::new(writer), permit)),
             Err(status) if status.code == Code::AlreadyExists => return Ok(Place::Landed),
-            Err(status) if status.code == Code::Unavailable => {
+            Err(status) if status.code == Code::Unavailable && refusals < REFUSALS => {
                 drop(permit);
+                refusals += 1;
                 tracing::debug!(%status, "another download is under way");
                 tokio::time::sleep(AGAIN).await;
             }
@@ -69,9 +69,7 @@ pub(crate) async fn find<'a>(
 }
 
 async fn exists(content: &Arc<dyn Content>, descriptor: &Descriptor) -> Result<bool, Status> {
-    let request = StatBlobRequest {
-        digest: descriptor.digest.to_string(),
-    };
+    let request = StatBlobRequest { digest: descriptor.digest.to_string() };
     match content.stat_blob(request).await {
         Ok(_) => Ok(true),
         Err(status) if status.code == Code::NotFound => Ok(false),

@@ -9,10 +9,7 @@
 //! - Nothing is believed because a server said it: sizes are held against descriptors, and bytes become a blob only by a
 //!   commit that verifies their digest.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod access;
 mod auth;

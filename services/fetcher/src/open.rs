@@ -41,11 +41,7 @@ impl RegistryClient {
             Kind::Index | Kind::Manifest | Kind::Schema1 => Object::Manifest(descriptor.digest),
             _ => Object::Blob(descriptor.digest),
         };
-        let errand = Errand {
-            reference,
-            access,
-            object,
-        };
+        let errand = Errand { reference, access, object };
         let response = self.find(&errand, descriptor, offset).await?;
         let (response, skip) = match begins(response.status(), response.headers(), offset, descriptor.size) {
             Begins::There => (response, 0),

@@ -19,7 +19,9 @@ pub(crate) enum Begins {
 pub(crate) fn begins(status: StatusCode, headers: &HeaderMap, offset: u64, size: u64) -> Begins {
     match status {
         StatusCode::PARTIAL_CONTENT => match headers.get(CONTENT_RANGE).map(|v| v.to_str().map(parse)) {
-            Some(Ok(Some(range))) if range.first == offset && range.total.is_none_or(|total| total == size) => Begins::There,
+            Some(Ok(Some(range))) if range.first == offset && range.total.is_none_or(|total| total == size) => {
+                Begins::There
+            }
             _ => Begins::Lies,
         },
         StatusCode::RANGE_NOT_SATISFIABLE => Begins::Nowhere,
@@ -43,9 +45,7 @@ fn parse(text: &str) -> Option<ContentRange> {
         "*" => None,
         total => Some(number(total)?),
     };
-    let sound = unit.eq_ignore_ascii_case("bytes")
-        && first <= last
-        && total.is_none_or(|total| last < total);
+    let sound = unit.eq_ignore_ascii_case("bytes") && first <= last && total.is_none_or(|total| last < total);
     sound.then_some(ContentRange { first, total })
 }
 

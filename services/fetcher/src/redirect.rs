@@ -25,9 +25,7 @@ pub(crate) fn next(from: &Url, headers: &HeaderMap, stay_safe: bool) -> Result<N
         .ok_or("it redirects without saying where")?
         .to_str()
         .map_err(|_not_ascii| "it redirects to something that is no URL")?;
-    let mut url = from
-        .join(location)
-        .map_err(|_not_a_url| "it redirects to something that is no URL")?;
+    let mut url = from.join(location).map_err(|_not_a_url| "it redirects to something that is no URL")?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(format!("it redirects to a {}: URL", url.scheme()));
     }

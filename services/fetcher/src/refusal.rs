@@ -34,11 +34,13 @@ impl Refusal {
             404 => (
                 Code::NotFound,
                 match user {
-                    Some(user) => format!(
-                        "it does not exist, or {} may not see it: check the name and the tag",
-                        user.shown()
-                    ),
-                    None => "it does not exist, or is private: check the name and the tag, or give --user NAME[:PASSWORD]".to_owned(),
+                    Some(user) => {
+                        format!("it does not exist, or {} may not see it: check the name and the tag", user.shown())
+                    }
+                    None => {
+                        "it does not exist, or is private: check the name and the tag, or give --user NAME[:PASSWORD]"
+                            .to_owned()
+                    }
                 },
             ),
             403 => (
@@ -53,15 +55,19 @@ impl Refusal {
                 Code::ResourceExhausted,
                 match user {
                     Some(_) => "its rate limit is used up: try again later".to_owned(),
-                    None => "its rate limit is used up: try again later, or give --user NAME[:PASSWORD] for a higher one".to_owned(),
+                    None => {
+                        "its rate limit is used up: try again later, or give --user NAME[:PASSWORD] for a higher one"
+                            .to_owned()
+                    }
                 },
             ),
-            400 if self.says_https() => (
-                Code::FailedPrecondition,
-                "it speaks HTTPS: leave --plain-http away".to_owned(),
-            ),
+            400 if self.says_https() => {
+                (Code::FailedPrecondition, "it speaks HTTPS: leave --plain-http away".to_owned())
+            }
             400 => (Code::InvalidArgument, "check the name and the tag".to_owned()),
-            408 | 425 | 500 | 502..=504 | 506.. => (Code::Unavailable, "it seems to be in trouble: try again later".to_owned()),
+            408 | 425 | 500 | 502..=504 | 506.. => {
+                (Code::Unavailable, "it seems to be in trouble: try again later".to_owned())
+            }
             200..=299 => (Code::FailedPrecondition, "that is not what was asked for".to_owned()),
             _ => (Code::FailedPrecondition, "check that this is a registry".to_owned()),
         }
@@ -117,11 +123,7 @@ mod tests {
 
     fn said(status: u16, body: &str, access: &Access) -> Status {
         let reference = "quay.io/a/b:v1".parse().unwrap();
-        let errand = Errand {
-            reference: &reference,
-            access,
-            object: Object::Target,
-        };
+        let errand = Errand { reference: &reference, access, object: Object::Target };
         Refusal {
             status: StatusCode::from_u16(status).unwrap(),
             host: "quay.io:443".to_owned(),

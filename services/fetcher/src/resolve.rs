@@ -30,11 +30,7 @@ impl RegistryClient {
     /// NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED as the registry says; INVALID_ARGUMENT for Docker schema 1 and for
     /// what is no image; FAILED_PRECONDITION when the registry's answer cannot be used.
     pub async fn resolve(&self, reference: &Reference, access: &Access) -> Result<Descriptor, Status> {
-        let errand = Errand {
-            reference,
-            access,
-            object: Object::Target,
-        };
+        let errand = Errand { reference, access, object: Object::Target };
         let base = self.base(&errand).await?;
         let url = object_url(&base, reference, "manifests", &reference.object())?;
         let head = Hop {
@@ -53,10 +49,7 @@ impl RegistryClient {
                 }
             }
         }
-        let get = Hop {
-            method: Method::GET,
-            ..head
-        };
+        let get = Hop { method: Method::GET, ..head };
         let (headers, body) = self.document(&errand, get).await?;
         let digest = Digest::of(&body);
         if let Some(said) = header(&headers, CONTENT_DIGEST)
@@ -139,7 +132,8 @@ fn told_type(digest: Digest, served: &MediaType, body: &[u8]) -> Result<MediaTyp
     if served.kind() == kind {
         return Ok(served.clone());
     }
-    let own = serde_json::from_slice::<Own>(body).map_or_else(|_no_json| MediaType::default(), |own| MediaType::new(&own.media_type));
+    let own = serde_json::from_slice::<Own>(body)
+        .map_or_else(|_no_json| MediaType::default(), |own| MediaType::new(&own.media_type));
     if own.kind() == kind {
         return Ok(own);
     }

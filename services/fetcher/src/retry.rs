@@ -38,11 +38,7 @@ impl Tries {
             .without_max_times()
             .with_jitter()
             .build();
-        Self {
-            begun: 1,
-            limit: options.attempts,
-            pauses,
-        }
+        Self { begun: 1, limit: options.attempts, pauses }
     }
 
     /// The pause before the next try, or `None` when there is none left.

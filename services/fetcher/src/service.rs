@@ -21,16 +21,13 @@ impl Fetcher for Service {
         let access = request.access.as_ref().map(Access::from).unwrap_or_default();
         let span = tracing::info_span!("resolve", %reference);
         let target = self.client.resolve(&reference, &access).instrument(span).await?;
-        Ok(msg::ResolveReply {
-            target: Some((&target).into()),
-        })
+        Ok(msg::ResolveReply { target: Some((&target).into()) })
     }
 }
 
 /// Reads the reference of a request.
 pub(crate) fn reference(text: &str) -> Result<Reference, Status> {
-    text.parse()
-        .map_err(|error: berth_model::ReferenceError| Status::invalid_argument(error.to_string()))
+    text.parse().map_err(|error: berth_model::ReferenceError| Status::invalid_argument(error.to_string()))
 }
 
 impl From<&msg::Access> for Access {

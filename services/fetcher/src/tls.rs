@@ -32,10 +32,8 @@ pub(crate) fn verifying() -> Result<ClientConfig, Status> {
 /// For loopback hosts: nobody signs certificates for `localhost`, and nobody sits in between. containerd does the same.
 pub(crate) fn trusting() -> Result<ClientConfig, Status> {
     let provider = Arc::new(ring::default_provider());
-    let mut config = builder()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
+    let mut config =
+        builder()?.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

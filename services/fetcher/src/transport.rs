@@ -35,15 +35,7 @@ pub(crate) struct Hop {
 
 impl Hop {
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self {
-            method,
-            url,
-            accept: None,
-            from: 0,
-            authorization: None,
-            stay_safe: false,
-            form: None,
-        }
+        Self { method, url, accept: None, from: 0, authorization: None, stay_safe: false, form: None }
     }
 }
 
@@ -75,18 +67,12 @@ impl Transport {
                 .connect_timeout(options.connect_timeout)
                 .pool_max_idle_per_host(options.idle_connections)
                 .pool_idle_timeout(options.idle_timeout)
-                .dns_resolver(Arc::new(Lookup {
-                    fixed: options.static_hosts.clone(),
-                }))
+                .dns_resolver(Arc::new(Lookup { fixed: options.static_hosts.clone() }))
         };
         let failed = |error: reqwest::Error| Status::internal(format!("HTTP client: {error}"));
         Ok(Self {
             outside: builder().tls_backend_preconfigured(tls::verifying()?).build().map_err(failed)?,
-            loopback: builder()
-                .tls_backend_preconfigured(tls::trusting()?)
-                .no_proxy()
-                .build()
-                .map_err(failed)?,
+            loopback: builder().tls_backend_preconfigured(tls::trusting()?).no_proxy().build().map_err(failed)?,
             options,
         })
     }
@@ -111,11 +97,7 @@ impl Transport {
     }
 
     async fn single(&self, hop: &Hop, url: &Url, trusted: bool) -> Result<Response, Failure> {
-        let client = if url.host_str().is_some_and(is_loopback) {
-            &self.loopback
-        } else {
-            &self.outside
-        };
+        let client = if url.host_str().is_some_and(is_loopback) { &self.loopback } else { &self.outside };
         // Blobs are stored as they come: an encoding put on by a proxy would change their digest.
         let mut request = client.request(hop.method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(accept) = hop.accept {
@@ -128,9 +110,7 @@ impl Transport {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         if let Some(form) = &hop.form {
-            request = request
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form.clone());
+            request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
         }
         match tokio::time::timeout(self.options.response_timeout, request.send()).await {
             Ok(Ok(response)) => Ok(response),

@@ -126,11 +126,7 @@ impl Worker {
             writer.restart().await?;
         }
         loop {
-            fetched += self
-                .client
-                .fetch_into(writer, descriptor, &task.reference, &access, &progress)
-                .await?
-                .bytes;
+            fetched += self.client.fetch_into(writer, descriptor, &task.reference, &access, &progress).await?.bytes;
             match writer.commit(descriptor.size, &descriptor.digest).await {
                 Ok(()) => {
                     report.last(descriptor.size);
@@ -152,9 +148,7 @@ impl Worker {
 
     /// Who asks. A pull that is gone has no credentials any more; what is public can be fetched all the same.
     async fn access(&self, task: &Task) -> Result<Access, Status> {
-        let request = GetAccessRequest {
-            pull_id: task.pull_id.clone(),
-        };
+        let request = GetAccessRequest { pull_id: task.pull_id.clone() };
         let mut access = match self.transfer.get_access(request).await {
             Ok(access) => Access::from(&access),
             Err(status) if status.code == Code::NotFound => Access::default(),
@@ -186,11 +180,7 @@ struct Report<'a> {
 
 impl<'a> Report<'a> {
     fn new(context: &'a JobContext<FetchJob>, total: u64) -> Self {
-        Self {
-            context,
-            total,
-            told: Mutex::new(None),
-        }
+        Self { context, total, told: Mutex::new(None) }
     }
 
     fn tell(&self, offset: u64) {
@@ -205,9 +195,6 @@ impl<'a> Report<'a> {
     }
 
     fn last(&self, offset: u64) {
-        self.context.progress(FetchProgress {
-            offset,
-            total: self.total,
-        });
+        self.context.progress(FetchProgress { offset, total: self.total });
     }
 }

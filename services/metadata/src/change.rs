@@ -31,8 +31,8 @@ pub(crate) struct Retention {
 }
 
 impl<'a, 'db> Change<'a, 'db> {
-    pub(crate) fn new(txn: &'a mut Txn<'db>) -> Self {
-        Self { txn, now: types::Time::now(), facts: Vec::new() }
+    pub(crate) fn new(txn: &'a mut Txn<'db>, now: types::Time) -> Self {
+        Self { txn, now, facts: Vec::new() }
     }
 
     /// What the rules read and write. What one writes, the next reads.
@@ -109,14 +109,14 @@ mod tests {
     fn what_stays_as_a_table() {
         const ALL: u64 = u64::MAX;
         for (newest, relayed, first, last, added, expected) in [
-            (10, ALL, 1, 10, 1, 1),     // not more than wanted
-            (10, ALL, 1, 11, 1, 2),     // one too many
-            (10, ALL, 1, 500, 1, 18),   // a few at a time
-            (10, 0, 1, 500, 1, 1),      // none was relayed
-            (10, 3, 1, 500, 1, 4),      // some were
+            (10, ALL, 1, 10, 1, 1),      // not more than wanted
+            (10, ALL, 1, 11, 1, 2),      // one too many
+            (10, ALL, 1, 500, 1, 18),    // a few at a time
+            (10, 0, 1, 500, 1, 1),       // none was relayed
+            (10, 3, 1, 500, 1, 4),       // some were
             (10, 499, 480, 500, 1, 491), // relayed up to the last but one
-            (10, 3, 8, 500, 1, 8),      // those were dropped before there was a relay
-            (0, ALL, 1, 3, 3, 4),       // nothing is kept
+            (10, 3, 8, 500, 1, 8),       // those were dropped before there was a relay
+            (0, ALL, 1, 3, 3, 4),        // nothing is kept
         ] {
             let found = Retention { newest, relayed }.keep_from(first, last, added);
             assert_eq!(found, expected, "newest {newest} relayed {relayed} first {first} last {last}");

@@ -31,7 +31,9 @@ pub(crate) fn name(what: &str, text: &str) -> Result<String, Status> {
 pub(crate) fn at_most(what: &str, text: &str) -> Result<(), Status> {
     if text.len() > MAX_NAME_BYTES {
         let long = text.len();
-        return Err(Status::invalid_argument(format!("{what} is {long} bytes long, at most {MAX_NAME_BYTES} are allowed")));
+        return Err(Status::invalid_argument(format!(
+            "{what} is {long} bytes long, at most {MAX_NAME_BYTES} are allowed"
+        )));
     }
     Ok(())
 }

@@ -24,7 +24,9 @@ const LASTS_SECONDS: i64 = 30;
 pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest) -> Result<types::Time, Status> {
     refuse_condemned(change, digest)?;
     if let Some(namespace) = content::any_namespace(change.txn(), digest)? {
-        return Err(Status::failed_precondition(format!("content {digest} is in use: namespace {namespace:?} records it")));
+        return Err(Status::failed_precondition(format!(
+            "content {digest} is in use: namespace {namespace:?} records it"
+        )));
     }
     let now = change.now();
     for (namespace, id) in lease_resource::holders(change.txn(), resource::CONTENT, &digest.to_string(), None)? {
@@ -60,3 +62,6 @@ pub(crate) fn refuse_condemned(change: &mut Change<'_, '_>, digest: &Digest) -> 
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

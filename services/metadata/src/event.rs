@@ -78,11 +78,7 @@ mod tests {
                 "/images/create",
                 r#"{"labels":{"a":"\"1\""},"name":"n"}"#,
             ),
-            (
-                Fact::ImageUpdated { name: "n".into(), labels: Labels::new() },
-                "/images/update",
-                r#"{"name":"n"}"#,
-            ),
+            (Fact::ImageUpdated { name: "n".into(), labels: Labels::new() }, "/images/update", r#"{"name":"n"}"#),
             (Fact::ImageDeleted { name: "n".into() }, "/images/delete", r#"{"name":"n"}"#),
             (
                 Fact::ContentCreated { digest: "d".into(), size: 7, media_type: "m".into() },

@@ -39,7 +39,9 @@ impl Put {
         let name = image.name.clone();
         match (mode, present) {
             (Mode::Create, Some(_)) => {
-                return Err(Status::already_exists(format!("image {name:?} in namespace {namespace:?} already exists")));
+                return Err(Status::already_exists(format!(
+                    "image {name:?} in namespace {namespace:?} already exists"
+                )));
             }
             (Mode::Update, None) => return Err(missing::image(namespace, &name)),
             _ => {}
@@ -66,7 +68,12 @@ pub(crate) fn put(change: &mut Change<'_, '_>, namespace: &str, put: Put) -> Res
 }
 
 /// Drops; with `target` only if that is still its digest.
-pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, name: &str, target: Option<&str>) -> Result<(), Status> {
+pub(crate) fn delete(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    name: &str,
+    target: Option<&str>,
+) -> Result<(), Status> {
     let present = image::get(change.txn(), namespace, name)?.ok_or_else(|| missing::image(namespace, name))?;
     let points_to = present.target.map(|target| target.digest).unwrap_or_default();
     if let Some(target) = target

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// All resources of one lease together, in bytes: a lease is listed whole, in one reply. About 2500 blobs of a pull.
-const MAX_RESOURCE_BYTES: usize = 448 * 1024;
+const MAX_RESOURCE_BYTES: u64 = 448 * 1024;
 /// Longest time a lease may be asked for: beyond it the arithmetic of dates ends. 100 years, in seconds.
 const LONGEST_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
 
@@ -65,14 +65,19 @@ pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> 
         return Err(missing::lease(namespace, id));
     }
     for named in lease_resource::of(change.txn(), namespace, id)? {
-        lease_resource::delete(change.txn(), namespace, id, &named);
+        lease_resource::delete(change.txn(), namespace, id, &named)?;
     }
     lease::delete(change.txn(), namespace, id);
     Ok(())
 }
 
 /// Adds resources, all of them or none.
-pub(crate) fn add(change: &mut Change<'_, '_>, namespace: &str, id: &str, more: &[msg::Resource]) -> Result<(), Status> {
+pub(crate) fn add(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    id: &str,
+    more: &[msg::Resource],
+) -> Result<(), Status> {
     let lease = lease::get(change.txn(), namespace, id)?.ok_or_else(|| missing::lease(namespace, id))?;
     if is_over(&lease, change.now()) {
         return Err(Status::not_found(format!("lease {id:?} in namespace {namespace:?} not found: its time is over")));
@@ -81,31 +86,29 @@ pub(crate) fn add(change: &mut Change<'_, '_>, namespace: &str, id: &str, more: 
         if named.r#type == resource::CONTENT {
             condemnation::refuse_condemned(change, &check::digest(&named.id)?)?;
         }
-        lease_resource::put(change.txn(), namespace, id, named);
+        lease_resource::put(change.txn(), namespace, id, named)?;
     }
-    let all = lease_resource::of(change.txn(), namespace, id)?;
-    let bytes: usize = all.iter().map(size_in_reply).sum();
+    let bytes = lease_resource::bytes(change.txn(), namespace, id)?;
     if bytes > MAX_RESOURCE_BYTES {
         return Err(Status::resource_exhausted(format!(
-            "lease {id:?} in namespace {namespace:?} would name {} resources, in {bytes} bytes, and {MAX_RESOURCE_BYTES} \
-             are allowed; use another lease for the rest",
-            all.len()
+            "the resources of lease {id:?} in namespace {namespace:?} would take {bytes} bytes and {MAX_RESOURCE_BYTES} \
+             are allowed; use another lease for the rest"
         )));
     }
     Ok(())
 }
 
-/// Upper bound of what a resource takes in a reply: its texts, and a tag and a length for each and for itself.
-fn size_in_reply(named: &msg::Resource) -> usize {
-    named.r#type.len() + named.id.len() + 12
-}
-
 /// Renames a resource in every lease of the namespace that names it.
-pub(crate) fn rename(change: &mut Change<'_, '_>, namespace: &str, from: &msg::Resource, to: &str) -> Result<(), Status> {
+pub(crate) fn rename(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    from: &msg::Resource,
+    to: &str,
+) -> Result<(), Status> {
     let to = msg::Resource { r#type: from.r#type.clone(), id: to.to_owned() };
     for (_, id) in lease_resource::holders(change.txn(), &from.r#type, &from.id, Some(namespace))? {
-        lease_resource::delete(change.txn(), namespace, &id, from);
-        lease_resource::put(change.txn(), namespace, &id, &to);
+        lease_resource::delete(change.txn(), namespace, &id, from)?;
+        lease_resource::put(change.txn(), namespace, &id, &to)?;
     }
     Ok(())
 }

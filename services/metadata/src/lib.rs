@@ -4,7 +4,7 @@
 //! - Every change is one atomic batch, and the event that reports it is in that batch: no event without its change, no
 //!   change without its event, through any crash.
 //! - Changes are made one after another, by one writer. What a rule reads is still so when it writes.
-//! - An answer means that the change is on disk. Nobody, also no event reader, sees a change as done before that.
+//! - An answer means that the change is on disk, and so does an event that was read.
 //! - Nothing here touches a blob or a directory.
 //!
 //! The rules (`images`, `contents`, `leases`, `snapshots`, `condemnation`) are plain functions over a [`change`]; the
@@ -38,15 +38,15 @@ pub use service::Service;
 
 /// Opens the service for callers in this process.
 pub async fn open(config: Config) -> Result<Arc<Service>, Status> {
-    Service::open(config, false).await
+    Service::open(config).await
 }
 
 /// Opens the service and serves it on the bus until the guards are dropped. On a bus that leaves this process it also
 /// publishes the events.
 pub async fn start(bus: &berth_bus::Bus, config: Config) -> Result<Vec<berth_bus::Serving>, Status> {
-    let service = Service::open(config, bus.is_remote()).await?;
+    let service = open(config).await?;
     if bus.is_remote() {
-        service.relay_to(bus.clone());
+        service.relay_to(bus.clone()).await?;
     }
     berth_api::metadata::serve(bus, service).await
 }

@@ -25,7 +25,10 @@ pub(crate) fn parse(resource: &msg::Resource) -> Result<msg::Resource, Status> {
         }
         Some((SNAPSHOTS, snapshotter)) => {
             if snapshotter.is_empty() || snapshotter.contains('/') {
-                return Err(Status::invalid_argument(format!("resource type {:?} is not snapshots/NAME", short(r#type))));
+                return Err(Status::invalid_argument(format!(
+                    "resource type {:?} is not snapshots/NAME",
+                    short(r#type)
+                )));
             }
             check::at_most("the resource type", r#type)?;
         }

@@ -24,15 +24,16 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the store. `relayed`: events are kept until they were relayed.
-    pub(crate) async fn open(config: Config, relayed: bool) -> Result<Arc<Self>, Status> {
-        let store = Arc::new(Store::open(config, relayed).await?);
+    pub(crate) async fn open(config: Config) -> Result<Arc<Self>, Status> {
+        let store = Arc::new(Store::open(config).await?);
         Ok(Arc::new(Self { store, relay: OnceLock::new() }))
     }
 
-    /// Publishes the outbox on the bus for as long as the service lives.
-    pub(crate) fn relay_to(&self, bus: Bus) {
+    /// Publishes the outbox on the bus for as long as the service lives. The first call counts.
+    pub async fn relay_to(&self, bus: Bus) -> Result<(), Status> {
+        self.store.begin_relay().await?;
         self.relay.get_or_init(|| tokio::spawn(relay::run(Arc::clone(&self.store), bus)));
+        Ok(())
     }
 }
 

@@ -47,8 +47,8 @@ impl Place {
 
     /// The snapshot that must be there and be one to build on.
     fn find_parent(&self, read: &impl Reader, key: &str) -> Result<msg::Snapshot, Status> {
-        let parent = snapshot::get(read, self, key)?
-            .ok_or_else(|| missing::parent(&self.namespace, &self.snapshotter, key))?;
+        let parent =
+            snapshot::get(read, self, key)?.ok_or_else(|| missing::parent(&self.namespace, &self.snapshotter, key))?;
         if parent.kind() != Kind::Committed {
             return Err(Status::invalid_argument(format!(
                 "parent snapshot {key:?} of snapshotter {:?} in namespace {:?} is {}, not committed",
@@ -62,7 +62,8 @@ impl Place {
 
     fn taken(&self, key: &str) -> Status {
         let Self { namespace, snapshotter } = self;
-        let words = format!("snapshot {key:?} of snapshotter {snapshotter:?} in namespace {namespace:?} already exists");
+        let words =
+            format!("snapshot {key:?} of snapshotter {snapshotter:?} in namespace {namespace:?} already exists");
         Status::already_exists(words)
     }
 }

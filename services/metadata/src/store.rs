@@ -13,7 +13,7 @@ use std::{
 
 use berth_kv::{Db, Options, View};
 use berth_model::Status;
-use berth_wire::metadata as msg;
+use berth_wire::{metadata as msg, types};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -27,37 +27,33 @@ use crate::{
 /// Asks for the newest sequence without waiting.
 const NEWEST: u64 = u64::MAX;
 
+/// No event has to wait for a relay before it is dropped.
+const NOBODY_RELAYS: u64 = u64::MAX;
+
 /// The open tables.
 pub(crate) struct Store {
     db: Db,
     outbox_id: String,
     horizon: Arc<watch::Sender<u64>>,
     event_retention: u64,
-    /// The last relayed event; all of them if nobody relays.
+    /// The last relayed event, or [`NOBODY_RELAYS`].
     relayed: Arc<AtomicU64>,
 }
 
 impl Store {
-    /// Opens the tables, or makes them. `relay`: events are kept until they were relayed.
-    pub(crate) async fn open(config: Config, relay: bool) -> Result<Self, Status> {
+    /// Opens the tables, or makes them.
+    pub(crate) async fn open(config: Config) -> Result<Self, Status> {
         let options = Options { durability: config.durability, families: tables::FAMILIES, holder: config.holder };
         let db = berth_api::blocking(move || Db::open(&config.root, options)).await?;
         let fresh = uuid::Uuid::new_v4().simple().to_string();
-        let (outbox_id, last, cursor) = db
-            .write(move |txn| {
-                let outbox_id = meta::outbox_id_or(txn, fresh)?;
-                let first = meta::first_event(txn)?;
-                let cursor = meta::relay_cursor(txn)?.unwrap_or(first - 1);
-                Ok::<_, Status>((outbox_id, meta::last_event(txn)?, cursor))
-            })
-            .await?;
-        let relayed = if relay { cursor } else { u64::MAX };
+        let (outbox_id, last) =
+            db.write(move |txn| Ok::<_, Status>((meta::outbox_id_or(txn, fresh)?, meta::last_event(txn)?))).await?;
         Ok(Self {
             db,
             outbox_id,
             horizon: Arc::new(watch::Sender::new(last)),
             event_retention: config.event_retention,
-            relayed: Arc::new(AtomicU64::new(relayed)),
+            relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
         })
     }
 
@@ -83,7 +79,7 @@ impl Store {
         let writing = async move {
             let (done, last) = db
                 .write(move |txn| {
-                    let mut change = Change::new(txn);
+                    let mut change = Change::new(txn, types::Time::now());
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
                     Ok::<_, Status>((done, change.finish(retention)?))
@@ -138,6 +134,13 @@ impl Store {
     /// The first event that is still there.
     pub(crate) async fn first_event(&self) -> Result<u64, Status> {
         self.db.read(|view| meta::first_event(view)).await
+    }
+
+    /// From now on events are kept until they were relayed. The first relay begins with the oldest event there is.
+    pub(crate) async fn begin_relay(&self) -> Result<(), Status> {
+        let cursor = |view: &View<'_>| Ok(meta::relay_cursor(view)?.unwrap_or(meta::first_event(view)? - 1));
+        self.relayed.store(self.db.read(cursor).await?, Ordering::Release);
+        Ok(())
     }
 
     /// The last relayed event.

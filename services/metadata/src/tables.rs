@@ -21,6 +21,7 @@ pub(crate) const FAMILIES: &[&str] = &[
     "leases",
     "lease_resources",
     "lease_resources_by_id",
+    "lease_resource_bytes",
     "snapshots",
     "snapshot_children",
     "condemned",

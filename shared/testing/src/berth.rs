@@ -22,10 +22,7 @@ pub fn binary() -> PathBuf {
         let test = env::current_exe().ok()?;
         Some(test.parent()?.parent()?.join("berth"))
     };
-    let path = env::var_os("BERTH_BIN")
-        .map(PathBuf::from)
-        .or_else(beside)
-        .unwrap_or_default();
+    let path = env::var_os("BERTH_BIN").map(PathBuf::from).or_else(beside).unwrap_or_default();
     assert!(
         path.exists(),
         "{} is not there; scripts/test builds it before the tests, `cargo build -p berth` does too",
@@ -46,11 +43,7 @@ impl Berth {
     pub fn new() -> Result<Self> {
         let scratch = tempfile::tempdir()?;
         let root = scratch.path().join("root");
-        Ok(Self {
-            scratch,
-            root,
-            settings: Vec::new(),
-        })
+        Ok(Self { scratch, root, settings: Vec::new() })
     }
 
     /// On a root that is somewhere else (a full disk, a directory that may not be written).
@@ -115,13 +108,7 @@ impl Berth {
         let command = self.command(args);
         let shown = format!("{command:?}");
         let finished = Running::start(command)?.finish()?;
-        assert!(
-            finished.code == 0,
-            "{shown}\nexit code {}\n{}\n{}",
-            finished.code,
-            finished.stdout,
-            finished.stderr
-        );
+        assert!(finished.code == 0, "{shown}\nexit code {}\n{}\n{}", finished.code, finished.stdout, finished.stderr);
         Ok(finished.stdout)
     }
 
@@ -145,10 +132,7 @@ impl Berth {
     }
 
     /// Runs a command that must succeed and print JSON.
-    pub fn json<S: AsRef<OsStr>>(
-        &self,
-        args: impl IntoIterator<Item = S>,
-    ) -> Result<serde_json::Value> {
+    pub fn json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<serde_json::Value> {
         let text = self.ok(args)?;
         serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
     }

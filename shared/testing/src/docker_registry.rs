@@ -4,12 +4,12 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::process::{Server, free_port};
+use crate::{port::Port, process::Server};
 
 /// A real registry. Ends when dropped.
 pub struct DockerRegistry {
     directory: tempfile::TempDir,
-    port: u16,
+    port: Port,
     login: Option<(String, String)>,
     server: Option<Server>,
 }
@@ -26,22 +26,9 @@ impl DockerRegistry {
     }
 
     fn start_with(login: Option<(String, String)>) -> Result<Self> {
-        let mut registry = Self {
-            directory: tempfile::tempdir()?,
-            port: 0,
-            login,
-            server: None,
-        };
-        // Somebody may take a free port before the registry does: then it ends, and another port is tried.
-        let mut last = Ok(());
-        for _attempt in 0..5 {
-            registry.port = free_port()?;
-            last = registry.run();
-            if last.is_ok() {
-                break;
-            }
-        }
-        last.map(|()| registry)
+        let mut registry = Self { directory: tempfile::tempdir()?, port: Port::reserve()?, login, server: None };
+        registry.run()?;
+        Ok(registry)
     }
 
     fn run(&mut self) -> Result<()> {
@@ -50,7 +37,7 @@ impl DockerRegistry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
         let mut server = Server::start("docker-registry", &command, &self.log_file())?;
-        server.wait_for_port(self.port)?;
+        server.wait_for_port(self.port.number())?;
         self.server = Some(server);
         Ok(())
     }
@@ -66,17 +53,14 @@ impl DockerRegistry {
                     .context("htpasswd (package apache2-utils)")?;
                 ensure!(made.status.success(), "htpasswd failed: {made:?}");
                 fs::write(&file, made.stdout)?;
-                format!(
-                    "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-                    file.display()
-                )
+                format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
             }
         };
         Ok(format!(
             "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    \
              rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{}\n{auth}",
             self.directory.path().join("data").display(),
-            self.port
+            self.port.number()
         ))
     }
 
@@ -87,15 +71,13 @@ impl DockerRegistry {
     /// `127.0.0.1:PORT`.
     #[must_use]
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// Name and password, if it asks for them.
     #[must_use]
     pub fn login(&self) -> Option<(&str, &str)> {
-        self.login
-            .as_ref()
-            .map(|(name, password)| (name.as_str(), password.as_str()))
+        self.login.as_ref().map(|(name, password)| (name.as_str(), password.as_str()))
     }
 
     /// What it has logged: one line for each request, among others.

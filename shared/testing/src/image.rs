@@ -134,7 +134,11 @@ impl ImageBuilder {
         let mut diff_ids = Vec::new();
         for (index, (compression, layer)) in self.layers.iter().enumerate() {
             let tar = layer.tar();
-            diff_ids.push(if self.wrong_diff_id == Some(index) { Digest::of(b"not this layer") } else { Digest::of(&tar) });
+            diff_ids.push(if self.wrong_diff_id == Some(index) {
+                Digest::of(b"not this layer")
+            } else {
+                Digest::of(&tar)
+            });
             let mut descriptor = keep(&mut blobs, compression.media_type(self.docker), compression.compress(&tar));
             if let Some((wrong, delta)) = self.wrong_size
                 && wrong == index
@@ -167,14 +171,7 @@ impl ImageBuilder {
         let mut manifest = keep(&mut blobs, types.1, document(&manifest));
         let target = manifest.clone();
         manifest.platform = Some(self.platform.clone());
-        Image {
-            target,
-            manifest,
-            config,
-            layers,
-            diff_ids,
-            blobs,
-        }
+        Image { target, manifest, config, layers, diff_ids, blobs }
     }
 }
 
@@ -188,11 +185,7 @@ pub fn index(images: &[Image]) -> Image {
     let manifests: Vec<_> = images.iter().map(|image| &image.manifest).collect();
     let list = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": manifests });
     let target = keep(&mut blobs, kind, document(&list));
-    Image {
-        target,
-        blobs,
-        ..first.clone()
-    }
+    Image { target, blobs, ..first.clone() }
 }
 
 fn document(value: &Value) -> Bytes {
@@ -213,8 +206,12 @@ mod tests {
 
     #[test]
     fn images_are_sound() {
-        for (docker, compression) in [(false, Compression::Zstd), (true, Compression::Gzip), (false, Compression::None)] {
-            let mut builder = ImageBuilder::new().compression(compression).layer(Layer::new().file("a", b"1")).layer(Layer::new().whiteout("a"));
+        for (docker, compression) in [(false, Compression::Zstd), (true, Compression::Gzip), (false, Compression::None)]
+        {
+            let mut builder = ImageBuilder::new()
+                .compression(compression)
+                .layer(Layer::new().file("a", b"1"))
+                .layer(Layer::new().whiteout("a"));
             builder.docker = docker;
             let image = index(&[builder.build(), builder.platform("linux/arm/v7").build()]);
             for (digest, bytes) in &image.blobs {

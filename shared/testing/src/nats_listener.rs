@@ -32,7 +32,8 @@ impl Listener {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let hello = r#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"protocol":1,"lang":"test","version":"1"}"#;
+        let hello =
+            r#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"protocol":1,"lang":"test","version":"1"}"#;
         write!(stream, "{hello}\r\nSUB {subject} 1\r\nPING\r\n")?;
         while !line.starts_with("PONG") {
             line.clear();
@@ -40,10 +41,7 @@ impl Listener {
                 bail!("the server said {line:?}");
             }
         }
-        Ok(Self {
-            stream,
-            heard: std::sync::Mutex::new(reader),
-        })
+        Ok(Self { stream, heard: std::sync::Mutex::new(reader) })
     }
 
     /// The next message; an error if none comes in time.
@@ -71,11 +69,7 @@ impl Listener {
             reader.read_exact(&mut bytes)?;
             bytes.truncate(total);
             let body = bytes.split_off(headers.min(total));
-            return Ok(Heard {
-                subject,
-                headers: String::from_utf8_lossy(&bytes).into_owned(),
-                body,
-            });
+            return Ok(Heard { subject, headers: String::from_utf8_lossy(&bytes).into_owned(), body });
         }
     }
 }

@@ -4,56 +4,38 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{
-    nats_listener::Listener,
-    process::{Server, free_port},
-};
+use crate::{nats_listener::Listener, port::Port, process::Server};
 
 /// A running nats-server. Ends when dropped.
 pub struct NatsServer {
     directory: tempfile::TempDir,
-    port: u16,
+    port: Port,
     server: Option<Server>,
 }
 
 impl NatsServer {
     /// Starts one.
     pub fn start() -> Result<Self> {
-        let mut nats = Self {
-            directory: tempfile::tempdir()?,
-            port: 0,
-            server: None,
-        };
-        let mut last = Ok(());
-        for _attempt in 0..5 {
-            nats.port = free_port()?;
-            last = nats.run();
-            if last.is_ok() {
-                break;
-            }
-        }
-        last.map(|()| nats)
+        let mut nats = Self::not_yet()?;
+        nats.run()?;
+        Ok(nats)
     }
 
-    /// Prepares one on a free port that does not run yet: for services that are started before their server.
+    /// One that does not run yet, for services that are started before their server; [`NatsServer::restart`] starts it.
     pub fn not_yet() -> Result<Self> {
-        Ok(Self {
-            directory: tempfile::tempdir()?,
-            port: free_port()?,
-            server: None,
-        })
+        Ok(Self { directory: tempfile::tempdir()?, port: Port::reserve()?, server: None })
     }
 
     fn run(&mut self) -> Result<()> {
         let mut command = Command::new("nats-server");
         command
             .args(["-js", "-a", "127.0.0.1", "-p"])
-            .arg(self.port.to_string())
+            .arg(self.port.number().to_string())
             .arg("-sd")
             .arg(self.directory.path().join("data"));
         let log = self.directory.path().join("log");
         let mut server = Server::start("nats-server", &command, &log)?;
-        server.wait_for_port(self.port)?;
+        server.wait_for_port(self.port.number())?;
         self.server = Some(server);
         Ok(())
     }
@@ -67,7 +49,7 @@ impl NatsServer {
     /// `127.0.0.1:PORT`.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// Subscribes, as any client can.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -16,12 +16,6 @@ use nix::{
 
 use crate::wait::{Seen, wait_for};
 
-/// A port that nobody listens on now.
-pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("bind a free port")?;
-    Ok(listener.local_addr()?.port())
-}
-
 /// A running program whose output goes to a file. Killed when dropped, and also when the test dies without dropping it.
 pub struct Server {
     child: Child,
@@ -32,16 +26,11 @@ pub struct Server {
 impl Server {
     /// Starts `command`; its output is appended to `log`.
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .with_context(|| format!("open {}", log.display()))?;
+        let output =
+            File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
         // The kernel ends it with its parent, even if a test runner kills the test.
         let mut tied = Command::new("setpriv");
-        tied.args(["--pdeathsig", "KILL", "--"])
-            .arg(command.get_program())
-            .args(command.get_args());
+        tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
                 Some(value) => tied.env(key, value),
@@ -57,11 +46,7 @@ impl Server {
             .stderr(output)
             .spawn()
             .with_context(|| format!("start {name}"))?;
-        Ok(Self {
-            child,
-            name: name.to_owned(),
-            log: log.to_owned(),
-        })
+        Ok(Self { child, name: name.to_owned(), log: log.to_owned() })
     }
 
     /// Waits until something accepts connections on the port; an error if the program ends first.
@@ -119,11 +104,9 @@ impl Server {
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         let what = format!("{} to end", self.name);
-        Ok(wait_for(&what, Duration::from_secs(20), || {
-            match self.child.try_wait() {
-                Ok(Some(status)) => Seen::Yes(status),
-                _ => Seen::NotYet(std::fs::read_to_string(&self.log).unwrap_or_default()),
-            }
+        Ok(wait_for(&what, Duration::from_secs(20), || match self.child.try_wait() {
+            Ok(Some(status)) => Seen::Yes(status),
+            _ => Seen::NotYet(std::fs::read_to_string(&self.log).unwrap_or_default()),
         }))
     }
 }
@@ -141,7 +124,5 @@ impl Drop for Server {
 #[must_use]
 pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
-    all.get(all.len().saturating_sub(lines)..)
-        .unwrap_or_default()
-        .join("\n")
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
 }

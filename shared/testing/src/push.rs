@@ -16,7 +16,8 @@ impl Pusher {
     pub fn new(host: &str, repository: &str, login: Option<(&str, &str)>) -> Result<Self> {
         install_crypto();
         Ok(Self {
-            client: Client::builder().no_proxy().build()?,
+            // A new connection each time: a registry may have been restarted since.
+            client: Client::builder().no_proxy().pool_max_idle_per_host(0).build()?,
             base: format!("http://{host}/v2/{repository}"),
             login: login.map(|(name, password)| (name.to_owned(), password.to_owned())),
         })
@@ -41,11 +42,8 @@ impl Pusher {
             .send()
             .await?;
         ensure!(begun.status() == StatusCode::ACCEPTED, "begin an upload: {}", begun.status());
-        let place = begun
-            .headers()
-            .get(header::LOCATION)
-            .context("the registry names no place for the upload")?
-            .to_str()?;
+        let place =
+            begun.headers().get(header::LOCATION).context("the registry names no place for the upload")?.to_str()?;
         let place = begun.url().join(place)?;
         let joint = if place.query().is_some() { '&' } else { '?' };
         let done = self

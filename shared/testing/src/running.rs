@@ -42,11 +42,8 @@ impl Running {
     /// Starts a command.
     pub fn start(mut command: Command) -> Result<Self> {
         let shown = format!("{command:?}");
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {shown}"))?;
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("start {shown}"))?;
         Ok(Self {
             stdout: Collected::of(child.stdout.take()),
             stderr: Collected::of(child.stderr.take()),
@@ -102,21 +99,12 @@ impl Running {
     ///
     /// If that takes more than four minutes.
     pub fn finish(mut self) -> Result<Finished> {
-        let Self {
-            child,
-            shown,
-            stdout,
-            stderr,
-        } = &mut self;
+        let Self { child, shown, stdout, stderr } = &mut self;
         let status = wait_for(shown, LIMIT, || match child.try_wait() {
             Ok(Some(status)) => Seen::Yes(status),
             _ => Seen::NotYet(format!("{}{}", stdout.text(), stderr.text())),
         });
-        Ok(Finished {
-            code: status.code().unwrap_or(-1),
-            stdout: stdout.end(),
-            stderr: stderr.end(),
-        })
+        Ok(Finished { code: status.code().unwrap_or(-1), stdout: stdout.end(), stderr: stderr.end() })
     }
 }
 

@@ -59,12 +59,7 @@ impl Stage {
 
     /// The same, on a root that is prepared already.
     pub fn start_on(shape: Shape, berth: Berth) -> Result<Self> {
-        let mut stage = Self {
-            servers: BTreeMap::new(),
-            nats: None,
-            berth,
-            shape,
-        };
+        let mut stage = Self { servers: BTreeMap::new(), nats: None, berth, shape };
         match shape {
             Shape::Alone => {}
             Shape::Daemon => stage.serve("daemon", &[])?,
@@ -117,10 +112,7 @@ impl Stage {
 
     /// Starts a service over NATS, or starts it again.
     pub fn start_service(&mut self, name: &str) -> Result<()> {
-        let service = SERVICES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map_or(name, |(_, service)| service);
+        let service = SERVICES.iter().find(|(known, _)| *known == name).map_or(name, |(_, service)| service);
         let url = self.nats().url();
         self.serve(name, &[service, "--nats", &url])
     }
@@ -161,16 +153,12 @@ impl Stage {
     pub fn wait_until_ready(&mut self) {
         let berth = &self.berth;
         let servers = &mut self.servers;
-        let answered = || {
-            berth.socket().exists()
-                && berth
-                    .run(["images", "ls"])
-                    .is_ok_and(|finished| finished.code == 0)
-        };
+        let answered =
+            || berth.socket().exists() && berth.run(["images", "ls"]).is_ok_and(|finished| finished.code == 0);
         wait_until("the services to answer", Duration::from_secs(60), answered, || {
-            let logs = servers.iter_mut().map(|(name, server)| {
-                format!("-- {name}: {:?}\n{}", server.ended(), tail(&server.log(), 5))
-            });
+            let logs = servers
+                .iter_mut()
+                .map(|(name, server)| format!("-- {name}: {:?}\n{}", server.ended(), tail(&server.log(), 5)));
             logs.collect::<Vec<_>>().join("\n")
         });
     }

@@ -1,9 +1,14 @@
 //! A file system that is full soon: a tmpfs of a given size.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
+
+use crate::wait::{Seen, wait_for};
 
 /// A mounted tmpfs. Unmounted when dropped.
 pub struct TinyDisk {
@@ -15,14 +20,8 @@ impl TinyDisk {
     pub fn new(bytes: u64) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let options = format!("size={bytes},mode=0755");
-        mount(
-            Some("tmpfs"),
-            directory.path(),
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .with_context(|| format!("mount a tmpfs on {} (needs root)", directory.path().display()))?;
+        mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .with_context(|| format!("mount a tmpfs on {} (needs root)", directory.path().display()))?;
         Ok(Self { directory })
     }
 
@@ -44,8 +43,14 @@ impl TinyDisk {
 
     fn remount(&self, flags: MsFlags, options: &str) -> Result<()> {
         let none = None::<&str>;
-        mount(none, self.path(), none, MsFlags::MS_REMOUNT | flags, Some(options))
-            .with_context(|| format!("remount {}", self.path().display()))
+        // A child that another thread is just starting may hold our files open until its exec.
+        wait_for("a remount", Duration::from_secs(5), || {
+            match mount(none, self.path(), none, MsFlags::MS_REMOUNT | flags, Some(options)) {
+                Err(Errno::EBUSY) => Seen::NotYet(Errno::EBUSY),
+                result => Seen::Yes(result),
+            }
+        })
+        .with_context(|| format!("remount {}", self.path().display()))
     }
 }
 

@@ -50,9 +50,7 @@ pub type Tree = BTreeMap<PathBuf, Entry>;
 pub fn read_tree(root: &Path) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut inodes = HashMap::new();
-    let device = fs::symlink_metadata(root)
-        .with_context(|| format!("read {}", root.display()))?
-        .dev();
+    let device = fs::symlink_metadata(root).with_context(|| format!("read {}", root.display()))?.dev();
     let mut waiting = vec![PathBuf::new()];
     while let Some(path) = waiting.pop() {
         let full = root.join(&path);

@@ -22,20 +22,13 @@ pub enum Seen<T, D> {
 /// # Panics
 ///
 /// After `limit`, with what was seen last.
-pub fn wait_for<T, D: Debug>(
-    what: &str,
-    limit: Duration,
-    mut ask: impl FnMut() -> Seen<T, D>,
-) -> T {
+pub fn wait_for<T, D: Debug>(what: &str, limit: Duration, mut ask: impl FnMut() -> Seen<T, D>) -> T {
     let begun = Instant::now();
     loop {
         match ask() {
             Seen::Yes(thing) => return thing,
             Seen::NotYet(last) => {
-                assert!(
-                    begun.elapsed() < limit,
-                    "waited {limit:?} for {what}; seen last: {last:?}"
-                );
+                assert!(begun.elapsed() < limit, "waited {limit:?} for {what}; seen last: {last:?}");
             }
         }
         thread::sleep(POLL);
@@ -47,17 +40,6 @@ pub fn wait_for<T, D: Debug>(
 /// # Panics
 ///
 /// After `limit`.
-pub fn wait_until<D: Debug>(
-    what: &str,
-    limit: Duration,
-    mut holds: impl FnMut() -> bool,
-    mut seen: impl FnMut() -> D,
-) {
-    wait_for(what, limit, || {
-        if holds() {
-            Seen::Yes(())
-        } else {
-            Seen::NotYet(seen())
-        }
-    });
+pub fn wait_until<D: Debug>(what: &str, limit: Duration, mut holds: impl FnMut() -> bool, mut seen: impl FnMut() -> D) {
+    wait_for(what, limit, || if holds() { Seen::Yes(()) } else { Seen::NotYet(seen()) });
 }

@@ -80,9 +80,7 @@ fn finish((scheme, bearer): (String, Bearer)) -> Option<Challenge> {
 
 /// A `token` (RFC 9110, 5.6.2) and what follows it.
 fn token(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !(c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -124,7 +122,11 @@ mod tests {
         for (text, expected) in [
             (
                 r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull""#,
-                vec![bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:library/alpine:pull"))],
+                vec![bearer(
+                    "https://auth.docker.io/token",
+                    Some("registry.docker.io"),
+                    Some("repository:library/alpine:pull"),
+                )],
             ),
             (
                 r#"bearer  realm = "https://a/t" , scope="repository:a:pull,push repository:b:pull""#,

@@ -96,10 +96,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Token, &'static str> {
         .expires_in
         .filter(|seconds| seconds.is_finite())
         .map_or(DEFAULT_LIFE, |seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)));
-    Ok(Token {
-        text,
-        life: life.saturating_sub(MARGIN),
-    })
+    Ok(Token { text, life: life.saturating_sub(MARGIN) })
 }
 
 #[cfg(test)]
@@ -107,11 +104,7 @@ mod tests {
     use super::*;
 
     fn bearer(realm: &str) -> Bearer {
-        Bearer {
-            realm: realm.to_owned(),
-            service: Some("s & t".to_owned()),
-            ..Bearer::default()
-        }
+        Bearer { realm: realm.to_owned(), service: Some("s & t".to_owned()), ..Bearer::default() }
     }
 
     #[test]

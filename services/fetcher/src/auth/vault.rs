@@ -43,10 +43,7 @@ impl Vault {
     pub(crate) async fn known(&self, key: &Key) -> Option<HeaderValue> {
         let slot = self.lock().get(key).cloned()?;
         let grant = slot.lock().await;
-        grant
-            .as_ref()
-            .filter(|grant| grant.until > Instant::now())
-            .map(|grant| grant.header.clone())
+        grant.as_ref().filter(|grant| grant.until > Instant::now()).map(|grant| grant.header.clone())
     }
 
     /// A new grant by `obtain`, unless somebody else got one after `rejected` was sent.
@@ -81,8 +78,7 @@ impl Vault {
         if slots.len() >= MAX_ENTRIES && !slots.contains_key(key) {
             let now = Instant::now();
             slots.retain(|_, slot| {
-                slot.try_lock()
-                    .map_or(true, |grant| grant.as_ref().is_some_and(|grant| grant.until > now))
+                slot.try_lock().map_or(true, |grant| grant.as_ref().is_some_and(|grant| grant.until > now))
             });
             if slots.len() >= MAX_ENTRIES {
                 slots.clear();
@@ -106,18 +102,11 @@ mod tests {
     use super::*;
 
     fn key(repository: &str) -> Key {
-        Key {
-            origin: "https://r".to_owned(),
-            asker: [0; 32],
-            repository: repository.to_owned(),
-        }
+        Key { origin: "https://r".to_owned(), asker: [0; 32], repository: repository.to_owned() }
     }
 
     fn grant(text: &str, life: u64) -> Grant {
-        Grant {
-            header: text.parse().unwrap(),
-            until: Instant::now() + Duration::from_secs(life),
-        }
+        Grant { header: text.parse().unwrap(), until: Instant::now() + Duration::from_secs(life) }
     }
 
     #[tokio::test]

@@ -32,12 +32,9 @@ async fn what_is_complete_is_not_asked_for() {
 
 #[tokio::test]
 async fn broken_bodies_are_continued() {
-    for fault in [
-        Fault::ResetAfter(30_000),
-        Fault::CloseAfter(30_000),
-        Fault::EndAfter(30_000),
-        Fault::StallAfter(30_000),
-    ] {
+    for fault in
+        [Fault::ResetAfter(30_000), Fault::CloseAfter(30_000), Fault::EndAfter(30_000), Fault::StallAfter(30_000)]
+    {
         let scene = Scene::new(Faults::none().once("/blobs/", fault.clone())).await;
         let fetched = scene.downloads().await;
         assert_eq!((fetched.bytes, fetched.opened), (100_000, 2), "{fault:?}");
@@ -71,15 +68,15 @@ async fn a_byte_a_connection_is_no_progress() {
 
 #[tokio::test]
 async fn a_trickle_is_given_up() {
-    let scene = Scene::new(Faults::none().always("/blobs/", Fault::Trickle(1, std::time::Duration::from_millis(5)))).await;
+    let scene =
+        Scene::new(Faults::none().always("/blobs/", Fault::Trickle(1, std::time::Duration::from_millis(5)))).await;
     let slow = berth_fetcher::RegistryClient::new(berth_fetcher::ClientOptions {
         trickle_window: std::time::Duration::from_millis(50),
         ..options()
     })
     .unwrap();
-    let done = slow
-        .fetch_into(&mut Memory::default(), &scene.layer, &scene.reference(), &Scene::plain(), &|_| {})
-        .await;
+    let done =
+        slow.fetch_into(&mut Memory::default(), &scene.layer, &scene.reference(), &Scene::plain(), &|_| {}).await;
     assert_says(done, Code::Unavailable, &["sent only"]);
 }
 
@@ -95,7 +92,11 @@ async fn a_short_blob_is_named_short() {
 async fn a_long_blob_is_named_long() {
     for fault in [Fault::Longer(1), Fault::Longer(50_000)] {
         let scene = Scene::new(Faults::none().always("/blobs/", fault)).await;
-        assert_says(scene.download().await.0, Code::FailedPrecondition, &["longer than its descriptor says", "> 100000 bytes"]);
+        assert_says(
+            scene.download().await.0,
+            Code::FailedPrecondition,
+            &["longer than its descriptor says", "> 100000 bytes"],
+        );
     }
 }
 
@@ -124,10 +125,7 @@ async fn a_manifest_kept_as_a_blob_is_found() {
     scene.registry.add_blob(bytes.clone());
     let descriptor = Descriptor::new(berth_model::media_type::OCI_MANIFEST, Digest::of(&bytes), bytes.len() as u64);
     let mut sink = Memory::default();
-    client()
-        .fetch_into(&mut sink, &descriptor, &scene.reference(), &Scene::plain(), &|_| {})
-        .await
-        .unwrap();
+    client().fetch_into(&mut sink, &descriptor, &scene.reference(), &Scene::plain(), &|_| {}).await.unwrap();
     assert_eq!(sink.bytes, bytes);
 }
 
@@ -140,7 +138,8 @@ async fn a_missing_blob_is_named() {
 
 #[tokio::test]
 async fn a_login_page_is_no_blob() {
-    let scene = Scene::new(Faults::none().always("/blobs/", Fault::Status(200, "<html>log in</html>".to_owned()))).await;
+    let scene =
+        Scene::new(Faults::none().always("/blobs/", Fault::Status(200, "<html>log in</html>".to_owned()))).await;
     assert_says(scene.download().await.0, Code::FailedPrecondition, &["web page"]);
 }
 
@@ -177,9 +176,6 @@ async fn signs_of_life_are_given_while_nothing_arrives() {
     }
     let scene = Scene::new(Faults::none().once("/blobs/", Fault::TooManyRequests(Some("1".to_owned())))).await;
     let mut sink = Lively::default();
-    client()
-        .fetch_into(&mut sink, &scene.layer, &scene.reference(), &Scene::plain(), &|_| {})
-        .await
-        .unwrap();
+    client().fetch_into(&mut sink, &scene.layer, &scene.reference(), &Scene::plain(), &|_| {}).await.unwrap();
     assert!(sink.1 >= 10, "{}", sink.1);
 }

@@ -62,13 +62,9 @@ impl Scene {
         registry.add_image("some/image", "v1", &image);
         let blob = random_bytes(100_000, 7);
         registry.add_blob(blob.clone());
-        let layer = Descriptor::new("application/vnd.oci.image.layer.v1.tar+gzip", Digest::of(&blob), blob.len() as u64);
-        Self {
-            registry,
-            image,
-            blob,
-            layer,
-        }
+        let layer =
+            Descriptor::new("application/vnd.oci.image.layer.v1.tar+gzip", Digest::of(&blob), blob.len() as u64);
+        Self { registry, image, blob, layer }
     }
 
     pub(crate) fn reference(&self) -> Reference {
@@ -89,12 +85,8 @@ impl Scene {
 
     /// Downloads the blob, with what is there already.
     pub(crate) async fn download_after(&self, there: usize) -> (Result<Fetched, Status>, Vec<u8>) {
-        let mut sink = Memory {
-            bytes: self.blob[..there].to_vec(),
-        };
-        let done = client()
-            .fetch_into(&mut sink, &self.layer, &self.reference(), &Self::plain(), &|_| {})
-            .await;
+        let mut sink = Memory { bytes: self.blob[..there].to_vec() };
+        let done = client().fetch_into(&mut sink, &self.layer, &self.reference(), &Self::plain(), &|_| {}).await;
         (done, sink.bytes)
     }
 

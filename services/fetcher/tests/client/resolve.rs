@@ -144,7 +144,8 @@ async fn a_held_registry_holds_all_requests() {
 
 #[tokio::test]
 async fn refusals_are_final() {
-    for (status, code) in [(403, Code::PermissionDenied), (400, Code::InvalidArgument), (501, Code::FailedPrecondition)] {
+    for (status, code) in [(403, Code::PermissionDenied), (400, Code::InvalidArgument), (501, Code::FailedPrecondition)]
+    {
         let body = r#"{"errors":[{"code":"DENIED","message":"the owner said no"}]}"#.to_owned();
         let scene = Scene::new(Faults::none().always("/manifests/", Fault::Status(status, body))).await;
         assert_says(scene.resolve().await, code, &["DENIED: the owner said no"]);

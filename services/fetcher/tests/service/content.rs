@@ -40,10 +40,7 @@ impl Store {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(STORE_ID_FILE), "tests").unwrap();
-        Self {
-            dir,
-            state: Mutex::default(),
-        }
+        Self { dir, state: Mutex::default() }
     }
 
     pub(crate) fn ingest(&self, reference: &str) -> Option<Ingest> {
@@ -146,11 +143,9 @@ impl Content for Store {
                 let state = self.state.lock().unwrap();
                 let ingest = state.ingests.values().find(|ingest| ingest.expected == request.digest);
                 match (state.blobs.get(&request.digest), ingest) {
-                    (Some(size), _) => msg::WatchBlobReply {
-                        state: State::Committed.into(),
-                        frontier: *size,
-                        ..Default::default()
-                    },
+                    (Some(size), _) => {
+                        msg::WatchBlobReply { state: State::Committed.into(), frontier: *size, ..Default::default() }
+                    }
                     (None, Some(ingest)) => {
                         let active = ingest.session.is_some() && ingest.alive.elapsed() < SILENCE;
                         msg::WatchBlobReply {
@@ -163,7 +158,8 @@ impl Content for Store {
                     (None, None) => msg::WatchBlobReply::default(),
                 }
             };
-            let same = news.state() == State::Growing && (news.generation, news.frontier) == (request.generation, request.frontier);
+            let same = news.state() == State::Growing
+                && (news.generation, news.frontier) == (request.generation, request.frontier);
             if !same || Instant::now() >= until {
                 return Ok(news);
             }
@@ -174,11 +170,7 @@ impl Content for Store {
     async fn stat_blob(&self, request: msg::StatBlobRequest) -> Result<msg::StatBlobReply, Status> {
         let state = self.state.lock().unwrap();
         let size = *state.blobs.get(&request.digest).ok_or_else(|| Status::not_found("blob"))?;
-        Ok(msg::StatBlobReply {
-            digest: request.digest,
-            size,
-            ..Default::default()
-        })
+        Ok(msg::StatBlobReply { digest: request.digest, size, ..Default::default() })
     }
 
     async fn abort_ingest(&self, _: msg::AbortIngestRequest) -> Result<msg::AbortIngestReply, Status> {

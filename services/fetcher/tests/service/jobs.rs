@@ -145,7 +145,8 @@ async fn a_cancelled_job_leaves_its_bytes_and_its_place() {
     assert!(matches!(progress, JobUpdate::Progress(progress) if progress.offset > 0));
     drop(job);
     let reference = node.layer.ingest_ref();
-    until("the ingest is released", || node.store.ingest(&reference).is_some_and(|ingest| ingest.session.is_none())).await;
+    until("the ingest is released", || node.store.ingest(&reference).is_some_and(|ingest| ingest.session.is_none()))
+        .await;
     assert!(node.store.ingest(&reference).unwrap().written > 0);
 }
 
@@ -157,11 +158,7 @@ async fn references_are_resolved_over_the_bus() {
     node.registry.require(Auth::Token("me".to_owned(), "x".to_owned()));
     let request = |reference: &str, secret: &str| ResolveRequest {
         reference: reference.to_owned(),
-        access: Some(Access {
-            username: "me".to_owned(),
-            secret: secret.to_owned(),
-            plain_http: true,
-        }),
+        access: Some(Access { username: "me".to_owned(), secret: secret.to_owned(), plain_http: true }),
     };
     let reference = node.registry.reference("some/image", "v1");
     let found = node.bus.call(request(&reference, "x")).await.unwrap();

@@ -27,11 +27,7 @@ impl Transfer for OnePull {
         if request.pull_id != "p" {
             return Err(Status::not_found("no such pull"));
         }
-        Ok(Access {
-            username: "me".to_owned(),
-            secret: "x".to_owned(),
-            plain_http: true,
-        })
+        Ok(Access { username: "me".to_owned(), secret: "x".to_owned(), plain_http: true })
     }
 
     async fn start_pull(&self, _: msg::StartPullRequest) -> Result<msg::StartPullReply, Status> {
@@ -78,14 +74,7 @@ impl Node {
         let blob = random_bytes(3_000_000, 3);
         registry.add_blob(blob.clone());
         let layer = Descriptor::new("application/vnd.oci.image.layer.v1.tar", Digest::of(&blob), blob.len() as u64);
-        Self {
-            bus,
-            store,
-            registry,
-            blob,
-            layer,
-            _serving: serving,
-        }
+        Self { bus, store, registry, blob, layer, _serving: serving }
     }
 
     pub(crate) fn job(&self) -> FetchJob {

@@ -45,10 +45,7 @@ pub(super) async fn stat(store: &Store, request: msg::StatSnapshotRequest) -> Re
         .await
 }
 
-pub(super) async fn list(
-    store: &Store,
-    request: msg::ListSnapshotsRequest,
-) -> Result<msg::ListSnapshotsReply, Status> {
+pub(super) async fn list(store: &Store, request: msg::ListSnapshotsRequest) -> Result<msg::ListSnapshotsReply, Status> {
     let place = Place::parse(&request.namespace, &request.snapshotter)?;
     let (snapshots, more) = store
         .read(move |view| {

@@ -22,12 +22,7 @@ pub(crate) fn delete(txn: &mut Txn<'_>, namespace: &str, name: &str) {
 }
 
 /// The images of a namespace after a name, by name.
-pub(crate) fn fill(
-    from: &impl Reader,
-    namespace: &str,
-    after: &str,
-    page: &mut Page<Image>,
-) -> Result<(), Status> {
+pub(crate) fn fill(from: &impl Reader, namespace: &str, after: &str, page: &mut Page<Image>) -> Result<(), Status> {
     let namespace = namespace.to_owned();
     let after = (!after.is_empty()).then(|| (namespace.clone(), after.to_owned()));
     pages::fill(&IMAGES, from, &namespace, after, page, |_, _, image| Ok(image))

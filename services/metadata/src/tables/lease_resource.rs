@@ -1,23 +1,50 @@
 //! `lease_resources`: (namespace, lease, type, id) → nothing: what a lease names. `lease_resources_by_id`: (type, id,
-//! namespace, lease) → nothing: which leases name a thing. The two are written together, here.
+//! namespace, lease) → nothing: which leases name a thing. `lease_resource_bytes`: (namespace, lease) → how much room its
+//! resources take in a reply, so that adding one does not count all. The three are written together, here.
 
 use berth_kv::{Reader, Table, Txn};
 use berth_model::Status;
 use berth_wire::metadata::Resource;
 
-const RESOURCES: Table<(String, String, String, String), ()> = Table::new("lease_resources");
-const BY_ID: Table<(String, String, String, String), ()> = Table::new("lease_resources_by_id");
+const RESOURCES: Table<FourTexts, ()> = Table::new("lease_resources");
+const BY_ID: Table<FourTexts, ()> = Table::new("lease_resources_by_id");
+const BYTES: Table<(String, String), u64> = Table::new("lease_resource_bytes");
 
-pub(crate) fn put(txn: &mut Txn<'_>, namespace: &str, lease: &str, resource: &Resource) {
+pub(crate) fn put(txn: &mut Txn<'_>, namespace: &str, lease: &str, resource: &Resource) -> Result<(), Status> {
     let (forward, back) = keys(namespace, lease, resource);
+    if RESOURCES.contains(txn, &forward)? {
+        return Ok(());
+    }
     RESOURCES.put(txn, &forward, &());
     BY_ID.put(txn, &back, &());
+    let bytes = bytes(txn, namespace, lease)? + size_in_reply(resource);
+    BYTES.put(txn, &(namespace.to_owned(), lease.to_owned()), &bytes);
+    Ok(())
 }
 
-pub(crate) fn delete(txn: &mut Txn<'_>, namespace: &str, lease: &str, resource: &Resource) {
+pub(crate) fn delete(txn: &mut Txn<'_>, namespace: &str, lease: &str, resource: &Resource) -> Result<(), Status> {
     let (forward, back) = keys(namespace, lease, resource);
+    if !RESOURCES.contains(txn, &forward)? {
+        return Ok(());
+    }
     RESOURCES.delete(txn, &forward);
     BY_ID.delete(txn, &back);
+    let owner = (namespace.to_owned(), lease.to_owned());
+    match bytes(txn, namespace, lease)?.saturating_sub(size_in_reply(resource)) {
+        0 => BYTES.delete(txn, &owner),
+        left => BYTES.put(txn, &owner, &left),
+    }
+    Ok(())
+}
+
+/// How much room the resources of a lease take in a reply.
+pub(crate) fn bytes(from: &impl Reader, namespace: &str, lease: &str) -> Result<u64, Status> {
+    Ok(BYTES.get(from, &(namespace.to_owned(), lease.to_owned()))?.unwrap_or(0))
+}
+
+/// Upper bound of what a resource takes: its texts, and a tag and a length for each and for itself.
+fn size_in_reply(resource: &Resource) -> u64 {
+    u64::try_from(resource.r#type.len() + resource.id.len() + 12).unwrap_or(u64::MAX)
 }
 
 type FourTexts = (String, String, String, String);
@@ -59,6 +86,7 @@ mod tests {
     fn the_stored_form_stays() {
         let (forward, back) = keys("n", "l", &Resource { r#type: "snapshots/o".into(), id: "k".into() });
         assert_eq!(forward.to_bytes(), b"n\0\x01l\0\x01snapshots/o\0\x01k\0\x01");
+        assert_eq!(("n".to_owned(), "l".to_owned()).to_bytes(), b"n\0\x01l\0\x01");
         assert_eq!(back.to_bytes(), b"snapshots/o\0\x01k\0\x01n\0\x01l\0\x01");
     }
 }

@@ -26,12 +26,7 @@ pub(crate) fn delete(txn: &mut Txn<'_>, place: &Place, key: &str) {
 }
 
 /// The snapshots of a snapshotter after a key, by key.
-pub(crate) fn fill(
-    from: &impl Reader,
-    place: &Place,
-    after: &str,
-    page: &mut Page<Snapshot>,
-) -> Result<(), Status> {
+pub(crate) fn fill(from: &impl Reader, place: &Place, after: &str, page: &mut Page<Snapshot>) -> Result<(), Status> {
     let prefix = (place.namespace.clone(), place.snapshotter.clone());
     let after = (!after.is_empty()).then(|| key_of(place, after));
     pages::fill(&SNAPSHOTS, from, &prefix, after, page, |_, _, snapshot| Ok(snapshot))

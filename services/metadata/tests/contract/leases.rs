@@ -40,7 +40,8 @@ async fn a_lease_is_created_filled_and_deleted(home: Home) {
         m.add_lease_resources(add("l", &[("snapshots/overlay", "k"), ("content", &x)])).await.unwrap();
         m.add_lease_resources(add("l", &all.map(|r#type| (r#type, "k")))).await.unwrap();
     }
-    let named: Vec<_> = list(&home).await.remove(0).resources.into_iter().map(|named| (named.r#type, named.id)).collect();
+    let named: Vec<_> =
+        list(&home).await.remove(0).resources.into_iter().map(|named| (named.r#type, named.id)).collect();
     let expected = [("content", x.as_str()), ("images", "k"), ("ingests", "k"), ("snapshots/overlay", "k")];
     assert_eq!(named, expected.map(|(r#type, id)| (r#type.to_owned(), id.to_owned())));
 

@@ -46,10 +46,9 @@ pub(crate) fn plain(state: &State, request: &Request, cdn: bool) -> Answer {
     if path == "/token" {
         return store.token(request);
     }
-    if !cdn
-        && let Some(challenge) = store.challenge(request, &state.registry.to_string(), &state.cdn.to_string())
-    {
-        let mut answer = Answer::json(401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#);
+    if !cdn && let Some(challenge) = store.challenge(request, &state.registry.to_string(), &state.cdn.to_string()) {
+        let mut answer =
+            Answer::json(401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#);
         answer.set("WWW-Authenticate", challenge);
         return answer;
     }
@@ -57,11 +56,11 @@ pub(crate) fn plain(state: &State, request: &Request, cdn: bool) -> Answer {
         return Answer::json(200, "{}");
     }
     if let Some((repository, object)) = path.trim_start_matches("/v2/").split_once("/manifests/") {
-        let digest = object
-            .parse::<Digest>()
-            .ok()
-            .or_else(|| store.tags.get(&format!("{repository}:{object}")).copied());
-        if let Some((digest, (media_type, bytes))) = digest.and_then(|digest| Some((digest, store.manifests.get(&digest)?))) {
+        let digest =
+            object.parse::<Digest>().ok().or_else(|| store.tags.get(&format!("{repository}:{object}")).copied());
+        if let Some((digest, (media_type, bytes))) =
+            digest.and_then(|digest| Some((digest, store.manifests.get(&digest)?)))
+        {
             let mut answer = found(digest, bytes);
             answer.set("Content-Type", media_type.clone());
             return answer;

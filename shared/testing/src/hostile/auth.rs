@@ -34,16 +34,21 @@ impl Store {
     /// The challenge for a request that lacks what is wanted.
     pub(crate) fn challenge(&self, request: &Request, registry: &str, cdn: &str) -> Option<String> {
         let sent = request.header("authorization").unwrap_or_default();
-        let token_is_good = sent.strip_prefix("Bearer ").is_some_and(|token| self.tokens.iter().any(|good| good == token));
+        let token_is_good =
+            sent.strip_prefix("Bearer ").is_some_and(|token| self.tokens.iter().any(|good| good == token));
         let repository = request.path.trim_start_matches("/v2/").split("/blobs/").next().unwrap_or_default();
         let repository = repository.split("/manifests/").next().unwrap_or_default();
         let bearer = |realm: &str| {
             let error = if sent.starts_with("Bearer ") { ",error=\"invalid_token\"" } else { "" };
-            format!("Bearer realm=\"{realm}\",service=\"hostile, \\\"inc\\\"\",scope=\"repository:{repository}:pull\"{error}")
+            format!(
+                "Bearer realm=\"{realm}\",service=\"hostile, \\\"inc\\\"\",scope=\"repository:{repository}:pull\"{error}"
+            )
         };
         match &self.auth {
             Auth::Open => None,
-            Auth::Basic(user, password) => (sent != basic(user, password)).then(|| "Basic realm=\"hostile\"".to_owned()),
+            Auth::Basic(user, password) => {
+                (sent != basic(user, password)).then(|| "Basic realm=\"hostile\"".to_owned())
+            }
             Auth::Negotiate => Some("Negotiate".to_owned()),
             Auth::Realm(realm) => Some(bearer(&realm.replace("{registry}", registry).replace("{cdn}", cdn))),
             _ if token_is_good => None,

@@ -86,12 +86,7 @@ impl Faults {
     pub fn times(mut self, left: usize, part: &str, fault: Fault) -> Self {
         // Only HEAD can be refused as HEAD.
         let method = (fault == Fault::NoHead).then_some("HEAD");
-        self.0.push(Order {
-            part: part.to_owned(),
-            method,
-            left,
-            fault,
-        });
+        self.0.push(Order { part: part.to_owned(), method, left, fault });
         self
     }
 
@@ -101,10 +96,9 @@ impl Faults {
 
     /// The fault for a request, if any; counts it.
     pub(crate) fn take(&mut self, method: &str, path: &str) -> Option<Fault> {
-        let order = self
-            .0
-            .iter_mut()
-            .find(|order| order.left > 0 && path.contains(&order.part) && order.method.is_none_or(|only| only == method))?;
+        let order = self.0.iter_mut().find(|order| {
+            order.left > 0 && path.contains(&order.part) && order.method.is_none_or(|only| only == method)
+        })?;
         order.left = order.left.saturating_sub(usize::from(order.left != usize::MAX));
         Some(order.fault.clone())
     }

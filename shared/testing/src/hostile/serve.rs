@@ -62,9 +62,7 @@ async fn respond(stream: &mut TcpStream, state: &State, request: &Request, cdn: 
     let mut answer = plain(state, request, cdn);
     // A challenge is not spoiled and uses no order up: what is ordered comes after it.
     let denied = answer.status == 401;
-    let fault = (!denied)
-        .then(|| state.faults.lock().unwrap().take(&request.method, &request.path))
-        .flatten();
+    let fault = (!denied).then(|| state.faults.lock().unwrap().take(&request.method, &request.path)).flatten();
     match fault {
         Some(Fault::Hangup) => return Ok(false),
         Some(Fault::Silence) => {
@@ -112,7 +110,10 @@ fn spoil(state: &State, request: &Request, fault: Option<&Fault>, answer: &mut A
         }
         Some(Fault::ToCdn) => {
             *answer = Answer::json(307, "");
-            answer.set("Location", format!("http://{}{}?X-Signature=s3cr3t", state.cdn, request.path.replace("/v2/", "/cdn/")));
+            answer.set(
+                "Location",
+                format!("http://{}{}?X-Signature=s3cr3t", state.cdn, request.path.replace("/v2/", "/cdn/")),
+            );
         }
         Some(Fault::Redirect(to)) => {
             *answer = Answer::json(302, "");

@@ -24,7 +24,7 @@ async fn the_key_gives_way_to_the_name(home: Home) {
     assert_eq!((made.labels.clone(), made.usage), (labels(&[("new", "2")]), Some(usage)));
     refused(m.stat_snapshot(stat("k")).await, Code::NotFound, &["snapshot \"k\"", "\"overlay\"", "\"default\""]);
     assert_eq!(m.stat_snapshot(stat("c")).await.unwrap().snapshot, Some(made.clone()));
-    assert_eq!(list(&home).await.unwrap(), [made.clone()]);
+    assert_eq!(list(&home).await.unwrap(), std::slice::from_ref(&made));
 
     // The answer was lost and the request comes again: the id tells that it is the same.
     assert_eq!(m.commit_snapshot(request).await.unwrap(), made);
