@@ -1,0 +1,23 @@
+//! Settings of the unpacker.
+
+use std::path::PathBuf;
+
+/// Settings of the unpacker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory below which each snapshotter has its own.
+    pub root: PathBuf,
+    /// Layers unpacked at once: each takes up to three threads and 8 MiB.
+    pub jobs: usize,
+    /// Whether a commit waits for the disk.
+    pub flush: bool,
+}
+
+impl Config {
+    /// The usual settings for snapshots below `root`.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self { root, jobs: cores.clamp(2, 8), flush: true }
+    }
+}

@@ -1,0 +1,249 @@
+//! Settles what a layer left open, now that the layers below are known.
+//!
+//! Layers are unpacked at the same time, none seeing another. For most entries that is no matter; for these it is:
+//!
+//! - a directory the layer only passes through takes over mode, owner, attributes and time from below;
+//! - if below there is a symbolic link instead, the layer meant the directory it leads to: what the layer has there moves;
+//! - a hard link to a file of a lower layer needs that file here: it is copied up, as overlayfs would, and linked.
+//!
+//! The result is what unpacking onto the merged tree would have given.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+use crate::{
+    apply::set_times,
+    error::ApplyError,
+    facts::Facts,
+    merged::{Found, Merged},
+    name::Place,
+    residue::Residue,
+    tree::{self, Dir, Tree},
+};
+
+/// Settles `residue` in `upper` over `lowers` (newest first, settled already). Answers what the tree holds now.
+pub fn rebase(upper: &Path, lowers: &[PathBuf], residue: Residue) -> Result<Residue, ApplyError> {
+    if residue.implied.is_empty() && residue.links.is_empty() {
+        return Ok(residue);
+    }
+    let tree = Tree::open(upper).map_err(|errno| refused(&Place::default(), "open the directory", errno))?;
+    let below = Merged::open(lowers).map_err(|(path, errno)| {
+        ApplyError::refused(path.as_os_str().as_encoded_bytes(), "open a layer below", errno)
+    })?;
+    let mut rebase = Rebase { tree, below, residue, times: BTreeMap::new() };
+    rebase.implied()?;
+    rebase.links()?;
+    let mut times: BTreeMap<Place, (i64, u32)> = rebase.residue.times.iter().cloned().collect();
+    // A time taken over counts only where the layer itself says nothing.
+    for (place, time) in rebase.times {
+        times.entry(place).or_insert(time);
+    }
+    let times: Vec<_> = times.into_iter().collect();
+    set_times(&mut rebase.tree, &times)?;
+    Ok(rebase.residue)
+}
+
+struct Rebase {
+    tree: Tree,
+    below: Merged,
+    residue: Residue,
+    /// Times taken over from below.
+    times: BTreeMap<Place, (i64, u32)>,
+}
+
+fn refused(place: &Place, doing: &'static str, errno: Errno) -> ApplyError {
+    ApplyError::refused(place.shown().as_bytes(), doing, errno)
+}
+
+impl Rebase {
+    /// Settles the directories passed through, from the top down: what is above decides where those below are.
+    fn implied(&mut self) -> Result<(), ApplyError> {
+        while let Some(place) = self.residue.implied.iter().min_by_key(|place| place.0.len()).cloned() {
+            self.residue.implied.remove(&place);
+            let found = self.below.look(&place).map_err(|errno| refused(&place, "look below", errno))?;
+            let Some(found) = found else { continue };
+            match tree::kind(&found.stat) {
+                FileType::Directory => self.take_over(&place, &found)?,
+                FileType::Symlink => self.follow(&place)?,
+                // A file below: the layer replaced it by a directory.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes owner, mode, attributes and time of a directory over.
+    fn take_over(&mut self, place: &Place, found: &Found) -> Result<(), ApplyError> {
+        let facts = Facts::read(&found.dir, &found.name, &found.stat)
+            .map_err(|errno| refused(place, "read a directory below", errno))?;
+        let Some((dir, name)) = self.at(place)? else { return Ok(()) };
+        facts.put(&dir, &name, FileType::Directory).map_err(|error| refused(place, error.doing, error.errno))?;
+        self.times.insert(place.clone(), facts.mtime);
+        Ok(())
+    }
+
+    /// The directory a place is in, and its name there.
+    fn at(&mut self, place: &Place) -> Result<Option<(Dir, Vec<u8>)>, ApplyError> {
+        let Some((above, name)) = place.split() else { return Ok(Some((self.tree.root().clone(), b".".to_vec()))) };
+        match self.tree.dir(&above) {
+            Ok(dir) => Ok(Some((dir, name.to_vec()))),
+            Err(tree::Unreachable::System(errno)) => Err(refused(place, "reach it", errno)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Below there is a link: moves what the layer has at `place` to where the link leads.
+    fn follow(&mut self, place: &Place) -> Result<(), ApplyError> {
+        let target = self.below.resolve(place, true).map_err(|errno| refused(place, "follow a link below", errno))?;
+        // A link in circles, or back to itself or below, is hidden by the layer's directory.
+        let Some(target) = target.filter(|target| !target.0.starts_with(&place.0)) else { return Ok(()) };
+        let found = self.below.look(&target).map_err(|errno| refused(&target, "look below", errno))?;
+        if found.is_some_and(|found| tree::kind(&found.stat) != FileType::Directory) {
+            return Ok(());
+        }
+        let Some((from, name)) = self.at(place)? else { return Ok(()) };
+        self.make_way(&target)?;
+        self.move_into(&from, &name, place, &target)?;
+        // Passed through under its old name, so under the new one too, unless the layer speaks of that itself.
+        if !self.residue.times.iter().any(|(known, _)| *known == target) {
+            self.residue.implied.insert(target);
+        }
+        Ok(())
+    }
+
+    /// Makes the directories above a place that the layer has not; they are settled like all that it passes through.
+    fn make_way(&mut self, place: &Place) -> Result<(), ApplyError> {
+        for length in 1..place.0.len() {
+            let above = Place(place.0.get(..length).unwrap_or_default().to_vec());
+            self.make_dir(&above)?;
+        }
+        Ok(())
+    }
+
+    fn make_dir(&mut self, place: &Place) -> Result<(), ApplyError> {
+        let Some((dir, name)) = self.at(place)? else { return Ok(()) };
+        match rustix::fs::mkdirat(dir.fd.as_fd(), name.as_slice(), Mode::from_raw_mode(0o755)) {
+            Ok(()) => {
+                self.residue.count(4096);
+                let found = self.below.look(place).map_err(|errno| refused(place, "look below", errno))?;
+                match found {
+                    Some(found) if tree::kind(&found.stat) == FileType::Directory => self.take_over(place, &found),
+                    _ => Ok(()),
+                }
+            }
+            Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(refused(place, "make a directory", errno)),
+        }
+    }
+
+    /// Moves a name to a place; directories are merged, and what moves wins.
+    fn move_into(&mut self, from: &Dir, name: &[u8], old: &Place, new: &Place) -> Result<(), ApplyError> {
+        let Some((to, base)) = self.at(new)? else { return Ok(()) };
+        let look = |dir: &Dir, name: &[u8]| dir.stat(name).map_err(|errno| refused(new, "look at it", errno));
+        let is_dir =
+            |stat: &Option<rustix::fs::Stat>| stat.as_ref().is_some_and(|stat| tree::kind(stat) == FileType::Directory);
+        let (moving, there) = (look(from, name)?, look(&to, &base)?);
+        if is_dir(&moving) && is_dir(&there) {
+            let inner = self.tree.dir(old).map_err(|_gone| refused(old, "reach it", Errno::NOENT))?;
+            for below in tree::names(inner.fd.as_fd()).map_err(|errno| refused(old, "list it", errno))? {
+                self.move_into(&inner, &below, &old.join(&below), &new.join(&below))?;
+            }
+            drop(inner);
+            self.tree.forget();
+            tree::remove(from.fd.as_fd(), name).map_err(|errno| refused(old, "remove it", errno))?;
+            self.residue.inodes = self.residue.inodes.saturating_sub(1);
+            self.residue.moved(old, new);
+            return Ok(());
+        }
+        if there.is_some() {
+            tree::remove(to.fd.as_fd(), &base).map_err(|errno| refused(new, "replace it", errno))?;
+        }
+        rustix::fs::renameat(from.fd.as_fd(), name, to.fd.as_fd(), base.as_slice())
+            .map_err(|errno| refused(new, "move it", errno))?;
+        self.tree.forget();
+        self.residue.moved(old, new);
+        Ok(())
+    }
+
+    /// Makes the hard links whose targets lie below.
+    fn links(&mut self) -> Result<(), ApplyError> {
+        for (name, target) in std::mem::take(&mut self.residue.links) {
+            self.link(&name, &target)?;
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, name: &Place, target: &Place) -> Result<(), ApplyError> {
+        let nowhere = || {
+            let reason = format!("a hard link to {:?}, which is in no layer", target.shown());
+            ApplyError::hostile(name.shown().as_bytes(), reason)
+        };
+        let failed = |errno| refused(name, "make a hard link", errno);
+        let target = self.below.resolve(target, false).map_err(failed)?.ok_or_else(nowhere)?;
+        let Some((above, base)) = target.split() else { return Err(nowhere()) };
+        let here = match self.tree.dir(&above) {
+            Ok(dir) => dir.stat(base).map_err(failed)?.filter(|stat| !tree::is_whiteout(stat)),
+            Err(_) => None,
+        };
+        if here.is_none() {
+            let found = self.below.look(&target).map_err(failed)?.ok_or_else(nowhere)?;
+            self.copy_up(&target, &found)?;
+        }
+        let Some((from, base)) = self.at(&target)? else { return Err(nowhere()) };
+        let Some((dir, last)) = self.at(name)? else { return Err(nowhere()) };
+        rustix::fs::linkat(from.fd.as_fd(), base.as_slice(), dir.fd.as_fd(), last.as_slice(), AtFlags::empty())
+            .map_err(failed)
+    }
+
+    /// Copies a file of a lower layer into this one, at the same place.
+    fn copy_up(&mut self, place: &Place, found: &Found) -> Result<(), ApplyError> {
+        let failed = |errno| refused(place, "copy it up from the layer below", errno);
+        self.make_way(place)?;
+        let Some((dir, name)) = self.at(place)? else { return Err(failed(Errno::NOENT)) };
+        tree::remove(dir.fd.as_fd(), &name).map_err(failed)?;
+        let facts = Facts::read(&found.dir, &found.name, &found.stat).map_err(failed)?;
+        let kind = tree::kind(&found.stat);
+        let (fd, from) = (dir.fd.as_fd(), found.dir.fd.as_fd());
+        match kind {
+            FileType::RegularFile => {
+                let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let write = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                let mut source =
+                    File::from(rustix::fs::openat(from, found.name.as_slice(), read, Mode::empty()).map_err(failed)?);
+                let mut copy = File::from(
+                    rustix::fs::openat(fd, name.as_slice(), write, Mode::from_raw_mode(0o600)).map_err(failed)?,
+                );
+                let bytes = std::io::copy(&mut source, &mut copy).map_err(|error| {
+                    ApplyError::refused(place.shown().as_bytes(), "copy it up from the layer below", error)
+                })?;
+                self.residue.count(bytes);
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(from, found.name.as_slice(), Vec::new()).map_err(failed)?;
+                rustix::fs::symlinkat(target.as_c_str(), fd, name.as_slice()).map_err(failed)?;
+                self.residue.count(0);
+            }
+            FileType::Directory => {
+                return Err(ApplyError::hostile(
+                    place.shown().as_bytes(),
+                    "a hard link to a directory of a lower layer",
+                ));
+            }
+            kind => {
+                rustix::fs::mknodat(fd, name.as_slice(), kind, Mode::from_raw_mode(0o600), found.stat.st_rdev)
+                    .map_err(failed)?;
+                self.residue.count(0);
+            }
+        }
+        facts.put(&dir, &name, kind).map_err(|error| refused(place, error.doing, error.errno))
+    }
+}

@@ -1,0 +1,78 @@
+//! What a layer leaves open because it was unpacked without seeing the layers below: settled by `rebase`.
+
+use std::{collections::BTreeSet, path::Path};
+
+use berth_model::Status;
+
+use crate::name::Place;
+
+/// What a layer leaves open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Residue {
+    /// Directories that the layer only passes through: made as 0755 root, to be taken over from below.
+    pub implied: BTreeSet<Place>,
+    /// Hard links to files that this layer has not: name, target.
+    pub links: Vec<(Place, Place)>,
+    /// Times of the layer's own directories: they change with what is made in them, so they are set again at the end.
+    pub times: Vec<(Place, (i64, u32))>,
+    /// What the layer's tree holds: bytes on disk, each file once, and files.
+    pub size: u64,
+    /// See `size`.
+    pub inodes: u64,
+}
+
+/// The file it is kept in, beside the tree.
+const FILE: &str = "residue.json";
+
+impl Residue {
+    /// Keeps it beside the tree of a snapshot until the layers below are known.
+    pub fn keep(&self, snapshot: &Path) -> Result<(), Status> {
+        let path = snapshot.join(FILE);
+        let bytes = serde_json::to_vec(self).map_err(|error| Status::internal(error.to_string()))?;
+        std::fs::write(&path, bytes).map_err(|error| Status::io("write", &path, &error))
+    }
+
+    /// Reads what was kept.
+    pub fn kept(snapshot: &Path) -> Result<Self, Status> {
+        let path = snapshot.join(FILE);
+        let bytes = std::fs::read(&path).map_err(|error| Status::io("read", &path, &error))?;
+        serde_json::from_slice(&bytes).map_err(|error| Status::data_loss(format!("{}: {error}", path.display())))
+    }
+
+    /// Drops what was kept.
+    pub fn drop_kept(snapshot: &Path) {
+        drop(std::fs::remove_file(snapshot.join(FILE)));
+    }
+
+    /// Files and directories that the layer made.
+    pub(crate) fn count(&mut self, bytes: u64) {
+        self.inodes += 1;
+        self.size += bytes.div_ceil(4096) * 4096;
+    }
+
+    /// The place is the layer's own now, whatever it was before.
+    pub(crate) fn own(&mut self, place: &Place) {
+        self.implied.remove(place);
+        self.links.retain(|(name, _)| name != place);
+    }
+
+    /// What was at or below the place is gone.
+    pub(crate) fn forget_below(&mut self, place: &Place) {
+        let below = |other: &Place| other.0.starts_with(&place.0);
+        self.implied.retain(|other| !below(other));
+        self.links.retain(|(name, _)| !below(name));
+        self.times.retain(|(other, _)| !below(other));
+    }
+
+    /// A directory moved, and all that was noted below it.
+    pub(crate) fn moved(&mut self, from: &Place, to: &Place) {
+        let moved = |place: &Place| place.moved(from, to).unwrap_or_else(|| place.clone());
+        self.implied = self.implied.iter().map(moved).collect();
+        for (place, _) in &mut self.times {
+            *place = moved(place);
+        }
+        for (name, _) in &mut self.links {
+            *name = moved(name);
+        }
+    }
+}

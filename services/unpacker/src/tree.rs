@@ -1,0 +1,193 @@
+//! A directory tree that can be walked without ever leaving it, whatever symbolic links lie in it.
+//!
+//! A place is resolved one component at a time, each opened relative to the descriptor of the one above and never through
+//! a symbolic link; a link in the way is read and followed by us, with the tree's root as `/` and as the end of `..`. No
+//! path is ever handed to the kernel that it could resolve to somewhere else.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, Stat},
+    io::Errno,
+};
+
+use crate::name::Place;
+
+/// As many links as the kernel follows in one path (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+/// Directories kept open, so that the entries of one directory, and its neighbours, need no walk.
+const KEPT_OPEN: usize = 128;
+
+/// Why a place cannot be reached.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// A component is not there: the place of the first such one.
+    Missing(Place),
+    /// A component is neither a directory nor a link.
+    NotADirectory(Place),
+    /// More links than anybody means.
+    TooManyLinks,
+    /// The system refused.
+    System(Errno),
+}
+
+impl From<Errno> for Unreachable {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+/// A directory, and where it really is.
+#[derive(Clone, Debug)]
+pub struct Dir {
+    /// Its descriptor.
+    pub fd: Arc<OwnedFd>,
+    /// Its place, after all links.
+    pub place: Place,
+}
+
+impl Dir {
+    /// What is at a name in it; links are not followed.
+    pub fn stat(&self, name: &[u8]) -> Result<Option<Stat>, Errno> {
+        match rustix::fs::statat(self.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// A path by which the calls that take only paths (extended attributes) reach a name in it. It ends in that name, so
+    /// calls that do not follow a last link cannot be led astray.
+    #[must_use]
+    pub fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).into_bytes();
+        path.extend_from_slice(name);
+        path
+    }
+}
+
+/// Whether it is an overlayfs whiteout: a character device 0/0 (kernel, `Documentation/filesystems/overlayfs.rst`).
+#[must_use]
+pub fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// The kind of a file.
+#[must_use]
+pub fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// A tree below a directory.
+pub struct Tree {
+    root: Dir,
+    open: HashMap<Place, Dir>,
+}
+
+impl Tree {
+    /// The tree below an existing directory.
+    pub fn open(path: &Path) -> Result<Self, Errno> {
+        let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { root: Dir { fd: Arc::new(fd), place: Place::default() }, open: HashMap::new() })
+    }
+
+    /// Its root.
+    #[must_use]
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Forgets which directories are where; after one was removed or moved.
+    pub fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    /// The directory at a place, through links that stay inside. The place asked for need not be the place found.
+    pub fn dir(&mut self, place: &Place) -> Result<Dir, Unreachable> {
+        if let Some(dir) = self.open.get(place) {
+            return Ok(dir.clone());
+        }
+        let dir = self.walk(place)?;
+        if self.open.len() >= KEPT_OPEN {
+            self.open.clear();
+        }
+        self.open.insert(place.clone(), dir.clone());
+        Ok(dir)
+    }
+
+    fn walk(&self, place: &Place) -> Result<Dir, Unreachable> {
+        let mut todo: VecDeque<Vec<u8>> = place.0.iter().cloned().collect();
+        let mut above: Vec<Dir> = Vec::new();
+        let mut here = self.root.clone();
+        let mut links = 0;
+        while let Some(part) = todo.pop_front() {
+            if part == b".." {
+                here = above.pop().unwrap_or_else(|| self.root.clone());
+                continue;
+            }
+            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(here.fd.as_fd(), part.as_slice(), flags, Mode::empty()) {
+                Ok(fd) => {
+                    let next = Dir { fd: Arc::new(fd), place: here.place.join(&part) };
+                    above.push(std::mem::replace(&mut here, next));
+                }
+                Err(Errno::NOENT) => return Err(Unreachable::Missing(here.place.join(&part))),
+                // A link answers ELOOP or ENOTDIR, as the kernel pleases.
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    let stat = here.stat(&part)?;
+                    if stat.is_none_or(|stat| kind(&stat) != FileType::Symlink) {
+                        return Err(Unreachable::NotADirectory(here.place.join(&part)));
+                    }
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Unreachable::TooManyLinks);
+                    }
+                    let target = rustix::fs::readlinkat(here.fd.as_fd(), part.as_slice(), Vec::new())?.into_bytes();
+                    if target.starts_with(b"/") {
+                        above.clear();
+                        here = self.root.clone();
+                    }
+                    for part in target.split(|byte| *byte == b'/').rev() {
+                        if !matches!(part, b"" | b".") {
+                            todo.push_front(part.to_vec());
+                        }
+                    }
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(here)
+    }
+}
+
+/// Removes a name and all below it; directories without permissions too. One that is not there is fine.
+pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    for below in names(opened.as_fd())? {
+        remove(opened.as_fd(), &below)?;
+    }
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+}
+
+/// The names in a directory, in no order.
+pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

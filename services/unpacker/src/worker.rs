@@ -1,0 +1,181 @@
+//! Does `unpack` jobs: a layer into a snapshot of its own, while its blob arrives.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use berth_api::content::{BlobReader, Followed};
+use berth_bus::{Bus, JobContext, Serving};
+use berth_model::{Code, Descriptor, Digest, Status};
+use berth_wire::{
+    convert,
+    metadata::{PrepareSnapshotRequest, snapshot::Kind},
+    unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
+};
+
+use crate::{ApplyError, Service, apply, pipeline, pipeline::Streamed, residue::Residue};
+
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// So many times a layer is begun anew because its download was.
+const MAX_RESTARTS: usize = 5;
+
+/// Works on unpack jobs, so many at once.
+pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
+    bus.work(jobs, move |job: UnpackJob, context| {
+        let service = Arc::clone(&service);
+        async move { unpack(&service, job, context).await }
+    })
+    .await
+}
+
+/// The key a layer is unpacked under. The same for every try, so that the next one takes the place of one that died.
+fn key(chain_id: &str) -> String {
+    format!("extract-{chain_id}")
+}
+
+async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob>) -> Result<UnpackOutcome, Status> {
+    let layer = Descriptor::try_from(convert::required(job.layer.as_ref(), "layer")?)?;
+    let diff_id = convert::digest(&job.diff_id)?;
+    convert::digest(&job.chain_id)?;
+    let overlay = service.overlay(&job.snapshotter)?;
+    if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
+        return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
+    }
+    let key = key(&job.chain_id);
+    let prepared = service
+        .metadata()
+        .prepare_snapshot(PrepareSnapshotRequest {
+            namespace: job.namespace.clone(),
+            snapshotter: job.snapshotter.clone(),
+            key: key.clone(),
+            kind: Kind::Active.into(),
+            replace: true,
+            lease: job.lease.clone(),
+            ..PrepareSnapshotRequest::default()
+        })
+        .await?;
+    let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
+    let (dirs, replaced) = (overlay.clone(), prepared.replaced_id);
+    berth_api::blocking(move || {
+        if replaced != 0 {
+            dirs.remove(replaced)?;
+        }
+        dirs.make(id, None)
+    })
+    .await?;
+    match extract(service, &layer, diff_id, &overlay.dir(id), &context).await {
+        Ok(streamed) => Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false }),
+        Err(status) => {
+            drop_failed(service, &job, key, id).await;
+            Err(status)
+        }
+    }
+}
+
+/// Removes what a failed try made, unless another try has taken its place.
+async fn drop_failed(service: &Service, job: &UnpackJob, key: String, id: u64) {
+    let found = service.stat(&job.namespace, &job.snapshotter, &key).await;
+    let ours = found.ok().flatten().and_then(|found| found.snapshot).is_some_and(|snapshot| snapshot.id == id);
+    let request = RemoveTreeRequest { namespace: job.namespace.clone(), snapshotter: job.snapshotter.clone(), key };
+    if ours && let Err(status) = berth_api::unpacker::Unpacker::remove_tree(service, request).await {
+        tracing::debug!(%status, "a failed unpacking stays for the collection");
+    }
+}
+
+/// Unpacks the blob into the snapshot's directory; anew when its download begins anew.
+async fn extract(
+    service: &Service,
+    layer: &Descriptor,
+    diff_id: Digest,
+    dir: &Path,
+    context: &JobContext<UnpackJob>,
+) -> Result<Streamed, Status> {
+    for _ in 0..MAX_RESTARTS {
+        let done = Arc::new(AtomicU64::new(0));
+        let token = context.cancellation();
+        let cancelled = {
+            let token = token.clone();
+            move || token.is_cancelled()
+        };
+        let reader =
+            BlobReader::new(service.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
+        let (counted, dir, digest) = (Arc::clone(&done), dir.to_owned(), layer.digest);
+        let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &cancelled));
+        tokio::pin!(work);
+        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome?,
+                _ = ticks.tick() => context.progress(UnpackProgress { offset: done.load(Ordering::Relaxed), total: layer.size }),
+            }
+        };
+        match outcome {
+            None => tracing::debug!(digest = %layer.digest, "the download began anew, and so does the unpacking"),
+            Some(streamed) if streamed.diff_id == diff_id => return Ok(streamed),
+            Some(streamed) => {
+                return Err(Status::failed_precondition(format!(
+                    "layer {}: its uncompressed bytes have diff id {}, the image's config promises {diff_id}; \
+                     the image is broken at its source",
+                    layer.digest, streamed.diff_id
+                )));
+            }
+        }
+    }
+    Err(Status::unavailable(format!("the download of layer {} began anew {MAX_RESTARTS} times", layer.digest)))
+}
+
+/// One try, on a blocking thread. `None`: what was read is void.
+fn apply_blob(
+    mut reader: BlobReader,
+    done: &AtomicU64,
+    dir: &Path,
+    digest: &Digest,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Option<Streamed>, Status> {
+    let upper = dir.join("fs");
+    clear(&upper)?;
+    let counted = Counting { reader: &mut reader, done };
+    let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, cancelled));
+    match outcome {
+        Ok((residue, streamed)) => {
+            Residue::keep(&residue, dir)?;
+            Ok(Some(streamed))
+        }
+        Err(_) if reader.end() == Some(&Followed::Void) => Ok(None),
+        Err(ApplyError::Source(status)) => Err(status),
+        Err(error) => match reader.end() {
+            Some(Followed::Failed(status)) if status.code != Code::Cancelled => Err(status.clone()),
+            _ => Err(error.status(&digest.to_string(), &upper)),
+        },
+    }
+}
+
+/// Empties a directory of what an earlier try left.
+fn clear(upper: &Path) -> Result<(), Status> {
+    let failed = |errno: rustix::io::Errno| Status::io("empty", upper, &errno.into());
+    let tree = crate::tree::Tree::open(upper).map_err(failed)?;
+    let root = tree.root().fd.as_ref();
+    for name in crate::tree::names(std::os::fd::AsFd::as_fd(root)).map_err(failed)? {
+        crate::tree::remove(std::os::fd::AsFd::as_fd(root), &name).map_err(failed)?;
+    }
+    Ok(())
+}
+
+struct Counting<'a> {
+    reader: &'a mut BlobReader,
+    done: &'a AtomicU64,
+}
+
+impl std::io::Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.done.store(self.reader.offset(), Ordering::Relaxed);
+        Ok(read)
+    }
+}
