@@ -39,10 +39,7 @@ pub fn snapshots(berth: &Berth) -> Result<Vec<String>> {
 /// Everything that happened so far, oldest first.
 pub fn events(berth: &Berth) -> Result<Vec<Value>> {
     let text = berth.ok(["events", "--since", "0", "--no-follow"])?;
-    lines(&text)
-        .iter()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
-        .collect()
+    lines(&text).iter().map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))).collect()
 }
 
 /// An image mounted by `berth images mount`, unmounted when dropped.

@@ -2,6 +2,7 @@
 //! removes (image-spec, `layer.md#applying-changesets`) is removed here, before.
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     fs::{self, File, FileTimes},
     io::Write as _,
@@ -15,10 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use berth_testing::tree::{Tree, read_tree};
 
 /// Applies uncompressed layers, lowest first, to an empty directory, and reads the tree.
-pub fn extracted_by_gnu_tar<'a>(
-    layers: impl IntoIterator<Item = &'a [u8]>,
-    directory: &Path,
-) -> Result<Tree> {
+pub fn extracted_by_gnu_tar<'a>(layers: impl IntoIterator<Item = &'a [u8]>, directory: &Path) -> Result<Tree> {
     fs::create_dir_all(directory)?;
     for layer in layers {
         apply(layer, directory)?;
@@ -34,10 +32,10 @@ fn apply(layer: &[u8], root: &Path) -> Result<()> {
     }
     extract(layer, root)?;
     // A directory that is no entry of the layer keeps its time, whatever happened inside it.
+    let listed: HashSet<PathBuf> = entries.iter().map(|entry| root.join(&entry.path)).collect();
     for (path, modified) in before {
-        let listed = entries.iter().any(|entry| root.join(&entry.path) == path);
         let kept = fs::symlink_metadata(&path).is_ok_and(|about| about.is_dir());
-        if kept && !listed {
+        if kept && !listed.contains(&path) {
             File::open(&path)?.set_times(FileTimes::new().set_modified(modified))?;
         }
     }
@@ -70,12 +68,8 @@ fn remove(path: &Path) -> Result<()> {
     let Ok(about) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    if about.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    }
-    .with_context(|| format!("remove {}", path.display()))
+    if about.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        .with_context(|| format!("remove {}", path.display()))
 }
 
 fn directory_times(root: &Path) -> Result<Vec<(PathBuf, SystemTime)>> {
@@ -103,10 +97,7 @@ fn list(layer: &[u8]) -> Result<Vec<Listed>> {
     text.lines()
         .map(|line| {
             let (_, quoted) = line.split_once('"').with_context(|| format!("no name in {line}"))?;
-            Ok(Listed {
-                path: Path::new(&unquote(quoted)).components().collect(),
-                is_directory: line.starts_with('d'),
-            })
+            Ok(Listed { path: Path::new(&unquote(quoted)).components().collect(), is_directory: line.starts_with('d') })
         })
         .collect()
 }

@@ -107,9 +107,8 @@ pub fn with_layer_blob(image: &Image, index: usize, bytes: impl Into<Bytes>) -> 
 pub fn packed(layers: &[Vec<u8>]) -> Image {
     let packings = [Compression::Gzip, Compression::Zstd, Compression::None];
     let layers = layers.iter().zip(packings.iter().cycle());
-    let builder = layers.fold(ImageBuilder::new(), |image, (tar, packing)| {
-        image.layer_as(*packing, Layer::from_tar(tar.clone()))
-    });
+    let builder = layers
+        .fold(ImageBuilder::new(), |image, (tar, packing)| image.layer_as(*packing, Layer::from_tar(tar.clone())));
     builder.build()
 }
 

@@ -43,10 +43,7 @@ impl Entry {
     /// A regular file.
     #[must_use]
     pub fn file(path: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            body: body.into(),
-            ..Self::new(EntryType::Regular, path, 0o644)
-        }
+        Self { body: body.into(), ..Self::new(EntryType::Regular, path, 0o644) }
     }
 
     /// A directory.
@@ -58,37 +55,25 @@ impl Entry {
     /// A symbolic link.
     #[must_use]
     pub fn symlink(path: &str, target: &str) -> Self {
-        Self {
-            link: target.to_owned(),
-            ..Self::new(EntryType::Symlink, path, 0o777)
-        }
+        Self { link: target.to_owned(), ..Self::new(EntryType::Symlink, path, 0o777) }
     }
 
     /// Another name of an entry.
     #[must_use]
     pub fn hard_link(path: &str, target: &str) -> Self {
-        Self {
-            link: target.to_owned(),
-            ..Self::new(EntryType::Link, path, 0o644)
-        }
+        Self { link: target.to_owned(), ..Self::new(EntryType::Link, path, 0o644) }
     }
 
     /// A character device.
     #[must_use]
     pub fn char_device(path: &str, major: u32, minor: u32) -> Self {
-        Self {
-            device: (major, minor),
-            ..Self::new(EntryType::Char, path, 0o620)
-        }
+        Self { device: (major, minor), ..Self::new(EntryType::Char, path, 0o620) }
     }
 
     /// A block device.
     #[must_use]
     pub fn block_device(path: &str, major: u32, minor: u32) -> Self {
-        Self {
-            device: (major, minor),
-            ..Self::new(EntryType::Block, path, 0o660)
-        }
+        Self { device: (major, minor), ..Self::new(EntryType::Block, path, 0o660) }
     }
 
     /// A named pipe.

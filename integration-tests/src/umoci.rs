@@ -17,10 +17,6 @@ pub fn unpacked_by_umoci(layout: &Path, directory: &Path) -> Result<Tree> {
         .arg(&bundle)
         .output()
         .context("run umoci")?;
-    ensure!(
-        done.status.success(),
-        "umoci unpack failed: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    ensure!(done.status.success(), "umoci unpack failed: {}", String::from_utf8_lossy(&done.stderr));
     read_tree(&bundle.join("rootfs"))
 }

@@ -1,6 +1,10 @@
 //! The content store as `berth content` shows it, and as it is on disk.
 
-use std::{fs, path::{Path, PathBuf}, process::Stdio};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use anyhow::Result;
 use berth_integration_tests::{

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -25,6 +26,7 @@ in_every_shape! {
     every_odd_entry_is_as_gnu_tar_makes_it,
     what_layers_need_of_each_other_is_as_gnu_tar_makes_it,
     a_real_debian_is_as_umoci_makes_it,
+    overlayfs_attributes_in_a_layer_mean_nothing,
 }
 
 /// Pulls layers as an image and mounts it.
@@ -66,11 +68,7 @@ async fn what_layers_need_of_each_other_is_as_gnu_tar_makes_it(stage: Stage) -> 
             Entry::file("a/b/c", "c"),
             Entry::file("a/b/d", "d"),
         ])?,
-        layer([
-            Entry::file("lib/through-the-symlink", "new"),
-            Entry::whiteout("lib/old"),
-            Entry::whiteout("a/b/c"),
-        ])?,
+        layer([Entry::file("lib/through-the-symlink", "new"), Entry::whiteout("lib/old"), Entry::whiteout("a/b/c")])?,
         layer([
             Entry::dir("links"),
             Entry::hard_link("links/to-a-lower-file", "usr/lib/linked"),
@@ -86,11 +84,7 @@ fn debian_image() -> Result<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target directory")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/debian-image");
     let made = Command::new(script).arg(target.join("debian-image")).output()?;
-    ensure!(
-        made.status.success(),
-        "scripts/debian-image failed: {}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    ensure!(made.status.success(), "scripts/debian-image failed: {}", String::from_utf8_lossy(&made.stderr));
     Ok(target.join("debian-image/oci"))
 }
 
@@ -104,5 +98,37 @@ async fn a_real_debian_is_as_umoci_makes_it(stage: Stage) -> Result<()> {
     let mounted = Mounted::new(&stage, &reference, &[])?;
     check(&expected, &mounted.tree()?);
     assert!(fs::read_to_string(mounted.path().join("etc/os-release"))?.contains("Debian"));
+    Ok(())
+}
+
+/// Attributes with which overlayfs hides and redirects are for its own use; from a layer they are dropped.
+async fn overlayfs_attributes_in_a_layer_mean_nothing(stage: Stage) -> Result<()> {
+    let below = [Entry::dir("dir"), Entry::file("dir/file", "here"), Entry::dir("other"), Entry::file("other/file", "x")];
+    let above = [
+        Entry::dir("dir").xattr("trusted.overlay.opaque", "y"),
+        Entry::dir("elsewhere").xattr("trusted.overlay.redirect", "/other"),
+    ];
+    let layers = [layer(below)?, layer(above)?];
+    let tree = mounted_tree(&stage, &layers).await?;
+    assert!(tree.contains_key(Path::new("dir/file")), "nothing is hidden");
+    assert!(!tree.contains_key(Path::new("elsewhere/file")), "nothing is redirected");
+    Ok(())
+}
+
+/// Two tools that know nothing of each other agree: so the opinions compared with above are sound.
+#[test]
+fn umoci_and_gnu_tar_agree_on_a_real_debian() -> Result<()> {
+    let layout = debian_image()?;
+    let scratch = tempfile::tempdir()?;
+    let umoci = unpacked_by_umoci(&layout, scratch.path())?;
+    let image = read_layout(&layout)?;
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        let mut tar = Vec::new();
+        flate2::read::MultiGzDecoder::new(&image.blobs[&layer.digest][..]).read_to_end(&mut tar)?;
+        layers.push(tar);
+    }
+    let tar = extracted_by_gnu_tar(layers.iter().map(Vec::as_slice), &scratch.path().join("tar"))?;
+    check(&umoci, &tar);
     Ok(())
 }

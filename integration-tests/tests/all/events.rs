@@ -20,10 +20,7 @@ fn topics(events: &[Value]) -> Vec<&str> {
 
 async fn a_pull_and_a_removal_are_told_in_order(stage: Stage) -> Result<()> {
     let registry = DockerRegistry::start()?;
-    let image = ImageBuilder::new()
-        .layer(Layer::new().file("a", b"x"))
-        .layer(Layer::new().file("b", b"y"))
-        .build();
+    let image = ImageBuilder::new().layer(Layer::new().file("a", b"x")).layer(Layer::new().file("b", b"y")).build();
     let reference = push(&image, &registry, "app", "v1").await?;
     stage.ok(["pull", "--plain-http", &reference])?;
     let layer = image.layers[0].digest.to_string();

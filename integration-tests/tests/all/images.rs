@@ -76,11 +76,9 @@ async fn what_is_not_there_is_named(stage: Stage) -> Result<()> {
     fs::create_dir(&directory)?;
     let shown = directory.to_str().unwrap();
     let nothing = "127.0.0.1:1/none:v1";
-    for args in [
-        vec!["images", "inspect", nothing],
-        vec!["images", "mount", nothing, shown],
-        vec!["images", "rm", nothing],
-    ] {
+    for args in
+        [vec!["images", "inspect", nothing], vec!["images", "mount", nothing, shown], vec!["images", "rm", nothing]]
+    {
         let said = stage.fails(&args)?;
         assert!(said.contains(nothing), "{args:?}: {said}");
     }

@@ -23,9 +23,10 @@ async fn a_big_image_needs_no_big_memory() -> Result<()> {
     let registry = HostileRegistry::start(Faults::none()).await;
     let packings = [Compression::Gzip, Compression::Zstd, Compression::Gzip, Compression::None];
     let layer_mib = size_mib() / packings.len();
-    let image = packings.into_iter().zip(0..).fold(ImageBuilder::new(), |image, (packing, seed)| {
-        image.layer_as(packing, big_layer(layer_mib, seed))
-    });
+    let image = packings
+        .into_iter()
+        .zip(0..)
+        .fold(ImageBuilder::new(), |image, (packing, seed)| image.layer_as(packing, big_layer(layer_mib, seed)));
     let image = image.build();
     registry.add_image("big", "v1", &image);
 

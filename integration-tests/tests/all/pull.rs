@@ -140,7 +140,8 @@ async fn the_second_pull_fetches_nothing(stage: Stage) -> Result<()> {
 async fn equal_layers_in_other_blobs_are_all_there(stage: Stage) -> Result<()> {
     let registry = DockerRegistry::start()?;
     let layers = [Layer::new().dir("etc").file("etc/motd", b"hello"), Layer::new().file("etc/issue", b"berth")];
-    let in_form = |form| layers.iter().fold(ImageBuilder::new(), |image, layer| image.layer_as(form, layer.clone())).build();
+    let in_form =
+        |form| layers.iter().fold(ImageBuilder::new(), |image, layer| image.layer_as(form, layer.clone())).build();
     let (first, second) = (in_form(Compression::Gzip), in_form(Compression::Zstd));
     assert_eq!(first.diff_ids, second.diff_ids);
     let mut expected = Vec::new();

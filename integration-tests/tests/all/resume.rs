@@ -62,7 +62,8 @@ fn check_resumed(stage: &Stage, registry: &HostileRegistry, reference: &str, pat
     stage.ok(["pull", "--plain-http", reference])?;
     let later = registry.seen_at(path).split_off(before);
     let ranges: Vec<_> = later.iter().map(|request| request.range.clone().unwrap_or_default()).collect();
-    let begins = |range: &String| range.strip_prefix("bytes=").and_then(|range| range.split('-').next()?.parse::<u64>().ok());
+    let begins =
+        |range: &String| range.strip_prefix("bytes=").and_then(|range| range.split('-').next()?.parse::<u64>().ok());
     let lowest = ranges.iter().map(|range| begins(range).unwrap_or(0)).min();
     // A small part may be asked for again: what was not flushed yet.
     assert!(lowest >= Some(ENOUGH / 2), "ranges asked for: {ranges:?}");

@@ -1,1 +1,29 @@
-fn main() {}
+//! `berth`: the command line, each service, and all services in one process.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod assemble;
+mod cli;
+mod client;
+mod commands;
+mod failure;
+mod mount;
+mod output;
+mod progress;
+
+use clap::Parser as _;
+
+fn main() -> std::process::ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::report(&anyhow::anyhow!("the runtime could not be started: {error}")),
+    };
+    let done = runtime.block_on(commands::run(cli));
+    // Threads that wait on a disk or a network are not waited for; what matters was flushed before it was acknowledged.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match done {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}

@@ -1,1 +1,93 @@
-//! (being written)
+//! The gateway: gRPC for the outside, made from the contracts alone. It keeps no state.
+//!
+//! Unary methods are calls on the bus; streams are made from long polls (`pulls`, `events`) or from a blob's file (`read`).
+
+mod content;
+mod events;
+mod images;
+mod serve;
+mod snapshots;
+mod status;
+mod transfer;
+mod version;
+
+use std::sync::Arc;
+
+use berth_api::{
+    content::{Content, ContentClient},
+    metadata::{Metadata, MetadataClient},
+    transfer::{Transfer, TransferClient},
+    unpacker::{Unpacker, UnpackerClient},
+};
+use berth_bus::Bus;
+use berth_wire::gateway as grpc;
+use tonic::service::{Routes, RoutesBuilder};
+
+pub use serve::{Listener, listen, serve, serve_in_memory};
+pub use status::{from_grpc, to_grpc};
+
+/// Clients send frames of up to 8 MiB (containerd's do); twice that is containerd's own limit.
+const MESSAGE_BYTES: usize = 16 << 20;
+
+/// What the gateway says of itself.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// The program's version.
+    pub version: String,
+    /// What it was built from.
+    pub revision: String,
+    /// The store it serves.
+    pub root: String,
+}
+
+/// The services behind the gateway, over the bus.
+#[derive(Clone)]
+struct Backend {
+    content: Arc<dyn Content>,
+    metadata: Arc<dyn Metadata>,
+    transfer: Arc<dyn Transfer>,
+    unpacker: Arc<dyn Unpacker>,
+    info: ServerInfo,
+}
+
+/// All services of `berth.v1`.
+#[must_use]
+pub fn routes(bus: &Bus, info: ServerInfo) -> Routes {
+    let backend = Backend {
+        content: Arc::new(ContentClient::new(bus.clone())),
+        metadata: Arc::new(MetadataClient::new(bus.clone())),
+        transfer: Arc::new(TransferClient::new(bus.clone())),
+        unpacker: Arc::new(UnpackerClient::new(bus.clone())),
+        info,
+    };
+    let mut routes = RoutesBuilder::default();
+    macro_rules! add {
+        ($($server:path),*) => {
+            $(routes.add_service(
+                <$server>::new(backend.clone())
+                    .max_decoding_message_size(MESSAGE_BYTES)
+                    .max_encoding_message_size(MESSAGE_BYTES),
+            );)*
+        };
+    }
+    add!(
+        grpc::images_server::ImagesServer<Backend>,
+        grpc::content_server::ContentServer<Backend>,
+        grpc::snapshots_server::SnapshotsServer<Backend>,
+        grpc::transfer_server::TransferServer<Backend>,
+        grpc::events_server::EventsServer<Backend>,
+        grpc::version_server::VersionServer<Backend>
+    );
+    routes.routes()
+}
+
+/// Passes a unary method on to a contract.
+macro_rules! pass {
+    ($backend:ident.$method:ident, $self:ident, $request:ident) => {
+        match $self.$backend.$method($request.into_inner()).await {
+            Ok(reply) => Ok(tonic::Response::new(reply)),
+            Err(status) => Err($crate::to_grpc(status)),
+        }
+    };
+}
+pub(crate) use pass;

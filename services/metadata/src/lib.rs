@@ -7,7 +7,7 @@
 //! - An answer means that the change is on disk, and so does an event that was read.
 //! - Nothing here touches a blob or a directory.
 //!
-//! The rules (`images`, `contents`, `leases`, `snapshots`, `condemnation`) are plain functions over a [`change`]; the
+//! The rules (`images`, `contents`, `leases`, `snapshots`, `condemnation`) are plain functions over a `change`; the
 //! calls around them are in `service`, the tables below them in `tables`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]

@@ -163,7 +163,7 @@ async fn the_cursor_is_the_stores_own() {
         let mut events = bus.subscribe("ns.>").await.unwrap();
         let service = relaying(root.path(), 1000, &bus).await;
         for n in 0..10 {
-            record(&*service, "ns", from + n).await;
+            record(&*service, "ns", from * 100 + n).await;
         }
         // The last one may come again: it was seen before the cursor moved.
         let seen = sequences(&mut events, 10).await;

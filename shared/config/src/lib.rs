@@ -1,1 +1,111 @@
-//! (being written)
+//! Settings: built-in ones, then the file, then the environment (`BERTH_*`), then flags. Read raw, checked once.
+
+use std::path::{Path, PathBuf};
+
+use berth_model::Status;
+use figment::{
+    Figment,
+    providers::{Env, Format as _, Serialized, Toml},
+};
+
+/// Where the file is looked for when nobody names one.
+pub const DEFAULT_FILE: &str = "/etc/berth/config.toml";
+
+/// All settings of a node.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub root: PathBuf,
+    /// The snapshotter used when a command names none.
+    pub snapshotter: String,
+    /// "synced": what was acknowledged survives a power cut. "none": only a crash of the process; for scratch machines.
+    pub durability: Durability,
+    /// Blobs fetched at once; small ones overtake large ones.
+    pub fetch_jobs: Option<usize>,
+    /// Layers unpacked at once; the default follows the number of cores.
+    pub unpack_jobs: Option<usize>,
+}
+
+/// What an acknowledged write has survived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// A power cut.
+    Synced,
+    /// The end of the process.
+    None,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("/var/lib/berth"),
+            snapshotter: "overlayfs".to_owned(),
+            durability: Durability::Synced,
+            fetch_jobs: None,
+            unpack_jobs: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings. A file that is named must be there; the usual one need not.
+    pub fn read(file: Option<&Path>) -> Result<Self, Status> {
+        let wanted = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if wanted.exists() {
+            figment = figment.merge(Toml::file_exact(wanted));
+        } else if file.is_some() {
+            return Err(Status::not_found(format!("the configuration file {} is not there", wanted.display())));
+        }
+        // Only these: BERTH_ADDRESS and others are read by the command line itself.
+        let known = ["root", "snapshotter", "durability", "fetch_jobs", "unpack_jobs"];
+        let settings: Self = figment
+            .merge(Env::prefixed("BERTH_").only(&known))
+            .extract()
+            .map_err(|error| Status::invalid_argument(format!("configuration: {error}")))?;
+        settings.checked()
+    }
+
+    fn checked(self) -> Result<Self, Status> {
+        for (name, jobs) in [("fetch_jobs", self.fetch_jobs), ("unpack_jobs", self.unpack_jobs)] {
+            if jobs.is_some_and(|jobs| !(1..=1024).contains(&jobs)) {
+                return Err(Status::invalid_argument(format!("configuration: {name} must be 1 to 1024")));
+            }
+        }
+        if self.root.as_os_str().is_empty() {
+            return Err(Status::invalid_argument("configuration: root must not be empty"));
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, Status> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, text).unwrap();
+        Settings::read(Some(&file))
+    }
+
+    #[test]
+    fn what_is_said_counts_and_what_is_misspelt_is_refused() {
+        let settings = read("root = \"/x\"\ndurability = \"none\"\n").unwrap();
+        assert_eq!((settings.root, settings.durability), (PathBuf::from("/x"), Durability::None));
+        for (text, named) in [
+            ("rooot = \"/x\"", "rooot"),
+            ("durability = \"some\"", "some"),
+            ("fetch_jobs = 0", "fetch_jobs"),
+            ("x", "config.toml"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.message.contains(named), "{error}");
+        }
+        assert!(Settings::read(Some(Path::new("/nowhere/x.toml"))).unwrap_err().message.contains("/nowhere/x.toml"));
+    }
+}

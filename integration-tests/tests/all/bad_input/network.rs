@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use berth_integration_tests::image::push;
-use berth_testing::{docker_registry::DockerRegistry, process::free_port, shape::Stage};
+use berth_testing::{docker_registry::DockerRegistry, port::Port, shape::Stage};
 
 use super::{good_image, refused};
 
@@ -23,7 +23,8 @@ async fn unknown_host(stage: Stage) -> Result<()> {
 }
 
 async fn refused_connection(stage: Stage) -> Result<()> {
-    let place = format!("127.0.0.1:{}", free_port()?);
+    let port = Port::reserve()?;
+    let place = format!("127.0.0.1:{}", port.number());
     refused(&stage, &[], &format!("{place}/app:v1"), &[&place, "refused"]).await
 }
 

@@ -85,6 +85,15 @@ async fn an_active_one_can_lose_its_key(home: Home) {
     assert_eq!(home.topics().await, topics);
 }
 
+async fn who_loses_its_key_gives_its_parent_free(home: Home) {
+    let m = &home.metadata;
+    layer(&home, "a", "").await;
+    m.prepare_snapshot(prepare("k", "a")).await.unwrap();
+    let request = msg::PrepareSnapshotRequest { replace: true, ..prepare("k", "") };
+    m.prepare_snapshot(request).await.unwrap();
+    m.remove_snapshot(super::remove("a")).await.unwrap();
+}
+
 async fn a_lease_gets_the_key_and_then_the_name(home: Home) {
     let m = &home.metadata;
     let held = |key: &str| msg::PrepareSnapshotRequest { lease: "l".into(), ..prepare(key, "") };
@@ -143,6 +152,7 @@ crate::in_both_homes! {
     parents_must_be_committed
     keys_are_unique_and_ids_are_never_used_twice
     an_active_one_can_lose_its_key
+    who_loses_its_key_gives_its_parent_free
     a_lease_gets_the_key_and_then_the_name
     a_label_asks_for_one_that_is_there
     bad_requests_are_refused

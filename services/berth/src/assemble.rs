@@ -1,0 +1,86 @@
+//! Which services run in this process, and on which bus. The only place that knows them all.
+
+use std::path::{Path, PathBuf};
+
+use berth_bus::{Bus, NatsOptions, Serving};
+use berth_config::{Durability, Settings};
+use berth_model::Status;
+
+use crate::cli::Service;
+
+/// What the services of this process need to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    /// What this process is, for whoever finds the store held.
+    pub(crate) holder: String,
+}
+
+impl Plan {
+    fn dir(&self, name: &str) -> PathBuf {
+        self.settings.root.join(name)
+    }
+
+    fn durability(&self) -> berth_kv::Durability {
+        match self.settings.durability {
+            Durability::Synced => berth_kv::Durability::Synced,
+            Durability::None => berth_kv::Durability::None,
+        }
+    }
+
+    /// Starts one service on a bus. The gateway is not one of these: it serves a socket, not the bus.
+    pub(crate) async fn start(&self, bus: &Bus, service: Service) -> Result<Vec<Serving>, Status> {
+        tracing::debug!(?service, "starting");
+        match service {
+            Service::Content => {
+                let mut config = berth_content::Config::new(self.dir("content"), &self.holder);
+                config.durability = self.durability();
+                berth_content::start(bus, config).await
+            }
+            Service::Metadata => {
+                let mut config = berth_metadata::Config::new(self.dir("metadata"));
+                config.durability = self.durability();
+                config.holder.clone_from(&self.holder);
+                berth_metadata::start(bus, config).await
+            }
+            Service::Fetcher => {
+                let mut config = berth_fetcher::Config::default();
+                config.jobs = self.settings.fetch_jobs.unwrap_or(config.jobs);
+                berth_fetcher::start(bus, config).await
+            }
+            Service::Unpacker => {
+                let mut config = berth_unpacker::Config::new(self.dir("snapshots"));
+                config.jobs = self.settings.unpack_jobs.unwrap_or(config.jobs);
+                config.flush = self.settings.durability == Durability::Synced;
+                berth_unpacker::start(bus, config).await
+            }
+            Service::Transfer => berth_transfer::start(bus, berth_transfer::Config::default()).await,
+            Service::Gateway => Ok(Vec::new()),
+        }
+    }
+
+    /// Starts all services on an in-process bus.
+    pub(crate) async fn start_all(&self) -> Result<(Bus, Vec<Serving>), Status> {
+        let bus = Bus::in_process();
+        let mut serving = Vec::new();
+        // The stores first: their locks decide whether anything else makes sense.
+        for service in [Service::Metadata, Service::Content, Service::Fetcher, Service::Unpacker, Service::Transfer] {
+            serving.extend(self.start(&bus, service).await?);
+        }
+        Ok((bus, serving))
+    }
+}
+
+/// Connects to the bus of other processes.
+pub(crate) async fn connect(url: &str, name: &str) -> Result<Bus, Status> {
+    Bus::connect(NatsOptions::new(url, name)).await
+}
+
+/// What the gateway says of itself.
+pub(crate) fn info(root: &Path) -> berth_gateway::ServerInfo {
+    berth_gateway::ServerInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("BERTH_REVISION").unwrap_or("unknown").to_owned(),
+        root: root.display().to_string(),
+    }
+}

@@ -1,0 +1,375 @@
+//! The command line as it is typed. Names and aliases follow `ctr`.
+
+use std::path::PathBuf;
+
+use berth_model::Platform;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Pulls container images and manages their blobs.
+///
+/// Without a daemon every command runs by itself: nothing to configure, nothing to start. When `berth serve` runs, the
+/// same commands talk to it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "berth",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  berth pull alpine:3.20                 pull and unpack an image (as root)
+  berth images ls                        what there is
+  berth images mount alpine:3.20 /mnt    look into it
+  berth pull --no-unpack alpine          only fetch; needs no root with a --root of your own
+  berth serve                            run as a daemon on a unix socket"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Where everything is kept [default: /var/lib/berth]
+    #[arg(long, global = true, env = "BERTH_ROOT", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// The daemon's socket [default: /run/berth/berth.sock, or DIR/berth.sock with --root DIR]
+    #[arg(long, short, global = true, env = "BERTH_ADDRESS", value_name = "PATH")]
+    pub(crate) address: Option<PathBuf>,
+    /// The namespace: each sees only its own images, content and snapshots
+    #[arg(long, short, global = true, env = "BERTH_NAMESPACE", default_value = "default", value_name = "NAME")]
+    pub(crate) namespace: String,
+    /// Use the services on this NATS server
+    #[arg(long, global = true, env = "BERTH_NATS", value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or directives like warn,berth_fetcher=debug [default: warn; serve: info]
+    #[arg(long, global = true, env = "BERTH_LOG", value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// The form of log lines
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// The configuration file [default: /etc/berth/config.toml, if it is there]
+    #[arg(long, global = true, env = "BERTH_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pull an image from a registry
+    Pull(Pull),
+    /// Manage images
+    #[command(subcommand, visible_aliases = ["image", "i"])]
+    Images(Images),
+    /// Manage content: the blobs images are made of
+    #[command(subcommand)]
+    Content(Content),
+    /// Manage snapshots: unpacked layers and what is mounted from them
+    #[command(subcommand, visible_alias = "snapshot")]
+    Snapshots(Snapshots),
+    /// Follow events as JSON lines
+    #[command(
+        visible_alias = "event",
+        after_help = "\
+Examples:
+  berth events                           what happens from now on
+  berth events --since 0 --until-now     all that is kept, then end
+  berth events --since 41                what came after number 41, and goes on"
+    )]
+    Events(Events),
+    /// Run the services as a daemon
+    Serve(Serve),
+    /// Show the versions of this program and of the daemon
+    Version(Json),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  berth pull alpine                                       docker.io/library/alpine:latest
+  berth pull --platform linux/arm64 alpine:3.20
+  berth pull --plain-http localhost:5000/team/app:1
+  berth pull --user alice registry.example.com/team/app   asks for the password
+  berth pull --json alpine | jq -r .phase
+
+A pull that was interrupted goes on where it stopped when it is repeated.")]
+pub(crate) struct Pull {
+    /// The image, as you would write it for any tool: alpine, alpine:3.20, host:5000/a/b@sha256:...
+    pub(crate) reference: String,
+    /// Pull for this platform instead of the host's; may be repeated
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Vec<Platform>,
+    /// Speak http, not https, to the registry
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+    /// Who asks. Without a password it is read from BERTH_PASSWORD, or asked for; one given here can be seen by others on
+    /// this machine while the command runs
+    #[arg(long, short, value_name = "NAME[:PASSWORD]")]
+    pub(crate) user: Option<String>,
+    /// The snapshotter to unpack into
+    #[arg(long, env = "BERTH_SNAPSHOTTER", value_name = "NAME")]
+    pub(crate) snapshotter: Option<String>,
+    /// Fetch only; needs no root
+    #[arg(long)]
+    pub(crate) no_unpack: bool,
+    /// Set a label on the image; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) label: Vec<(String, String)>,
+    /// Print the chain id of the unpacked image
+    #[arg(long)]
+    pub(crate) print_chainid: bool,
+    /// Print each state as a JSON object on a line of its own
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print only the image's digest
+    #[arg(long, short, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Print only the names
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Print JSON, an object on a line
+    #[arg(long, conflicts_with = "quiet")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Images {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(List),
+    /// Show an image: record, manifests, config
+    #[command(visible_alias = "i")]
+    Inspect {
+        reference: String,
+        /// Also print the documents themselves
+        #[arg(long)]
+        content: bool,
+    },
+    /// Remove images (their content stays until it is collected)
+    #[command(visible_aliases = ["delete", "del", "remove"])]
+    Rm {
+        #[arg(required = true)]
+        references: Vec<String>,
+    },
+    /// Mount an image's file system on a directory, read-only
+    #[command(after_help = "\
+Examples:
+  berth images mount alpine:3.20 /mnt         read-only; berth images unmount /mnt ends it
+  berth images mount --rw alpine:3.20 /mnt    writable; what is written is kept in a snapshot named /mnt")]
+    Mount {
+        reference: String,
+        target: PathBuf,
+        /// Writable: changes go to a snapshot of their own
+        #[arg(long)]
+        rw: bool,
+        /// For this platform
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<Platform>,
+        #[arg(long, env = "BERTH_SNAPSHOTTER", value_name = "NAME")]
+        snapshotter: Option<String>,
+    },
+    /// Unmount what `mount` mounted
+    Unmount {
+        target: PathBuf,
+        /// Also remove what was written (a read-only mount leaves nothing anyway)
+        #[arg(long)]
+        rm: bool,
+        #[arg(long, env = "BERTH_SNAPSHOTTER", value_name = "NAME")]
+        snapshotter: Option<String>,
+    },
+    /// Pull an image (the same as `berth pull`)
+    Pull(Pull),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Content {
+    /// List blobs
+    #[command(visible_alias = "list")]
+    Ls(List),
+    /// Show a blob's size, times and labels
+    Info { digest: String },
+    /// Write a blob's bytes to standard output
+    Get { digest: String },
+    /// Remove blobs; their bytes go when no namespace and no lease names them
+    #[command(visible_aliases = ["delete", "del", "remove"])]
+    Rm {
+        #[arg(required = true)]
+        digests: Vec<String>,
+    },
+    /// List what is being fetched, or was interrupted
+    Active(List),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshots {
+    /// List snapshots
+    #[command(visible_alias = "list")]
+    Ls {
+        #[command(flatten)]
+        list: List,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+    /// Show a snapshot
+    Info {
+        key: String,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+    /// Show what snapshots add: bytes on disk and files
+    Usage {
+        keys: Vec<String>,
+        /// Bytes, not units
+        #[arg(short)]
+        bytes: bool,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+    /// Print the commands that mount a snapshot on a directory
+    #[command(visible_aliases = ["mount", "m"])]
+    Mounts {
+        target: PathBuf,
+        key: String,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+    /// Make a writable snapshot on a committed one
+    Prepare {
+        key: String,
+        #[arg(default_value = "")]
+        parent: String,
+        /// Print the commands that mount it here
+        #[arg(long, short)]
+        target: Option<PathBuf>,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+    /// Make a read-only snapshot on a committed one
+    View {
+        key: String,
+        #[arg(default_value = "")]
+        parent: String,
+        /// Print the commands that mount it here
+        #[arg(long, short)]
+        target: Option<PathBuf>,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+    /// Commit a writable snapshot under a name
+    Commit {
+        name: String,
+        key: String,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+    /// Remove snapshots
+    #[command(visible_aliases = ["delete", "del", "remove"])]
+    Rm {
+        #[arg(required = true)]
+        keys: Vec<String>,
+        #[command(flatten)]
+        of: Snapshotter,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Snapshotter {
+    /// The snapshotter
+    #[arg(long = "snapshotter", env = "BERTH_SNAPSHOTTER", default_value = "overlayfs", value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Begin after this number; 0 is the beginning
+    #[arg(long, value_name = "SEQUENCE")]
+    pub(crate) since: Option<u64>,
+    /// End with the newest event of now
+    #[arg(long)]
+    pub(crate) until_now: bool,
+    /// Only events of the namespace given by --namespace
+    #[arg(long)]
+    pub(crate) only_namespace: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  berth serve                                         all services, in one process
+  berth serve content --nats nats://127.0.0.1:4222    one service; the others elsewhere
+  berth --nats nats://127.0.0.1:4222 pull alpine      a pull by those services")]
+pub(crate) struct Serve {
+    /// Which service; without it, all of them in this process
+    #[arg(value_enum)]
+    pub(crate) service: Option<Service>,
+    /// Jobs done at once (of fetcher and unpacker)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    Content,
+    Metadata,
+    Fetcher,
+    Unpacker,
+    Transfer,
+    Gateway,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn habits_from_ctr_work() {
+        for line in [
+            "berth i ls -q",
+            "berth image list",
+            "berth images delete a b",
+            "berth -n k8s.io i pull --plain-http localhost:5000/a",
+            "berth content delete sha256:00",
+            "berth snapshot ls",
+            "berth snapshots mounts /mnt key",
+            "berth event",
+            "berth pull -u a:b --platform linux/arm64 --platform amd64 x --label a=b",
+            "berth serve content --nats nats://h:1",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in ["berth", "berth pull", "berth pull --platform x y", "berth pull --label =b x", "berth images rm"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! How commands reach the services: a daemon's socket, the services on a NATS server, or services inside this process.
+//! All three speak the same gRPC.
+
+use std::{io, path::PathBuf, sync::Mutex, time::Duration};
+
+use anyhow::Context as _;
+use berth_bus::Serving;
+use berth_config::Settings;
+use berth_model::Status;
+use berth_wire::gateway::{
+    VersionRequest, content_client::ContentClient, events_client::EventsClient, images_client::ImagesClient,
+    snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    assemble::{self, Plan},
+    cli::Global,
+};
+
+const MESSAGE_BYTES: usize = 16 << 20;
+/// Bytes in flight between command and services inside one process.
+const MEMORY_BYTES: usize = 1 << 20;
+/// A daemon that takes longer to answer its socket is not there.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A connection to the services; it keeps them if they run here.
+pub(crate) struct Client {
+    channel: Channel,
+    pub(crate) namespace: String,
+    /// Whether the services run in this process.
+    pub(crate) is_local: bool,
+    pub(crate) settings: Settings,
+    _serving: Vec<Serving>,
+}
+
+/// The settings, with what flags say on top.
+pub(crate) fn settings(global: &Global) -> Result<Settings, Status> {
+    let mut settings = Settings::read(global.config.as_deref())?;
+    if let Some(root) = &global.root {
+        settings.root.clone_from(root);
+    }
+    settings.root = std::path::absolute(&settings.root).map_err(|error| Status::io("find", &settings.root, &error))?;
+    Ok(settings)
+}
+
+/// The daemon's socket.
+pub(crate) fn address(global: &Global, settings: &Settings) -> PathBuf {
+    match &global.address {
+        Some(address) => address.clone(),
+        None if settings.root == Settings::default().root => PathBuf::from("/run/berth/berth.sock"),
+        None => settings.root.join("berth.sock"),
+    }
+}
+
+macro_rules! clients {
+    ($($name:ident: $Client:ident;)*) => {
+        $(
+            pub(crate) fn $name(&self) -> $Client<Channel> {
+                $Client::new(self.channel.clone())
+                    .max_decoding_message_size(MESSAGE_BYTES)
+                    .max_encoding_message_size(MESSAGE_BYTES)
+            }
+        )*
+    };
+}
+
+impl Client {
+    clients! {
+        images: ImagesClient;
+        content: ContentClient;
+        snapshots: SnapshotsClient;
+        transfer: TransferClient;
+        events: EventsClient;
+        version: VersionClient;
+    }
+
+    /// Connects to whatever there is. `command` names this process to whoever finds the store held.
+    pub(crate) async fn connect(global: &Global, command: &str) -> anyhow::Result<Self> {
+        let settings = settings(global)?;
+        let (namespace, address) = (global.namespace.clone(), address(global, &settings));
+        if let Some(url) = &global.nats {
+            let bus = assemble::connect(url, "berth command line").await?;
+            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+            return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        }
+        if let Some(channel) = daemon(address.clone()).await? {
+            return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        }
+        let plan = Plan { settings: settings.clone(), holder: format!("berth {command}") };
+        let (bus, serving) = plan.start_all().await?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+        Ok(Self { channel, namespace, is_local: true, settings, _serving: serving })
+    }
+}
+
+/// A channel to a daemon; `None` if nobody answers.
+async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
+    match UnixStream::connect(&path).await {
+        Ok(_answers) => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(Status::permission_denied(format!(
+                "a daemon may be listening on {}, but this user may not talk to it; run as root, or choose another --address or --root",
+                path.display()
+            ))
+            .into());
+        }
+        Err(_nobody) => return Ok(None),
+    }
+    let shown = path.display().to_string();
+    let channel = endpoint()?.connect_with_connector_lazy(tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    }));
+    let asked = VersionClient::new(channel.clone()).get(VersionRequest {});
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(Ok(_version)) => Ok(Some(channel)),
+        Ok(Err(status)) => Err(berth_gateway::from_grpc(&status)).with_context(|| format!("the daemon on {shown}")),
+        Err(_elapsed) => Err(Status::unavailable(format!(
+            "the daemon on {shown} does not answer within {} s; look at it, or stop it",
+            ANSWER.as_secs()
+        ))
+        .into()),
+    }
+}
+
+fn endpoint() -> anyhow::Result<Endpoint> {
+    // The name is never looked up; the connector decides.
+    Ok(Endpoint::try_from("http://berth.invalid")?)
+}
+
+/// A channel to a gateway in this process.
+fn in_memory(routes: tonic::service::Routes) -> anyhow::Result<Channel> {
+    let (ours, theirs) = tokio::io::duplex(MEMORY_BYTES);
+    tokio::spawn(async move {
+        if let Err(status) = berth_gateway::serve_in_memory(theirs, routes).await {
+            tracing::error!(%status, "the gateway in this process ended");
+        }
+    });
+    let once = Mutex::new(Some(ours));
+    Ok(
+        endpoint()?.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let connection = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            async move {
+                connection.map(TokioIo::new).ok_or_else(|| io::Error::other("the services of this process are gone"))
+            }
+        })),
+    )
+}

@@ -1,0 +1,120 @@
+//! `berth images`: ls, inspect and rm; mounting is in `mounting`.
+
+use berth_wire::metadata::{DeleteImageRequest, Image, ListImagesRequest};
+
+use crate::{
+    cli::{Images, List},
+    client::Client,
+    commands::{look, mounting, refused},
+    output,
+};
+
+pub(crate) async fn run(client: &Client, command: Images) -> anyhow::Result<()> {
+    match command {
+        Images::Ls(list) => ls(client, &list).await,
+        Images::Inspect { reference, content } => inspect(client, &reference, content).await,
+        Images::Rm { references } => {
+            for reference in references {
+                let name = look::name(&reference);
+                let request = DeleteImageRequest {
+                    namespace: client.namespace.clone(),
+                    name: name.clone(),
+                    target: String::new(),
+                };
+                client.images().delete(request).await.map_err(refused)?;
+                output::print(&name)?;
+            }
+            Ok(())
+        }
+        Images::Mount { reference, target, rw, platform, snapshotter } => {
+            mounting::mount(client, &reference, &target, rw, platform.as_ref(), snapshotter).await
+        }
+        Images::Unmount { target, rm, snapshotter } => mounting::unmount(client, &target, rm, snapshotter).await,
+        // The caller has taken it already: it is `berth pull`.
+        Images::Pull(_) => Ok(()),
+    }
+}
+
+async fn all(client: &Client) -> anyhow::Result<Vec<Image>> {
+    let mut images: Vec<Image> = Vec::new();
+    loop {
+        let after = images.last().map(|image| image.name.clone()).unwrap_or_default();
+        let request = ListImagesRequest { namespace: client.namespace.clone(), after, limit: 0 };
+        let page = client.images().list(request).await.map_err(refused)?.into_inner();
+        images.extend(page.images);
+        if !page.more {
+            return Ok(images);
+        }
+    }
+}
+
+fn json(image: &Image) -> serde_json::Value {
+    serde_json::json!({
+        "name": image.name,
+        "target": output::descriptor(image.target.as_ref()),
+        "labels": image.labels,
+        "createdAt": output::time(image.created_at.as_ref()),
+        "updatedAt": output::time(image.updated_at.as_ref()),
+    })
+}
+
+async fn ls(client: &Client, list: &List) -> anyhow::Result<()> {
+    let images = all(client).await?;
+    if list.quiet {
+        return Ok(images.iter().try_for_each(|image| output::print(&image.name))?);
+    }
+    if list.json {
+        return images.iter().try_for_each(|image| output::print_json(&json(image)));
+    }
+    let mut table = output::table(&["REF", "TYPE", "DIGEST", "SIZE", "PLATFORMS", "LABELS"]);
+    for image in &images {
+        let target = image.target.clone().unwrap_or_default();
+        // An image some of whose documents were removed is listed all the same.
+        let (size, platforms) = match look::parts(client, image).await {
+            Ok(parts) => (output::size(look::size(&parts)), look::platforms(&parts).join(",")),
+            Err(_incomplete) => ("incomplete".to_owned(), "-".to_owned()),
+        };
+        let row = [image.name.clone(), look::kind(&target.media_type).to_owned(), target.digest, size, platforms];
+        table.add_row(row.into_iter().chain([output::labels(&image.labels)]));
+    }
+    Ok(output::print_table(&table)?)
+}
+
+async fn inspect(client: &Client, reference: &str, content: bool) -> anyhow::Result<()> {
+    let image = look::record(client, reference).await?;
+    let parts = look::parts(client, &image).await?;
+    let mut value = json(&image);
+    let manifests: Vec<serde_json::Value> = parts
+        .images
+        .iter()
+        .map(|(manifest, parsed, config)| {
+            let mut value = serde_json::json!({
+                "digest": manifest.descriptor.digest,
+                "mediaType": manifest.descriptor.media_type,
+                "config": parsed.config,
+                "layers": parsed.layers,
+            });
+            if let Ok(read) = berth_model::Config::parse(config.descriptor.digest, &config.bytes)
+                && let Some(fields) = value.as_object_mut()
+            {
+                let top = berth_model::chain_ids(&read.diff_ids).last().map(ToString::to_string);
+                fields.insert("platform".to_owned(), read.platform.to_string().into());
+                fields.insert("chainId".to_owned(), top.into());
+            }
+            if content && let Some(fields) = value.as_object_mut() {
+                fields.insert("manifestContent".to_owned(), look::json(manifest));
+                fields.insert("configContent".to_owned(), look::json(config));
+            }
+            value
+        })
+        .collect();
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("size".to_owned(), look::size(&parts).into());
+        if content && let Some(index) = &parts.index {
+            fields.insert("indexContent".to_owned(), look::json(index));
+        }
+        fields.insert("manifests".to_owned(), manifests.into());
+    }
+    output::print(&serde_json::to_string_pretty(&value)?)?;
+    Ok(())
+}

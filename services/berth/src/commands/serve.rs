@@ -1,0 +1,70 @@
+//! `berth serve`: all services behind a socket, or one of them on a NATS server.
+
+use berth_bus::{Bus, Serving};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    assemble::{self, Plan},
+    cli::{Global, Serve, Service},
+    client,
+};
+
+pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
+    let mut settings = client::settings(global)?;
+    let address = client::address(global, &settings);
+    if let Some(jobs) = serve.concurrency {
+        settings.fetch_jobs = Some(usize::from(jobs));
+        settings.unpack_jobs = Some(usize::from(jobs));
+    }
+    let word = serve.service.map(|service| format!(" {service:?}").to_lowercase()).unwrap_or_default();
+    let root = settings.root.clone();
+    let plan = Plan { settings, holder: format!("berth serve{word}") };
+
+    let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, &global.nats) {
+        (None, None) => {
+            // Before the stores are opened: a daemon that answers there holds them, and can say so better.
+            let listener = berth_gateway::listen(&address).await?;
+            let (bus, serving) = plan.start_all().await?;
+            tracing::info!(address = %address.display(), root = %root.display(), "listening");
+            berth_gateway::serve(listener, berth_gateway::routes(&bus, assemble::info(&root)), stopped()).await?;
+            (bus, serving)
+        }
+        (Some(Service::Gateway), Some(url)) => {
+            let bus = assemble::connect(url, "berth gateway").await?;
+            let listener = berth_gateway::listen(&address).await?;
+            tracing::info!(address = %address.display(), "listening");
+            berth_gateway::serve(listener, berth_gateway::routes(&bus, assemble::info(&root)), stopped()).await?;
+            (bus, Vec::new())
+        }
+        (Some(service), Some(url)) => {
+            let bus = assemble::connect(url, &format!("berth{word}")).await?;
+            let serving = plan.start(&bus, service).await?;
+            tracing::info!(service = word.trim(), root = %root.display(), "serving");
+            stopped().await;
+            (bus, serving)
+        }
+        (Some(_), None) => anyhow::bail!("`berth serve{word}` needs a bus to meet the other services on: --nats URL"),
+        (None, Some(_)) => anyhow::bail!(
+            "with --nats name the service to run here (content, metadata, fetcher, unpacker, transfer or gateway); \
+             without --nats, `berth serve` runs all of them in this process"
+        ),
+    };
+    tracing::info!("stopping");
+    for guard in serving {
+        guard.stop().await;
+    }
+    drop(bus);
+    Ok(())
+}
+
+/// Ends when somebody wants the process to stop.
+async fn stopped() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,75 @@
+//! `berth.v1.Events`: the outbox as a stream, made from long polls.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
+
+use berth_api::metadata::Metadata;
+use berth_wire::{
+    gateway::{FollowRequest, events_server::Events},
+    metadata::{Event, ReadEventsRequest},
+};
+use futures::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::{Backend, to_grpc};
+
+const PAGE: u32 = 500;
+const WAIT_MS: u32 = 10_000;
+
+#[tonic::async_trait]
+impl Events for Backend {
+    type FollowStream = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
+        let request = request.into_inner();
+        let start = if request.only_new || request.until_now {
+            // Far beyond what there is: only the newest sequence is wanted.
+            let after = if request.only_new { u64::MAX } else { request.after };
+            let probe = ReadEventsRequest { after, limit: 1, wait_ms: 0 };
+            Some(self.metadata.read_events(probe).await.map_err(to_grpc)?.last)
+        } else {
+            None
+        };
+        let follower = Follower {
+            metadata: Arc::clone(&self.metadata),
+            after: if request.only_new { start.unwrap_or(0) } else { request.after },
+            until: start.filter(|_| request.until_now),
+            namespace: request.namespace,
+            ready: VecDeque::new(),
+        };
+        let events = futures::stream::try_unfold(follower, |mut follower| async move {
+            Ok(follower.next().await?.map(|event| (event, follower)))
+        });
+        Ok(Response::new(Box::pin(events)))
+    }
+}
+
+struct Follower {
+    metadata: Arc<dyn Metadata>,
+    after: u64,
+    /// The last sequence wanted; none: go on for ever.
+    until: Option<u64>,
+    namespace: String,
+    ready: VecDeque<Event>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Result<Option<Event>, Status> {
+        loop {
+            while let Some(event) = self.ready.pop_front() {
+                if self.until.is_some_and(|until| event.sequence > until) {
+                    return Ok(None);
+                }
+                if self.namespace.is_empty() || self.namespace == event.namespace {
+                    return Ok(Some(event));
+                }
+            }
+            if self.until.is_some_and(|until| self.after >= until) {
+                return Ok(None);
+            }
+            let poll = ReadEventsRequest { after: self.after, limit: PAGE, wait_ms: WAIT_MS };
+            let page = self.metadata.read_events(poll).await.map_err(to_grpc)?;
+            self.after = page.events.last().map_or(self.after, |event| event.sequence);
+            self.ready = page.events.into();
+        }
+    }
+}
