@@ -114,8 +114,8 @@ async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     }));
-    let asked = VersionClient::new(channel.clone()).get(VersionRequest {});
-    match tokio::time::timeout(ANSWER, asked).await {
+    let mut version = VersionClient::new(channel.clone());
+    match tokio::time::timeout(ANSWER, version.get(VersionRequest {})).await {
         Ok(Ok(_version)) => Ok(Some(channel)),
         Ok(Err(status)) => Err(berth_gateway::from_grpc(&status)).with_context(|| format!("the daemon on {shown}")),
         Err(_elapsed) => Err(Status::unavailable(format!(

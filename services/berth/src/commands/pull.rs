@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     commands::refused,
     failure, output,
-    progress::{self, Progress},
+    progress,
 };
 
 pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode> {
