@@ -38,7 +38,7 @@ pub fn snapshots(berth: &Berth) -> Result<Vec<String>> {
 
 /// Everything that happened so far, oldest first.
 pub fn events(berth: &Berth) -> Result<Vec<Value>> {
-    let text = berth.ok(["events", "--since", "0", "--no-follow"])?;
+    let text = berth.ok(["events", "--since", "0", "--until-now"])?;
     lines(&text).iter().map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))).collect()
 }
 
@@ -75,7 +75,7 @@ impl<'a> Mounted<'a> {
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         let shown = self.directory.display().to_string();
-        if let Err(error) = self.berth.run(["images", "unmount", &shown]) {
+        if let Err(error) = self.berth.run(["images", "unmount", "--rm", &shown]) {
             eprintln!("unmount {shown}: {error}");
         }
         // Whatever the program under test did: leave no mount behind.

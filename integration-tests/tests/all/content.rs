@@ -33,7 +33,7 @@ async fn content_is_listed_read_and_removed(stage: Stage) -> Result<()> {
     assert_eq!(blobs(&stage)?, digests(&image));
 
     let layer = image.layers[0].digest;
-    let about = stage.json(["content", "info", "--json", &layer.to_string()])?;
+    let about = stage.json(["content", "info", &layer.to_string()])?;
     assert_eq!(about["digest"], json!(layer.to_string()));
     assert_eq!(about["size"], json!(image.layers[0].size));
 

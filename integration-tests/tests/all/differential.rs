@@ -103,7 +103,8 @@ async fn a_real_debian_is_as_umoci_makes_it(stage: Stage) -> Result<()> {
 
 /// Attributes with which overlayfs hides and redirects are for its own use; from a layer they are dropped.
 async fn overlayfs_attributes_in_a_layer_mean_nothing(stage: Stage) -> Result<()> {
-    let below = [Entry::dir("dir"), Entry::file("dir/file", "here"), Entry::dir("other"), Entry::file("other/file", "x")];
+    let below =
+        [Entry::dir("dir"), Entry::file("dir/file", "here"), Entry::dir("other"), Entry::file("other/file", "x")];
     let above = [
         Entry::dir("dir").xattr("trusted.overlay.opaque", "y"),
         Entry::dir("elsewhere").xattr("trusted.overlay.redirect", "/other"),

@@ -49,7 +49,7 @@ async fn a_pull_and_a_removal_are_told_in_order(stage: Stage) -> Result<()> {
 
     // From the middle.
     let since = sequences[sequences.len() - 3].to_string();
-    let rest = stage.ok(["events", "--since", &since, "--no-follow"])?;
+    let rest = stage.ok(["events", "--since", &since, "--until-now"])?;
     assert_eq!(rest.lines().count(), 2, "{rest}");
     Ok(())
 }

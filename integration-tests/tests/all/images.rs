@@ -12,7 +12,7 @@ use berth_testing::{
     image::{ImageBuilder, Layer},
     shape::Stage,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 in_every_shape! {
     images_are_listed_inspected_and_removed,
@@ -35,8 +35,10 @@ async fn images_are_listed_inspected_and_removed(stage: Stage) -> Result<()> {
 
     let table = stage.ok(["i", "ls"])?;
     assert!(table.contains(&one) && table.contains(&image.target.digest.to_string()[..19]), "{table}");
-    let listed = stage.json(["images", "ls", "--json"])?;
-    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let listed = stage.ok(["images", "ls", "--json"])?;
+    let names: Vec<Value> =
+        listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone()).collect();
+    assert_eq!(names, [json!(one), json!(two)]);
 
     let about = stage.json(["images", "inspect", &one])?;
     let text = about.to_string();
@@ -84,6 +86,6 @@ async fn what_is_not_there_is_named(stage: Stage) -> Result<()> {
     }
     let said = stage.fails(["images", "unmount", shown])?;
     assert!(said.contains(shown), "{said}");
-    assert_eq!(stage.json(["images", "ls", "--json"])?, json!([]));
+    assert_eq!(stage.ok(["images", "ls", "--json"])?, "");
     Ok(())
 }

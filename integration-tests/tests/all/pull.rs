@@ -197,7 +197,7 @@ async fn labels_point_from_content_to_content(stage: Stage) -> Result<()> {
     let reference = push(&image, &registry, "team/app", "v1").await?;
     stage.ok(["pull", "--plain-http", &reference])?;
     let labels = |digest: &berth_model::Digest| -> Result<serde_json::Value> {
-        Ok(stage.json(["content", "info", "--json", &digest.to_string()])?["labels"].clone())
+        Ok(stage.json(["content", "info", &digest.to_string()])?["labels"].clone())
     };
     let manifest = labels(&image.manifest.digest)?;
     assert_eq!(manifest["containerd.io/gc.ref.content.config"], json!(image.config.digest.to_string()));

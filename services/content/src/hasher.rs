@@ -1,10 +1,15 @@
 //! Hashes what a writer wrote, on a thread of its own, and publishes how far it is: the frontier.
+//!
+//! The thread ends when there is nothing to do for a while, or when told to rest, and leaves the state of the hash behind;
+//! the next one goes on from there. So an ingest that is resumed within one process is not hashed twice.
 
 use std::{
     fs::File,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
+    io,
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use berth_model::{Digest, Status};
@@ -13,14 +18,8 @@ use tokio::sync::watch;
 
 /// Read and hashed at once; the frontier moves by at most this much.
 const CHUNK: usize = 1 << 20;
-
-/// What the hasher shall do.
-#[derive(Debug, Default)]
-struct Orders {
-    generation: u64,
-    written: u64,
-    closed: bool,
-}
+/// A thread that waited in vain for so long ends.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far the hasher is.
 #[derive(Clone, Debug, Default)]
@@ -31,126 +30,199 @@ pub(crate) struct Frontier {
     pub(crate) hashed: u64,
     /// Their digest, whenever the hasher has caught up with the writer.
     pub(crate) digest: Option<Digest>,
-    /// It failed.
+    /// It failed, and goes on only with another generation.
     pub(crate) failed: Option<Status>,
+}
+
+/// The hash of the first bytes of one generation.
+struct Progress {
+    generation: u64,
+    state: sha2::Sha256,
+    hashed: u64,
+    /// The length that was caught up with and told; nothing yet, so that an empty file gets its digest too.
+    told: Option<u64>,
+}
+
+impl Progress {
+    fn none(generation: u64) -> Self {
+        Self { generation, state: sha2::Sha256::new(), hashed: 0, told: None }
+    }
+
+    fn is_done(&self, orders: &Orders) -> bool {
+        self.generation == orders.generation && self.told == Some(orders.written)
+    }
+}
+
+/// What the hasher shall do, and what it did when it last had a thread.
+struct Orders {
+    generation: u64,
+    written: u64,
+    rest: bool,
+    running: bool,
+    parked: Progress,
+}
+
+struct Shared {
+    path: PathBuf,
+    orders: Mutex<Orders>,
+    changed: Condvar,
+    /// Sent to only while `orders` is locked, and only of the ordered generation.
+    tell: watch::Sender<Frontier>,
 }
 
 /// A hasher of one data file. Dropping it ends its thread.
 pub(crate) struct Hasher {
-    orders: Arc<(Mutex<Orders>, Condvar)>,
-    frontier: watch::Receiver<Frontier>,
-}
-
-fn lock(orders: &Mutex<Orders>) -> MutexGuard<'_, Orders> {
-    orders.lock().unwrap_or_else(PoisonError::into_inner)
+    shared: Arc<Shared>,
 }
 
 impl Hasher {
-    /// Starts hashing `path` from its beginning, up to what [`Hasher::advance`] says is written.
-    pub(crate) fn start(path: PathBuf, generation: u64) -> Result<Self, Status> {
-        let orders = Arc::new((Mutex::new(Orders { generation, ..Orders::default() }), Condvar::new()));
-        let (tell, frontier) = watch::channel(Frontier { generation, ..Frontier::default() });
-        let for_thread = Arc::clone(&orders);
-        std::thread::Builder::new()
-            .name("content-hasher".to_owned())
-            .spawn(move || run(&path, &for_thread, &tell))
-            .map_err(|error| Status::resource_exhausted(format!("start a hasher: {error}")))?;
-        Ok(Self { orders, frontier })
+    /// A hasher of the file at `path`, from its beginning up to what [`Hasher::advance`] says is written.
+    pub(crate) fn new(path: PathBuf, generation: u64) -> Self {
+        let parked = Progress::none(generation);
+        let orders = Mutex::new(Orders { generation, written: 0, rest: false, running: false, parked });
+        let tell = watch::Sender::new(Frontier { generation, ..Frontier::default() });
+        Self { shared: Arc::new(Shared { path, orders, changed: Condvar::new(), tell }) }
     }
 
-    fn order(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut lock(&self.orders.0));
-        self.orders.1.notify_all();
+    /// So many bytes are in the file. Errs if hashing failed before, or cannot be started.
+    pub(crate) fn advance(&self, written: u64) -> Result<(), Status> {
+        if let Some(status) = &self.shared.tell.borrow().failed {
+            return Err(status.clone());
+        }
+        let mut orders = self.shared.orders();
+        orders.written = written;
+        orders.rest = false;
+        if !orders.running {
+            let shared = Arc::clone(&self.shared);
+            std::thread::Builder::new()
+                .name("content-hasher".to_owned())
+                .spawn(move || shared.run())
+                .map_err(|error| Status::resource_exhausted(format!("start a hasher: {error}")))?;
+            orders.running = true;
+        }
+        drop(orders);
+        self.shared.changed.notify_all();
+        Ok(())
     }
 
-    /// So many bytes are in the file.
-    pub(crate) fn advance(&self, written: u64) {
-        self.order(|orders| orders.written = written);
+    /// The file is another one, of which nothing is hashed yet.
+    pub(crate) fn begin_anew(&self, generation: u64) {
+        let mut orders = self.shared.orders();
+        orders.generation = generation;
+        orders.written = 0;
+        self.shared.tell.send_replace(Frontier { generation, ..Frontier::default() });
+        drop(orders);
+        self.shared.changed.notify_all();
     }
 
-    /// The file is of this generation now; if that is a new one, nothing of it was reported yet.
-    pub(crate) fn restart_if(&self, generation: u64) {
-        self.order(|orders| {
-            if orders.generation != generation {
-                orders.generation = generation;
-                orders.written = 0;
-            }
-        });
+    /// Nobody writes: ends the thread.
+    pub(crate) fn rest(&self) {
+        self.shared.orders().rest = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// How far it is.
+    pub(crate) fn now(&self) -> Frontier {
+        self.shared.tell.borrow().clone()
     }
 
     /// To wait on.
     pub(crate) fn frontier(&self) -> watch::Receiver<Frontier> {
-        self.frontier.clone()
+        self.shared.tell.subscribe()
     }
 
     /// The digest of exactly `written` bytes of a generation, once they are hashed.
     pub(crate) async fn digest(&self, generation: u64, written: u64) -> Result<Digest, Status> {
+        self.advance(written)?;
         let mut frontier = self.frontier();
         let done = frontier
             .wait_for(|now| {
-                now.failed.is_some() || (now.generation == generation && now.hashed == written && now.digest.is_some())
+                now.failed.is_some() || now.generation != generation || (now.hashed == written && now.digest.is_some())
             })
             .await
             .map_err(|_gone| Status::aborted("the ingest was closed"))?
             .clone();
-        match (done.failed, done.digest) {
-            (Some(status), _) => Err(status),
-            (None, Some(digest)) => Ok(digest),
-            (None, None) => Err(Status::internal("the hasher forgot its digest")),
+        match done {
+            Frontier { failed: Some(status), .. } => Err(status),
+            Frontier { digest: Some(digest), generation: found, .. } if found == generation => Ok(digest),
+            _ => Err(Status::aborted("the ingest began anew while it was hashed")),
         }
     }
 }
 
 impl Drop for Hasher {
     fn drop(&mut self) {
-        self.order(|orders| orders.closed = true);
+        self.rest();
     }
 }
 
-fn run(path: &Path, orders: &(Mutex<Orders>, Condvar), tell: &watch::Sender<Frontier>) {
-    if let Err(error) = follow(path, orders, tell) {
-        let status = Status::io("read back", path, &error);
-        tell.send_modify(|frontier| frontier.failed = Some(status));
+impl Shared {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn follow(path: &Path, orders: &(Mutex<Orders>, Condvar), tell: &watch::Sender<Frontier>) -> io::Result<()> {
-    let mut buffer = vec![0_u8; CHUNK];
-    let mut current: Option<(u64, File)> = None;
-    let (mut state, mut hashed) = (sha2::Sha256::new(), 0_u64);
-    // Differs from every length, so that an empty file gets its digest too.
-    let mut told = u64::MAX;
-    loop {
-        let (generation, written) = {
-            let mut now = lock(&orders.0);
-            loop {
-                let same = current.as_ref().is_some_and(|(generation, _)| *generation == now.generation);
-                if now.closed {
-                    return Ok(());
-                }
-                if !same || now.written != told {
-                    break (now.generation, now.written);
-                }
-                now = orders.1.wait(now).unwrap_or_else(PoisonError::into_inner);
-            }
+    /// The life of a thread.
+    fn run(&self) {
+        let mut progress = {
+            let mut orders = self.orders();
+            let generation = orders.generation;
+            std::mem::replace(&mut orders.parked, Progress::none(generation))
         };
-        if current.as_ref().is_none_or(|(known, _)| *known != generation) {
-            current = Some((generation, File::open(path)?));
-            (state, hashed, told) = (sha2::Sha256::new(), 0, u64::MAX);
+        loop {
+            let done = self.follow(&mut progress);
+            // What was ordered since is seen under this lock; who orders something later starts another thread.
+            let mut orders = self.orders();
+            match done {
+                Ok(()) if !orders.rest && !progress.is_done(&orders) => continue,
+                Err(_) if progress.generation != orders.generation => {
+                    progress = Progress::none(orders.generation);
+                    continue;
+                }
+                Ok(()) => orders.parked = progress,
+                Err(error) => {
+                    let status = Status::io("read back", &self.path, &error);
+                    self.tell.send_modify(|frontier| frontier.failed = Some(status));
+                }
+            }
+            orders.running = false;
+            return;
         }
-        let Some((_, file)) = &mut current else { continue };
-        if hashed < written {
-            let want = usize::try_from(written - hashed).unwrap_or(CHUNK).min(CHUNK);
-            let Some(part) = buffer.get_mut(..want) else { continue };
-            file.read_exact(part)?;
-            state.update(&*part);
-            hashed += want as u64;
+    }
+
+    /// What to hash next: a generation and its length. `None`: nothing for too long, or told to rest.
+    fn next(&self, progress: &Progress) -> Option<(u64, u64)> {
+        let idle = |orders: &mut Orders| !orders.rest && progress.is_done(orders);
+        let waited = self.changed.wait_timeout_while(self.orders(), PATIENCE, idle);
+        let (mut orders, _timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        (!orders.rest && !idle(&mut orders)).then_some((orders.generation, orders.written))
+    }
+
+    fn follow(&self, progress: &mut Progress) -> io::Result<()> {
+        let mut buffer = vec![0_u8; CHUNK];
+        let mut file: Option<File> = None;
+        while let Some((generation, written)) = self.next(progress) {
+            if progress.generation != generation {
+                (*progress, file) = (Progress::none(generation), None);
+            }
+            let file = match &mut file {
+                Some(file) => file,
+                empty => empty.insert(File::open(&self.path)?),
+            };
+            let want = usize::try_from(written.saturating_sub(progress.hashed)).unwrap_or(CHUNK).min(CHUNK);
+            if let Some(part) = buffer.get_mut(..want) {
+                file.read_exact_at(part, progress.hashed)?;
+                progress.state.update(&*part);
+                progress.hashed += want as u64;
+            }
+            let digest =
+                (progress.hashed == written).then(|| Digest::from_sha256(progress.state.clone().finalize().into()));
+            progress.told = (progress.hashed >= written).then_some(written);
+            let orders = self.orders();
+            if orders.generation == generation {
+                self.tell.send_replace(Frontier { generation, hashed: progress.hashed, digest, failed: None });
+            }
         }
-        let digest = (hashed == written).then(|| Digest::from_sha256(state.clone().finalize().into()));
-        if digest.is_some() {
-            told = written;
-        }
-        tell.send_replace(Frontier { generation, hashed, digest, failed: None });
+        Ok(())
     }
 }
 
@@ -158,32 +230,52 @@ fn follow(path: &Path, orders: &(Mutex<Orders>, Condvar), tell: &watch::Sender<F
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn follows_the_writer_and_begins_anew() {
+    fn data(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
+        std::fs::write(&path, bytes).unwrap();
+        (dir, path)
+    }
+
+    #[tokio::test]
+    async fn follows_the_writer_and_begins_anew() {
         let bytes: Vec<u8> = (0..3 * CHUNK + 17).map(|n| n as u8).collect();
-        std::fs::write(&path, &bytes).unwrap();
-        let hasher = Hasher::start(path.clone(), 1).unwrap();
+        let (dir, path) = data(&bytes);
+        let hasher = Hasher::new(path.clone(), 1);
         assert_eq!(hasher.digest(1, 0).await.unwrap(), Digest::of(b""), "nothing written yet");
         for upto in [5, CHUNK + 1, bytes.len()] {
-            hasher.advance(upto as u64);
+            hasher.advance(upto as u64).unwrap();
             assert_eq!(hasher.digest(1, upto as u64).await.unwrap(), Digest::of(&bytes[..upto]));
         }
         std::fs::write(dir.path().join("new"), b"other").unwrap();
         std::fs::rename(dir.path().join("new"), &path).unwrap();
-        hasher.restart_if(2);
-        hasher.advance(5);
+        hasher.begin_anew(2);
+        assert_eq!(hasher.now().hashed, 0);
+        hasher.advance(5).unwrap();
         assert_eq!(hasher.digest(2, 5).await.unwrap(), Digest::of(b"other"));
     }
 
     #[tokio::test]
+    async fn goes_on_after_a_rest_from_where_it_was() {
+        let (_dir, path) = data(b"abcdef");
+        let hasher = Hasher::new(path.clone(), 1);
+        assert_eq!(hasher.digest(1, 3).await.unwrap(), Digest::of(b"abc"));
+        hasher.rest();
+        let ended = || !hasher.shared.orders().running;
+        berth_testing::wait::wait_until("the thread's end", Duration::from_secs(10), ended, || "running");
+        assert_eq!(hasher.now().hashed, 3, "what was hashed stays told");
+        // The first bytes are not read again.
+        std::fs::write(&path, b"...def").unwrap();
+        assert_eq!(hasher.digest(1, 6).await.unwrap(), Digest::of(b"abcdef"));
+    }
+
+    #[tokio::test]
     async fn a_file_that_shrank_is_an_error_that_names_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data");
-        std::fs::write(&path, b"12").unwrap();
-        let hasher = Hasher::start(path.clone(), 1).unwrap();
-        hasher.advance(3);
+        let (_dir, path) = data(b"12");
+        let hasher = Hasher::new(path.clone(), 1);
         assert!(hasher.digest(1, 3).await.unwrap_err().message.contains(&path.display().to_string()));
+        assert!(hasher.advance(2).is_err(), "it stays failed");
+        hasher.begin_anew(2);
+        assert_eq!(hasher.digest(2, 2).await.unwrap(), Digest::of(b"12"));
     }
 }

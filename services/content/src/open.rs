@@ -1,120 +1,147 @@
-//! An ingest that this process knows: its flight, its hasher while it has one, and who waits for news of it.
+//! An ingest that this process knows: its rules, its hasher, and whose turn it is to change it.
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use berth_model::{Digest, Status};
 use berth_wire::types::Time;
-use tokio::sync::watch;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{
-    flight::Flight,
-    hasher::{Frontier, Hasher},
-    store::{Disk, Kept},
+    hasher::Hasher,
+    ingest::{Ingest, lost},
+    store::{Kept, Layout, Store},
 };
 
-/// Bytes are written out early whenever so many have come.
-const FLUSH_EARLY: u64 = 32 << 20;
+/// Bytes are made durable early whenever so many have come.
+const KEEP_EVERY: u64 = 32 << 20;
+
+/// The right to change an ingest, for one call at a time.
+pub(crate) type Turn = OwnedMutexGuard<()>;
 
 /// An ingest.
 pub(crate) struct Open {
-    flight: Mutex<Flight>,
-    hasher: Mutex<Option<Arc<Hasher>>>,
-    /// Tells of a hasher that came, so that waiters turn to it.
-    pub(crate) news: watch::Sender<u64>,
-    pub(crate) started_at: String,
-    flushing: AtomicBool,
-    flushed: AtomicU64,
+    reference: String,
+    ingest: Mutex<Ingest>,
+    hasher: Hasher,
+    started_at: Time,
+    /// Whoever changes the ingest and its files together holds it meanwhile.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// It was committed or dropped; who finds it must look again.
+    gone: AtomicBool,
+    keeping: AtomicBool,
+    kept: AtomicU64,
 }
 
 impl Open {
-    pub(crate) fn new(kept: Kept, generation: u64) -> Self {
-        let flight = Flight::new(kept.reference, kept.expected, kept.total, kept.offset, generation);
+    /// An ingest that is on the disk, or will be.
+    pub(crate) fn new(kept: Kept, layout: &Layout) -> Self {
+        let generation = new_generation();
         Self {
-            flight: Mutex::new(flight),
-            hasher: Mutex::new(None),
-            news: watch::Sender::new(0),
-            started_at: kept.started_at,
-            flushing: AtomicBool::new(false),
-            flushed: AtomicU64::new(kept.offset),
+            hasher: Hasher::new(layout.data(&kept.reference), generation),
+            reference: kept.reference.clone(),
+            ingest: Mutex::new(Ingest::new(kept.reference, kept.expected, kept.total, kept.length, generation)),
+            started_at: kept.started_at.unwrap_or_else(Time::now),
+            turn: Arc::default(),
+            gone: AtomicBool::new(false),
+            keeping: AtomicBool::new(false),
+            kept: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn flight(&self) -> MutexGuard<'_, Flight> {
-        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn reference(&self) -> &str {
+        &self.reference
     }
 
-    pub(crate) fn hasher(&self) -> Option<Arc<Hasher>> {
-        self.hasher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn ingest(&self) -> MutexGuard<'_, Ingest> {
+        self.ingest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that the bytes are being hashed, from the first one.
-    pub(crate) fn hash(&self, disk: &Disk) -> Result<(), Status> {
-        let flight = self.flight().clone();
-        let mut hasher = self.hasher.lock().unwrap_or_else(PoisonError::into_inner);
-        if hasher.as_ref().is_none_or(|hasher| hasher.frontier().borrow().failed.is_some()) {
-            *hasher = Some(Arc::new(Hasher::start(disk.data_path(&flight.reference), flight.generation)?));
-        }
-        if let Some(hasher) = hasher.as_ref() {
-            hasher.restart_if(flight.generation);
-            hasher.advance(flight.written);
-        }
-        drop(hasher);
-        self.news.send_modify(|n| *n += 1);
-        Ok(())
+    pub(crate) fn hasher(&self) -> &Hasher {
+        &self.hasher
     }
 
-    /// Ends the hashing of an ingest that nobody writes.
-    pub(crate) fn rest(&self) {
-        *self.hasher.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.news.send_modify(|n| *n += 1);
+    pub(crate) fn started_at(&self) -> Time {
+        self.started_at
     }
 
-    /// How far it is written and hashed.
-    pub(crate) fn frontier(&self) -> Frontier {
-        let generation = self.flight().generation;
-        match self.hasher().map(|hasher| hasher.frontier().borrow().clone()) {
-            Some(frontier) if frontier.generation == generation => frontier,
-            _ => Frontier { generation, ..Frontier::default() },
-        }
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
-    pub(crate) fn is_active(&self, silence: Duration) -> bool {
-        self.flight().is_active(Instant::now(), silence)
+    /// The turn, unless somebody has it.
+    pub(crate) fn try_turn(&self) -> Option<Turn> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
+    }
+
+    /// Waits for the turn. ABORTED: the ingest went away meanwhile.
+    pub(crate) async fn turn(&self) -> Result<Turn, Status> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        if self.is_gone() { Err(lost(&self.reference)) } else { Ok(turn) }
+    }
+
+    /// Waits for the turn and checks that the caller is the writer. ABORTED.
+    pub(crate) async fn turn_of(&self, session: &str) -> Result<Turn, Status> {
+        let turn = self.turn().await?;
+        self.ingest().check(session, Instant::now())?;
+        Ok(turn)
+    }
+
+    /// The files are another generation's from here on.
+    pub(crate) fn begin_anew(&self, written: u64) {
+        let generation = new_generation();
+        self.ingest().begin_anew(generation, written);
+        self.kept.store(0, Ordering::Relaxed);
+        self.hasher.begin_anew(generation);
+    }
+
+    /// The ingest is no more: whoever writes it has lost it.
+    pub(crate) fn end(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.ingest().stand();
+        self.hasher.rest();
     }
 
     pub(crate) fn expects(&self, digest: &Digest) -> bool {
-        self.flight().expected.as_ref() == Some(digest)
+        self.ingest().expected.as_ref() == Some(digest)
     }
 
-    /// Starts to write bytes out if many have come since the last time. Not waited for: a commit flushes again.
-    pub(crate) fn flush_early(self: &Arc<Self>, disk: &Disk) {
-        let (written, reference) = {
-            let flight = self.flight();
-            (flight.written, flight.reference.clone())
+    /// Starts to make bytes durable if many have come since the last time. Nobody waits for it: a commit flushes again.
+    pub(crate) fn keep_early(self: &Arc<Self>, store: &Arc<Store>) {
+        let (written, generation) = {
+            let ingest = self.ingest();
+            (ingest.written, ingest.generation)
         };
-        if written.saturating_sub(self.flushed.load(Ordering::Relaxed)) < FLUSH_EARLY
-            || self.flushing.swap(true, Ordering::AcqRel)
-        {
+        let before = self.kept.load(Ordering::Relaxed);
+        if written.saturating_sub(before) < KEEP_EVERY || self.keeping.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.flushed.store(written, Ordering::Relaxed);
-        let (this, disk) = (Arc::clone(self), disk.clone());
+        self.kept.store(written, Ordering::Relaxed);
+        let (this, store) = (Arc::clone(self), Arc::clone(store));
         drop(tokio::task::spawn_blocking(move || {
-            if let Err(status) = disk.flush_early(&reference) {
-                tracing::debug!(%status, "early write-out failed; the commit will tell");
+            if let Err(status) = store.keep(&this.reference, before == 0) {
+                this.spoil(generation, &status);
             }
-            this.flushing.store(false, Ordering::Release);
+            this.keeping.store(false, Ordering::Release);
         }));
+    }
+
+    /// The disk refused bytes of that generation. It says so once; the next flush may succeed without them being there.
+    pub(crate) fn spoil(&self, generation: u64, status: &Status) {
+        tracing::warn!(reference = self.reference, %status, "the disk refused an ingest; it must begin anew");
+        let mut ingest = self.ingest();
+        if ingest.generation == generation {
+            ingest.spoiled.get_or_insert_with(|| status.clone());
+        }
     }
 }
 
-/// Reads a time that was kept as text.
-pub(crate) fn time(text: &str) -> Option<Time> {
-    text.parse::<jiff::Timestamp>().ok().map(|time| std::time::SystemTime::from(time).into())
+/// A generation: not 0, and not one that was ever used before, also not by an earlier process.
+fn new_generation() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0.max(1)
 }

@@ -1,312 +1,261 @@
-//! The disk: the only file that knows paths, flushes and renames, and their order.
+//! The store's changes of the disk: the only file that knows flushes and renames, and their order.
 //!
-//! Layout, as containerd's content store:
-//!
-//! ```text
-//! blobs/sha256/<hex>            verified and flushed, mode 0444
-//! ingest/<sha256 of the ref>/   ref, data, total, startedat, updatedat; and `expected`, which containerd does not keep
-//! store-id                      random; equal ids see the same disk
-//! db/                           RocksDB: which blobs there are, and when they came
-//! ```
-//!
-//! A commit goes: flush the data; mode; rename to the blob's name; flush that directory; drop the ingest's directory. The
-//! record in RocksDB follows. Whatever step is the last one done, [`Disk::recover`] finds a valid store: a file under a
-//! blob's name is always whole.
+//! A commit goes: flush the data; mode; rename to the blob's name; flush that directory; drop the ingest. Its record in
+//! RocksDB follows, and then the answer. An ingest goes by its `ref` first and comes with its `ref` last, so that what a
+//! crash left half made or half gone is known by the lack of one.
+
+mod disk;
+mod layout;
 
 use std::{
-    fs::{self, File, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    fs::{File, TryLockError},
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use berth_api::content::STORE_ID_FILE;
-use berth_kv::Durability;
 use berth_model::{Digest, Status};
+use berth_wire::types::Time;
 
-/// One step of a change on the disk, for tests that stop between any two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Flush the data of an ingest.
-    FlushData,
-    /// Take the right to write away.
-    Protect,
-    /// Give it the blob's name.
-    Rename,
-    /// Flush the directory of the blobs.
-    FlushBlobs,
-    /// Drop what is left of the ingest.
-    DropIngest,
+pub(crate) use self::{
+    disk::{Disk, Host},
+    layout::{Kept, Layout},
+};
+
+/// The files of a store. All methods block.
+pub(crate) struct Store {
+    layout: Layout,
+    id: String,
+    disk: Arc<dyn Disk>,
+    /// Held from looking whether a blob is there until it is: a rename takes the name from whoever has it.
+    publishing: Mutex<()>,
 }
 
-/// Asked before each step; an error stops there.
-pub type Hook = Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
-
-/// The disk of a store.
-#[derive(Clone)]
-pub struct Disk {
-    root: PathBuf,
-    store_id: String,
-    durability: Durability,
-    hook: Option<Hook>,
-}
-
-/// What is known of an ingest on the disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Its reference.
-    pub reference: String,
-    /// The digest it shall have, if known.
-    pub expected: Option<Digest>,
-    /// How long it shall be; 0 if not known.
-    pub total: u64,
-    /// Bytes there are.
-    pub offset: u64,
-    /// RFC 3339.
-    pub started_at: String,
-    /// RFC 3339.
-    pub updated_at: String,
-}
-
-impl Disk {
+impl Store {
     /// Makes the directories and the id if they are not there.
-    pub fn open(root: &Path, durability: Durability) -> Result<Self, Status> {
-        for dir in [root.to_owned(), root.join("blobs"), root.join("blobs/sha256"), root.join("ingest")] {
-            match fs::DirBuilder::new().mode(0o711).recursive(true).create(&dir) {
-                Ok(()) => {}
-                Err(error) => return Err(Status::io("make directory", &dir, &error)),
-            }
+    pub(crate) fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<Self, Status> {
+        let layout = Layout::new(root);
+        for dir in [root.to_owned(), layout.blobs(), layout.ingests()] {
+            disk.make_dir(&dir, 0o711).map_err(|error| Status::io("make directory", &dir, &error))?;
         }
-        let path = root.join(STORE_ID_FILE);
-        let store_id = match fs::read_to_string(&path) {
-            Ok(id) if !id.trim().is_empty() => id.trim().to_owned(),
-            _ => {
-                let id = uuid::Uuid::new_v4().to_string();
-                write_whole(&path, &id)?;
-                id
-            }
-        };
-        Ok(Self { root: root.to_owned(), store_id, durability, hook: None })
+        let mut store = Self { layout, id: String::new(), disk, publishing: Mutex::new(()) };
+        store.id = store.identify()?;
+        Ok(store)
     }
 
-    /// The same disk, which asks `hook` before each step.
-    #[must_use]
-    pub fn with_hook(self, hook: Hook) -> Self {
-        Self { hook: Some(hook), ..self }
+    fn identify(&self) -> Result<String, Status> {
+        let path = self.layout.store_id();
+        match std::fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Status::io("read", &path, &error)),
+        }
+        let (id, fresh) = (uuid::Uuid::new_v4().to_string(), path.with_extension("tmp"));
+        let make = || {
+            self.disk.write(&fresh, &id)?;
+            self.disk.flush(&fresh)?;
+            self.disk.rename(&fresh, &path)?;
+            self.disk.flush_dir(&self.layout.root().join("blobs"))?;
+            self.disk.flush_dir(self.layout.root())
+        };
+        make().map_err(|error| Status::io("write", &path, &error))?;
+        Ok(id)
+    }
+
+    /// Where things are.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The random id of the store.
-    #[must_use]
-    pub fn store_id(&self) -> &str {
-        &self.store_id
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
-    /// Where the blob is, if it is.
-    #[must_use]
-    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
-    }
-
-    fn ingest_dir(&self, reference: &str) -> PathBuf {
-        self.root.join("ingest").join(Digest::of(reference.as_bytes()).hex())
-    }
-
-    /// The data file of an ingest.
-    #[must_use]
-    pub fn data_path(&self, reference: &str) -> PathBuf {
-        self.ingest_dir(reference).join("data")
-    }
-
-    fn step(&self, step: Step, path: &Path) -> Result<(), Status> {
-        match &self.hook {
-            None => Ok(()),
-            Some(hook) => hook(step).map_err(|error| Status::io(&format!("{step:?} of"), path, &error)),
+    /// Finds or makes an ingest. What is said of it and was not known is kept.
+    pub(crate) fn begin(&self, reference: &str, expected: Option<&Digest>, total: u64) -> Result<Kept, Status> {
+        let dir = self.layout.ingest(reference);
+        let known = layout::read_ingest(&dir)?;
+        let old = known.clone().unwrap_or_default();
+        let now = Time::now().to_string();
+        if known.is_none() {
+            self.disk.make_dir(&dir, 0o700).map_err(|error| Status::io("make directory", &dir, &error))?;
+            self.write_whole(&dir.join("startedat"), &now)?;
         }
-    }
-
-    /// Finds or makes the directory and the data file of an ingest. `expected` and `total` are kept if they are known.
-    pub fn begin(&self, reference: &str, expected: Option<&Digest>, total: u64) -> Result<Kept, Status> {
-        let dir = self.ingest_dir(reference);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(&dir)
-            .map_err(|error| Status::io("make directory", &dir, &error))?;
-        let now = now();
-        if !dir.join("startedat").exists() {
-            write_whole(&dir.join("startedat"), &now)?;
+        self.write_whole(&dir.join("updatedat"), &now)?;
+        if let (Some(expected), None) = (expected, old.expected) {
+            self.write_whole(&dir.join("expected"), &expected.to_string())?;
         }
-        write_whole(&dir.join("updatedat"), &now)?;
-        if let Some(expected) = expected {
-            write_whole(&dir.join("expected"), &expected.to_string())?;
-        }
-        if total > 0 {
-            write_whole(&dir.join("total"), &total.to_string())?;
+        if total > 0 && old.total == 0 {
+            self.write_whole(&dir.join("total"), &total.to_string())?;
         }
         let data = dir.join("data");
-        File::options().create(true).append(true).open(&data).map_err(|error| Status::io("make", &data, &error))?;
-        // Last: a directory without it is half made and goes at the next start.
-        write_whole(&dir.join("ref"), reference)?;
-        self.kept(&dir)?.ok_or_else(|| Status::internal(format!("the ingest in {} vanished", dir.display())))
+        if known.is_none() {
+            self.disk.create(&data).map_err(|error| Status::io("make", &data, &error))?;
+            self.write_whole(&dir.join("ref"), reference)?;
+        } else if std::fs::metadata(&data).is_ok_and(|facts| facts.permissions().readonly()) {
+            // A commit came as far as to protect it.
+            self.disk.set_mode(&data, 0o644).map_err(|error| Status::io("open up", &data, &error))?;
+        }
+        layout::read_ingest(&dir)?.ok_or_else(|| Status::internal(format!("the ingest in {} vanished", dir.display())))
     }
 
-    /// What is known of the ingest in a directory; `None` if it is half made.
-    fn kept(&self, dir: &Path) -> Result<Option<Kept>, Status> {
-        let text = |name: &str| fs::read_to_string(dir.join(name)).ok().map(|text| text.trim().to_owned());
-        let Some(reference) = text("ref").filter(|reference| !reference.is_empty()) else { return Ok(None) };
-        let data = dir.join("data");
-        let offset = match fs::metadata(&data) {
-            Ok(data) => data.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Status::io("look at", &data, &error)),
-        };
-        Ok(Some(Kept {
-            reference,
-            expected: text("expected").and_then(|text| text.parse().ok()),
-            total: text("total").and_then(|text| text.parse().ok()).unwrap_or(0),
-            offset,
-            started_at: text("startedat").unwrap_or_default(),
-            updated_at: text("updatedat").unwrap_or_default(),
-        }))
-    }
-
-    /// Notes that an ingest was written to.
-    pub fn touch(&self, reference: &str) {
-        let path = self.ingest_dir(reference).join("updatedat");
-        if let Err(status) = write_whole(&path, &now()) {
+    /// Notes that an ingest was written to. Only for people who look; so a failure is no failure.
+    pub(crate) fn touch(&self, reference: &str) {
+        let path = self.layout.ingest(reference).join("updatedat");
+        if let Err(status) = self.write_whole(&path, &Time::now().to_string()) {
             tracing::debug!(%status, "the time of an ingest was not noted");
         }
     }
 
     /// Puts a new empty data file in place of the old one, which readers may go on reading.
-    pub fn restart(&self, reference: &str) -> Result<(), Status> {
-        let data = self.data_path(reference);
+    pub(crate) fn restart(&self, reference: &str) -> Result<(), Status> {
+        let data = self.layout.data(reference);
+        self.replace(&data, |fresh| self.disk.create(fresh)).map_err(|error| Status::io("replace", &data, &error))
+    }
+
+    /// Gives the ingest a file of its own again, with the bytes it has: who has the old one open writes into nothing.
+    pub(crate) fn fork(&self, reference: &str, length: u64) -> Result<(), Status> {
+        let data = self.layout.data(reference);
+        self.replace(&data, |fresh| self.disk.copy(&data, fresh, length))
+            .map_err(|error| Status::io("copy", &data, &error))
+    }
+
+    fn replace(&self, data: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let fresh = data.with_extension("new");
-        File::create(&fresh).map_err(|error| Status::io("make", &fresh, &error))?;
-        fs::rename(&fresh, &data).map_err(|error| Status::io("replace", &data, &error))
+        let done = make(&fresh).and_then(|()| self.disk.rename(&fresh, data));
+        if done.is_err() {
+            // On a full disk its room is wanted; what stays goes with the ingest or at the next start.
+            drop(self.disk.remove_file(&fresh));
+        }
+        done
     }
 
-    /// Gives the ingest a file of its own again, with the first `length` bytes of what it has: whoever still has the old
-    /// one open writes into nothing.
-    pub fn fork(&self, reference: &str, length: u64) -> Result<(), Status> {
-        let data = self.data_path(reference);
-        let fresh = data.with_extension("new");
-        let copy = || {
-            let mut from = io::Read::take(File::open(&data)?, length);
-            io::copy(&mut from, &mut File::create(&fresh)?)?;
-            fs::rename(&fresh, &data)
-        };
-        copy().map_err(|error| Status::io("copy", &data, &error))
-    }
-
-    /// Begins to write an ingest's bytes out, so that its commit finds little left to flush.
-    pub fn flush_early(&self, reference: &str) -> Result<(), Status> {
-        if self.durability == Durability::None {
-            return Ok(());
-        }
-        let data = self.data_path(reference);
-        match File::open(&data).and_then(|file| file.sync_data()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Status::io("flush", &data, &error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Publishes an ingest whose bytes were verified. `false`: the blob was there already, and the ingest is gone.
-    pub fn publish(&self, reference: &str, digest: &Digest) -> Result<bool, Status> {
-        let data = self.data_path(reference);
-        let blob = self.blob_path(digest);
-        if blob.exists() {
-            self.step(Step::DropIngest, &data)?;
-            self.drop_ingest(reference)?;
-            return Ok(false);
-        }
-        self.step(Step::FlushData, &data)?;
+    /// Whether some writer still has the data file open: writers hold a shared lock for as long.
+    pub(crate) fn is_held(&self, reference: &str) -> Result<bool, Status> {
+        let data = self.layout.data(reference);
         let file = File::open(&data).map_err(|error| Status::io("open", &data, &error))?;
-        if self.durability == Durability::Synced {
-            file.sync_data().map_err(|error| Status::io("flush", &data, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(path = %data.display(), %error, "no locks here; somebody may have the file open");
+                Ok(true)
+            }
         }
-        self.step(Step::Protect, &data)?;
-        file.set_permissions(Permissions::from_mode(0o444)).map_err(|error| Status::io("protect", &data, &error))?;
-        self.step(Step::Rename, &blob)?;
-        fs::rename(&data, &blob).map_err(|error| Status::io("publish", &blob, &error))?;
-        self.step(Step::FlushBlobs, &blob)?;
-        if self.durability == Durability::Synced {
-            flush_dir(blob.parent().unwrap_or(&self.root))?;
-        }
-        self.step(Step::DropIngest, &data)?;
-        self.drop_ingest(reference)?;
-        Ok(true)
     }
 
-    /// Removes an ingest. One that is not there is fine.
-    pub fn drop_ingest(&self, reference: &str) -> Result<(), Status> {
-        let dir = self.ingest_dir(reference);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Status::io("remove", &dir, &error)),
+    /// Makes what an ingest has so far durable, so that its commit finds little left to flush and a power cut takes little.
+    /// The first time with all its names; small blobs never pay for that.
+    pub(crate) fn keep(&self, reference: &str, first: bool) -> Result<(), Status> {
+        let dir = self.layout.ingest(reference);
+        let flush = |path: PathBuf| match self.disk.flush(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Status::io("flush", &path, &error)),
             _ => Ok(()),
-        }
-    }
-
-    /// Deletes a blob's file and answers its size. NOT_FOUND.
-    pub fn delete_blob(&self, digest: &Digest) -> Result<u64, Status> {
-        let path = self.blob_path(digest);
-        let size = fs::metadata(&path).map_err(|error| Status::io("find blob", &path, &error))?.len();
-        fs::remove_file(&path).map_err(|error| Status::io("delete", &path, &error))?;
-        Ok(size)
-    }
-
-    /// All blobs that have a file, with size and time.
-    pub fn blobs(&self) -> Result<Vec<(Digest, u64, std::time::SystemTime)>, Status> {
-        let dir = self.root.join("blobs/sha256");
-        let failed = |error: &io::Error| Status::io("list", &dir, error);
-        let mut blobs = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(|error| failed(&error))? {
-            let entry = entry.map_err(|error| failed(&error))?;
-            let name = entry.file_name();
-            let Ok(digest) = format!("sha256:{}", name.to_string_lossy()).parse() else {
-                tracing::warn!(path = %entry.path().display(), "not the name of a blob; left alone");
-                continue;
-            };
-            let facts = entry.metadata().map_err(|error| failed(&error))?;
-            blobs.push((digest, facts.len(), facts.modified().map_err(|error| failed(&error))?));
-        }
-        Ok(blobs)
-    }
-
-    /// All ingests; those half made are removed.
-    pub fn recover(&self) -> Result<Vec<Kept>, Status> {
-        let dir = self.root.join("ingest");
-        let mut ingests = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(|error| Status::io("list", &dir, &error))? {
-            let path = entry.map_err(|error| Status::io("list", &dir, &error))?.path();
-            match self.kept(&path)? {
-                Some(kept) => ingests.push(kept),
-                None => {
-                    tracing::info!(path = %path.display(), "removing a half-made ingest");
-                    fs::remove_dir_all(&path).map_err(|error| Status::io("remove", &path, &error))?;
+        };
+        flush(dir.join("data"))?;
+        if first {
+            flush(dir.join("expected"))?;
+            flush(dir.join("total"))?;
+            flush(dir.join("ref"))?;
+            for dir in [dir.as_path(), &self.layout.ingests()] {
+                match self.disk.flush_dir(dir) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(Status::io("flush directory", dir, &error));
+                    }
+                    _ => {}
                 }
             }
         }
-        Ok(ingests)
+        Ok(())
     }
-}
 
-fn now() -> String {
-    berth_wire::types::Time::now().to_string()
-}
+    /// Makes an ingest's bytes durable before [`Store::publish`].
+    pub(crate) fn flush_data(&self, reference: &str) -> Result<(), Status> {
+        let data = self.layout.data(reference);
+        self.disk.flush(&data).map_err(|error| Status::io("flush", &data, &error))
+    }
 
-/// Writes a small file so that it is there whole or not at all.
-fn write_whole(path: &Path, text: &str) -> Result<(), Status> {
-    let fresh = path.with_extension("tmp");
-    let write = || {
-        let mut file = File::create(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        fs::rename(&fresh, path)
-    };
-    write().map_err(|error: io::Error| Status::io("write", path, &error))
-}
+    /// Publishes an ingest whose bytes were verified and flushed. `false`: the blob was there already, and the ingest is
+    /// gone. Either way the blob's name is on disk when this returns.
+    pub(crate) fn publish(&self, reference: &str, digest: &Digest) -> Result<bool, Status> {
+        let (data, blob) = (self.layout.data(reference), self.layout.blob(digest));
+        let fresh = {
+            let _alone = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = self.layout.blob_facts(digest)?.is_none();
+            if fresh {
+                self.disk.set_mode(&data, 0o444).map_err(|error| Status::io("protect", &data, &error))?;
+                self.disk.rename(&data, &blob).map_err(|error| Status::io("publish", &blob, &error))?;
+            }
+            fresh
+        };
+        // Also when somebody else gave it the name: they may not have come to here yet.
+        self.flush_blobs()?;
+        if let Err(status) = self.drop_ingest(reference) {
+            tracing::warn!(%status, "what is left of a committed ingest was not removed; the next start will");
+        }
+        Ok(fresh)
+    }
 
-fn flush_dir(path: &Path) -> Result<(), Status> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| Status::io("flush directory", path, &error))
+    /// Returns when all blobs have their names on disk.
+    pub(crate) fn flush_blobs(&self) -> Result<(), Status> {
+        let blobs = self.layout.blobs();
+        self.disk.flush_dir(&blobs).map_err(|error| Status::io("flush directory", &blobs, &error))
+    }
+
+    /// Removes an ingest. One that is not there is fine.
+    pub(crate) fn drop_ingest(&self, reference: &str) -> Result<(), Status> {
+        self.drop_dir(&self.layout.ingest(reference))
+    }
+
+    fn drop_dir(&self, dir: &Path) -> Result<(), Status> {
+        let gone = |done: io::Result<()>| match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Status::io("remove", dir, &error)),
+            _ => Ok(()),
+        };
+        gone(self.disk.remove_file(&dir.join("ref")))?;
+        gone(self.disk.remove_tree(dir))
+    }
+
+    /// Deletes a blob's file, unless `not_after` said no at the last moment, and answers its size. NOT_FOUND.
+    ///
+    /// Not flushed: a blob that a power cut brings back is whole, and is collected again.
+    pub(crate) fn delete_blob(
+        &self,
+        digest: &Digest,
+        allowed: impl FnOnce() -> Result<(), Status>,
+    ) -> Result<u64, Status> {
+        let facts = self.layout.blob_facts(digest)?;
+        let (size, _) = facts.ok_or_else(|| Status::not_found(format!("blob {digest} not found")))?;
+        allowed()?;
+        let path = self.layout.blob(digest);
+        self.disk.remove_file(&path).map_err(|error| Status::io("delete", &path, &error))?;
+        Ok(size)
+    }
+
+    /// The ingests found at the start, and how many half-made ones were removed.
+    pub(crate) fn recover(&self) -> Result<(Vec<Kept>, usize), Status> {
+        let found = self.layout.list_ingests()?;
+        for dir in &found.half_made {
+            self.drop_dir(dir)?;
+        }
+        for kept in &found.ingests {
+            let aside = self.layout.data(&kept.reference).with_extension("new");
+            match self.disk.remove_file(&aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Status::io("remove", &aside, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok((found.ingests, found.half_made.len()))
+    }
+
+    /// Writes a small file so that it is there whole or not at all.
+    fn write_whole(&self, path: &Path, text: &str) -> Result<(), Status> {
+        let fresh = path.with_extension("tmp");
+        let write = || self.disk.write(&fresh, text).and_then(|()| self.disk.rename(&fresh, path));
+        write().map_err(|error| Status::io("write", path, &error))
+    }
 }

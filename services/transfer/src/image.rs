@@ -61,7 +61,7 @@ impl Pull {
     async fn config(&self, image: &plan::Image, sole: bool, planned: &Planned) -> Result<(), Status> {
         let config = &image.manifest.config;
         let arrival = watch::Sender::new(Arrival::Waiting);
-        layer::fetch(&self.bus, &self.board, self.fetch_job(config), config, &arrival).await?;
+        layer::fetch(&self.bus, &self.board, self.fetch_job(config), config, &arrival, Stage::Done).await?;
         if self.wish.unpack {
             let bytes = document::read(&self.content, config).await?;
             let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
@@ -158,7 +158,8 @@ impl Pull {
         planned: &Planned,
     ) -> Result<Option<LayerCommit>, Status> {
         let arrival = watch::Sender::new(Arrival::Waiting);
-        let fetch = layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival);
+        let then = if self.wish.unpack { Stage::Unpacking } else { Stage::Done };
+        let fetch = layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, then);
         if !self.wish.unpack {
             fetch.await?;
             return Ok(None);

@@ -22,13 +22,14 @@ pub(crate) enum Arrival {
     Complete,
 }
 
-/// Fetches a blob. Done at once when the store has it.
+/// Fetches a blob. Done at once when the store has it. `then` is the stage it is in afterwards.
 pub(crate) async fn fetch(
     bus: &Bus,
     board: &Board,
     job: FetchJob,
     descriptor: &Descriptor,
     arrival: &watch::Sender<Arrival>,
+    then: Stage,
 ) -> Result<FetchOutcome, Status> {
     let mut handle = bus.submit(job).await?;
     loop {
@@ -47,7 +48,7 @@ pub(crate) async fn fetch(
                 board.item(descriptor, |item| {
                     item.offset = descriptor.size;
                     item.fetched = outcome.fetched;
-                    item.set_stage(if outcome.existed { Stage::Exists } else { Stage::Done });
+                    item.set_stage(if outcome.existed && then == Stage::Done { Stage::Exists } else { then });
                 });
                 arrival.send_replace(Arrival::Complete);
                 return Ok(outcome);

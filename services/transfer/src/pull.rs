@@ -11,7 +11,7 @@ use berth_bus::Bus;
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Platform, Reference, Status, labels};
 use berth_wire::{
     fetcher::{Access, FetchJob, ResolveRequest},
-    transfer::pull_state::Phase,
+    transfer::pull_state::{Phase, item::Stage},
     unpacker::CheckHostRequest,
 };
 use tokio::sync::watch;
@@ -129,7 +129,7 @@ impl Pull {
         lease.protect(std::slice::from_ref(descriptor)).await?;
         self.board.add(descriptor);
         let arrival = watch::Sender::new(Arrival::Waiting);
-        layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival).await?;
+        layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, Stage::Done).await?;
         document::read(&self.content, descriptor).await
     }
 

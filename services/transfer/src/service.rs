@@ -80,7 +80,7 @@ impl Service {
             match &pull.run(stop).await {
                 Ok(()) => tracing::info!("pulled"),
                 Err(status) => {
-                    tracing::warn!(code = %status.code, error = %status, "the pull failed");
+                    tracing::info!(code = %status.code, error = %status, "the pull failed");
                     pull.board.failed(status);
                 }
             }

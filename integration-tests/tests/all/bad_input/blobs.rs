@@ -43,7 +43,7 @@ async fn wrong_bytes_in_the_config(stage: Stage) -> Result<()> {
 
 async fn missing_at_the_registry(stage: Stage) -> Result<()> {
     let body = r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
-    with_fault(&stage, Fault::Status(404, body.to_owned()), &["not found"]).await
+    with_fault(&stage, Fault::Status(404, body.to_owned()), &["404", "does not exist"]).await
 }
 
 async fn shorter_than_the_descriptor(stage: Stage) -> Result<()> {

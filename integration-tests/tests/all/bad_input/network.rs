@@ -31,21 +31,21 @@ async fn refused_connection(stage: Stage) -> Result<()> {
 async fn no_such_repository(stage: Stage) -> Result<()> {
     let registry = DockerRegistry::start()?;
     let reference = format!("{}/nobody/has-this:v1", registry.host());
-    refused(&stage, &[], &reference, &[&reference, "not found"]).await
+    refused(&stage, &[], &reference, &[&reference, "404", "does not exist"]).await
 }
 
 async fn no_such_tag(stage: Stage) -> Result<()> {
     let registry = DockerRegistry::start()?;
     push(&good_image().build(), &registry, "app", "v1").await?;
     let reference = format!("{}/app:v2", registry.host());
-    refused(&stage, &[], &reference, &[&reference, "not found"]).await
+    refused(&stage, &[], &reference, &[&reference, "404", "does not exist"]).await
 }
 
 async fn no_such_digest(stage: Stage) -> Result<()> {
     let registry = DockerRegistry::start()?;
     push(&good_image().build(), &registry, "app", "v1").await?;
     let reference = format!("{}/app@{}", registry.host(), berth_model::Digest::of(b"nothing"));
-    refused(&stage, &[], &reference, &[&reference, "not found"]).await
+    refused(&stage, &[], &reference, &[&reference, "404", "does not exist"]).await
 }
 
 async fn login_wanted_and_none_given(stage: Stage) -> Result<()> {

@@ -16,8 +16,7 @@ use crate::{
     cli::{Global, Pull},
     client::Client,
     commands::refused,
-    failure, output,
-    progress,
+    failure, output, progress,
 };
 
 pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode> {
@@ -66,7 +65,9 @@ pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode>
         }
         Phase::Failed => {
             let status = Status::new(Code::from_number(last.code), last.message);
-            Err(anyhow::Error::from(status).context(format!("pull {}", last.reference)))
+            let named = status.message.contains(&last.reference);
+            let error = anyhow::Error::from(status);
+            Err(if named { error } else { error.context(format!("pull {}", last.reference)) })
         }
         _ => Err(Status::unavailable(format!(
             "the pull of {} ended without an answer: the service that ran it went away; run the same command to go on",

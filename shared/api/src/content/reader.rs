@@ -42,6 +42,8 @@ pub struct BlobReader {
     offset: u64,
     frontier: u64,
     generation: u64,
+    /// The file is the committed blob, whatever becomes of its name.
+    proved: bool,
     end: Option<Followed>,
     cancelled: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -65,6 +67,7 @@ impl BlobReader {
             offset: 0,
             frontier: 0,
             generation: 0,
+            proved: false,
             end: None,
             cancelled: Arc::new(cancelled),
         }
@@ -117,19 +120,21 @@ impl BlobReader {
                 State::Committed => {
                     // Committed bytes are the bytes of the last generation, unless that one was never ours to see:
                     // a file that we follow keeps its identity through the rename, so compare the files.
-                    self.adopt(&news)?;
-                    self.frontier = news.frontier;
-                    if self.offset >= news.frontier {
-                        self.end = Some(Followed::Committed);
+                    if !self.adopt(&news)? {
+                        // Deleted just now: what we have open need not be it. The next poll tells.
+                        continue;
                     }
-                    self.generation = 0;
+                    self.frontier = news.frontier;
+                    self.proved = true;
                     return Ok(());
                 }
                 State::Growing | State::Idle => {
                     if self.generation != 0 && self.generation != news.generation {
                         return Err(self.finish(Followed::Void));
                     }
-                    self.adopt(&news)?;
+                    if !self.adopt(&news)? {
+                        continue;
+                    }
                     self.generation = news.generation;
                     self.frontier = news.frontier;
                     if self.frontier > self.offset {
@@ -140,10 +145,11 @@ impl BlobReader {
         }
     }
 
-    /// Opens the file a reply names; if another file was being read, that one must be the same inode.
-    fn adopt(&mut self, news: &msg::WatchBlobReply) -> io::Result<()> {
+    /// Opens the file a reply names; if another file was being read, that one must be the same inode. `false`: the file has
+    /// got another name since the reply, or is gone.
+    fn adopt(&mut self, news: &msg::WatchBlobReply) -> io::Result<bool> {
         if self.file.is_some() && self.path == news.path {
-            return Ok(());
+            return Ok(true);
         }
         let path = Path::new(&news.path);
         if let Err(status) = check_same_disk(path, &news.store_id) {
@@ -151,14 +157,13 @@ impl BlobReader {
         }
         let file = match File::open(path) {
             Ok(file) => file,
-            // Renamed between the reply and the open: the next poll tells where to.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.file.is_some() => {
-                return Ok(());
-            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.generation = 0;
-                self.frontier = 0;
-                return Ok(());
+                if self.file.is_none() {
+                    // Nothing seen, so that the next poll answers at once.
+                    self.generation = 0;
+                    self.frontier = 0;
+                }
+                return Ok(false);
             }
             Err(error) => {
                 let status = Status::io("open blob", path, &error);
@@ -173,7 +178,7 @@ impl BlobReader {
         }
         self.file = Some(file);
         self.path.clone_from(&news.path);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -197,14 +202,25 @@ impl Read for BlobReader {
                 let Some(part) = buffer.get_mut(..length) else {
                     return Ok(0);
                 };
-                let read = file.read_at(part, self.offset)?;
+                let read = match file.read_at(part, self.offset) {
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => {
+                        let status = Status::io("read blob", Path::new(&self.path), &error);
+                        return Err(self.finish(Followed::Failed(status)));
+                    }
+                };
                 if read == 0 && length > 0 {
                     return Err(self.finish(Followed::Void));
                 }
                 self.offset += read as u64;
                 return Ok(read);
             }
-            self.wait()?;
+            if self.proved {
+                self.end = Some(Followed::Committed);
+            } else {
+                self.wait()?;
+            }
         }
     }
 }

@@ -54,13 +54,8 @@ impl BlobWriter {
         };
         let ticket = content.open_ingest(request).await?;
         let path = PathBuf::from(&ticket.path);
-        check_same_disk(&path, &ticket.store_id)?;
-        let to_open = path.clone();
-        let file = crate::blocking(move || {
-            File::options().write(true).open(&to_open).map_err(|error| Status::io("open ingest", &to_open, &error))
-        })
-        .await?;
-        Ok(Self {
+        let file = open(path.clone(), Some(ticket.store_id)).await?;
+        let mut writer = Self {
             content,
             reference: reference.to_owned(),
             session: ticket.session,
@@ -71,7 +66,9 @@ impl BlobWriter {
             reported_at: Instant::now(),
             pending: Vec::new(),
             pending_len: 0,
-        })
+        };
+        writer.report().await?;
+        Ok(writer)
     }
 
     /// Where the next byte goes, in bytes from the start of the blob.
@@ -113,6 +110,12 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Writes everything out and has the service know of it.
+    async fn settle(&mut self) -> Result<(), Status> {
+        self.flush().await?;
+        if self.reported == self.written { Ok(()) } else { self.report().await }
+    }
+
     async fn report(&mut self) -> Result<(), Status> {
         self.content
             .advance_ingest(msg::AdvanceIngestRequest {
@@ -134,17 +137,20 @@ impl BlobWriter {
             .restart_ingest(msg::RestartIngestRequest { r#ref: self.reference.clone(), session: self.session.clone() })
             .await?;
         // A new generation is a new file: readers of the old one never see the two mixed.
-        self.file = Arc::new(open(self.path.clone()).await?);
+        self.file = Arc::new(open(self.path.clone(), None).await?);
         self.written = 0;
         self.reported = 0;
-        Ok(())
+        self.report().await
     }
 
     /// Makes it a blob: verified and durable when this returns. FAILED_PRECONDITION: size or digest are wrong, and the
     /// ingest is still ours (restart or release it). ALREADY_EXISTS counts as success here: the blob is there.
     pub async fn commit(&mut self, size: u64, expected: &Digest) -> Result<(), Status> {
-        self.flush().await?;
-        self.report().await?;
+        match self.settle().await {
+            // Perhaps because the blob is there, by us or by somebody else: the commit will say so.
+            Err(status) if status.code == berth_model::Code::Aborted => {}
+            done => done?,
+        }
         let request = msg::CommitIngestRequest {
             r#ref: self.reference.clone(),
             session: self.session.clone(),
@@ -160,8 +166,7 @@ impl BlobWriter {
 
     /// Gives the place up and leaves the bytes for a resume.
     pub async fn release(mut self) -> Result<(), Status> {
-        self.flush().await?;
-        self.report().await?;
+        self.settle().await?;
         self.content
             .release_ingest(msg::ReleaseIngestRequest { r#ref: self.reference.clone(), session: self.session.clone() })
             .await?;
@@ -169,9 +174,22 @@ impl BlobWriter {
     }
 }
 
-async fn open(path: PathBuf) -> Result<File, Status> {
+/// Opens the data file for writing, with the shared lock that tells the service, for as long as it is open, that somebody may
+/// write there. Whoever opens then asks the service whether the place is still theirs: if it was given to another writer
+/// before the lock was there, that one was not told of us.
+async fn open(path: PathBuf, store_id: Option<String>) -> Result<File, Status> {
     crate::blocking(move || {
-        File::options().write(true).open(&path).map_err(|error| Status::io("open ingest", &path, &error))
+        if let Some(store_id) = store_id {
+            check_same_disk(&path, &store_id)?;
+        }
+        let file = File::options().write(true).open(&path).map_err(|error| Status::io("open ingest", &path, &error))?;
+        // Where there are no locks, the service takes every file for held.
+        match file.lock_shared() {
+            Err(error) if error.kind() != std::io::ErrorKind::Unsupported => {
+                Err(Status::io("lock ingest", &path, &error))
+            }
+            _ => Ok(file),
+        }
     })
     .await
 }

@@ -1,0 +1,55 @@
+//! Blobs that are there: facts about one, the list, and the deletion of a condemned one.
+
+use std::sync::Arc;
+
+use berth_model::{Code, Status};
+use berth_wire::{content as msg, convert, types::Time};
+
+use crate::{
+    page,
+    service::optional,
+    state::{State, located},
+    tables::BLOBS,
+};
+
+/// Facts about a blob, and where to read it.
+pub(crate) async fn stat(state: &State, request: msg::StatBlobRequest) -> Result<msg::StatBlobReply, Status> {
+    let digest = convert::digest(&request.digest)?;
+    state.blob(digest).await?.ok_or_else(|| Status::not_found(format!("blob {digest} not found")))
+}
+
+/// The blobs.
+pub(crate) async fn list(state: &State, request: msg::ListBlobsRequest) -> Result<msg::ListBlobsReply, Status> {
+    let (after, items) = (optional(&request.after)?, page::items(request.limit));
+    let store = Arc::clone(&state.store);
+    state
+        .db
+        .read(move |view| {
+            let rows = BLOBS.scan(view, &(), after.as_ref(), items + 1)?;
+            let mut blobs: Vec<_> = rows.into_iter().map(|(digest, stored)| located(&store, &digest, stored)).collect();
+            let more = page::cut(&mut blobs, items);
+            Ok(msg::ListBlobsReply { blobs, more })
+        })
+        .await
+}
+
+/// Deletes the file of a condemned blob.
+pub(crate) async fn delete(state: Arc<State>, request: msg::DeleteBlobRequest) -> Result<msg::DeleteBlobReply, Status> {
+    let digest = convert::digest(&request.digest)?;
+    let not_after = *convert::required(request.not_after.as_ref(), "not_after")?;
+    // Asked at the last moment, on the thread that deletes: it may have had to wait for its turn.
+    let allowed = move || {
+        if Time::now().millis() < not_after.millis() {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!("the leave to delete {digest} ended at {not_after}")))
+    };
+    let deleted = state.files(move |store| store.delete_blob(&digest, allowed)).await;
+    if deleted.is_ok() || deleted.as_ref().is_err_and(|status| status.code == Code::NotFound) {
+        state.settle(digest).await?;
+        state.changed();
+    }
+    let freed = deleted?;
+    tracing::debug!(%digest, freed, "a blob was deleted");
+    Ok(msg::DeleteBlobReply { freed })
+}

@@ -1,0 +1,99 @@
+//! From an ingest to a blob: complete, hashed, what was promised, flushed, named, recorded; and only then answered.
+
+use std::{sync::Arc, time::Instant};
+
+use berth_model::{Digest, Status};
+use berth_wire::content as msg;
+
+use crate::{ingest::lost, open::Open, service::optional, state::State};
+
+/// Keeps the ingest with its writer for as long as the commit takes.
+struct Committing<'a>(&'a State, &'a Open);
+
+impl<'a> Committing<'a> {
+    fn begin(state: &'a State, open: &'a Open) -> Self {
+        open.ingest().begin_commit();
+        Self(state, open)
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.1.ingest().end_commit(Instant::now());
+        self.0.changed();
+    }
+}
+
+/// Verifies, makes durable and publishes.
+pub(crate) async fn commit(
+    state: Arc<State>,
+    request: msg::CommitIngestRequest,
+) -> Result<msg::CommitIngestReply, Status> {
+    let expected = optional(&request.expected)?;
+    let Some(open) = state.find(&request.r#ref) else { return Err(gone(&state, &request.r#ref, expected).await) };
+    let _turn = match open.turn_of(&request.session).await {
+        Ok(turn) => turn,
+        Err(_) if open.is_gone() => return Err(gone(&state, &request.r#ref, expected).await),
+        Err(status) => return Err(status),
+    };
+    let _committing = Committing::begin(&state, &open);
+    let digest = verify(&state, &open, request.size, expected).await?;
+    let (size, generation) = {
+        let ingest = open.ingest();
+        (ingest.written, ingest.generation)
+    };
+
+    let name = request.r#ref.clone();
+    state.files(move |store| store.flush_data(&name)).await.inspect_err(|status| open.spoil(generation, status))?;
+    let name = request.r#ref;
+    let published = state.files(move |store| {
+        let published = store.publish(&name, &digest);
+        // After an error between the rename and the end, the ingest has no data any more.
+        let has_data = published.is_err() && store.layout().data(&name).exists();
+        Ok((published, has_data))
+    });
+    let fresh = match published.await? {
+        (Ok(fresh), _) => fresh,
+        (Err(status), has_data) => {
+            if !has_data {
+                state.end(&open);
+            }
+            return Err(status);
+        }
+    };
+    let recorded = state.settle(digest).await;
+    state.end(&open);
+    recorded?;
+    tracing::debug!(reference = open.reference(), %digest, size, fresh, "an ingest was committed");
+    if fresh {
+        Ok(msg::CommitIngestReply { digest: digest.to_string(), size })
+    } else {
+        Err(Status::already_exists(format!("blob {digest} exists")))
+    }
+}
+
+/// The digest of an ingest that is complete and what was promised.
+async fn verify(state: &State, open: &Open, size: u64, expected: Option<Digest>) -> Result<Digest, Status> {
+    let name = open.reference().to_owned();
+    let length = state.files(move |store| store.layout().data_length(&name)).await?;
+    let ingest = open.ingest().clone();
+    ingest.complete(length)?;
+    let digest = open.hasher().digest(ingest.generation, ingest.written).await?;
+    ingest.verify(size, expected.as_ref(), &digest).inspect_err(|status| {
+        if ingest.is_hopeless(size, &digest) {
+            open.spoil(ingest.generation, status);
+        }
+    })?;
+    Ok(digest)
+}
+
+/// What a writer is told whose ingest is not there: ALREADY_EXISTS if that is because its blob is, be it that somebody else
+/// was quicker or that this very commit was done before and its answer got lost.
+async fn gone(state: &State, reference: &str, expected: Option<Digest>) -> Status {
+    let Some(digest) = expected else { return lost(reference) };
+    match state.blob(digest).await {
+        Ok(Some(_)) => Status::already_exists(format!("blob {digest} exists")),
+        Ok(None) => lost(reference),
+        Err(status) => status,
+    }
+}

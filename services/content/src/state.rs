@@ -1,0 +1,208 @@
+//! The store while it is open: its files, its table of blobs, its ingests, and who waits for changes of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use berth_api::blocking;
+use berth_kv::Db;
+use berth_model::{Digest, Status};
+use berth_wire::{content as msg, types::Time};
+use tokio::sync::watch;
+use tracing::Instrument as _;
+
+use crate::{
+    Config,
+    open::Open,
+    reconcile::repairs,
+    store::{Disk, Store},
+    tables::{BLOBS, FAMILIES},
+};
+
+/// Rows read or written at once at the start.
+const BATCH: usize = 10_000;
+
+pub(crate) struct State {
+    pub(crate) store: Arc<Store>,
+    pub(crate) db: Db,
+    pub(crate) silence: Duration,
+    pub(crate) max_ingests: usize,
+    ingests: Mutex<BTreeMap<String, Arc<Open>>>,
+    /// Grows when an ingest or a blob comes or goes, or an ingest gets or loses its writer.
+    changes: watch::Sender<u64>,
+}
+
+impl State {
+    /// Opens the store: takes its lock, and makes table and directories agree.
+    pub(crate) async fn open(config: Config, disk: Arc<dyn Disk>) -> Result<Arc<Self>, Status> {
+        let Config { root, durability, holder, writer_silence, max_ingests } = config;
+        let path = root.clone();
+        let (db, store, (kept, half_made), files) = blocking(move || {
+            disk.make_dir(&path, 0o711).map_err(|error| Status::io("make directory", &path, &error))?;
+            let options = berth_kv::Options { durability, families: FAMILIES, holder };
+            // The lock before anything else: nothing of a store that somebody else holds may be touched.
+            let db = Db::open(&path.join("db"), options)?;
+            let store = Store::open(&path, disk)?;
+            let kept = store.recover()?;
+            let files: BTreeSet<Digest> = store.layout().list_blobs()?.into_iter().collect();
+            Ok((db, Arc::new(store), kept, files))
+        })
+        .await?;
+        let blobs = files.len();
+        let (added, dropped) = reconcile(&db, &store, files).await?;
+        let ingests: BTreeMap<_, _> =
+            kept.into_iter().map(|kept| (kept.reference.clone(), Arc::new(Open::new(kept, store.layout())))).collect();
+        tracing::info!(
+            root = %root.display(), blobs, ingests = ingests.len(), half_made_removed = half_made,
+            records_added = added, records_dropped = dropped, "content store opened"
+        );
+        Ok(Arc::new(Self {
+            store,
+            db,
+            silence: writer_silence,
+            max_ingests,
+            ingests: Mutex::new(ingests),
+            changes: watch::Sender::new(0),
+        }))
+    }
+
+    pub(crate) fn ingests(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Open>>> {
+        self.ingests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn find(&self, reference: &str) -> Option<Arc<Open>> {
+        self.ingests().get(reference).cloned()
+    }
+
+    /// Wakes all who wait.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Runs work on the store's files on a thread of its own.
+    pub(crate) async fn files<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        let store = Arc::clone(&self.store);
+        blocking(move || work(&store)).await
+    }
+
+    /// The record of a blob: it is there, whole and durable, when this finds one.
+    pub(crate) async fn blob(&self, digest: Digest) -> Result<Option<msg::StatBlobReply>, Status> {
+        let store = Arc::clone(&self.store);
+        self.db
+            .read(move |view| {
+                let Some(stored) = BLOBS.get(view, &digest)? else { return Ok(None) };
+                if store.layout().blob_facts(&digest)?.is_none() {
+                    tracing::warn!(%digest, "the file of a blob is gone; it counts as missing");
+                    return Ok(None);
+                }
+                Ok(Some(located(&store, &digest, stored)))
+            })
+            .await
+    }
+
+    /// Makes the record of a blob agree with its file as it is then; changes of records are made one after the other.
+    pub(crate) async fn settle(&self, digest: Digest) -> Result<(), Status> {
+        let store = Arc::clone(&self.store);
+        self.db
+            .write(move |txn| {
+                match store.layout().blob_facts(&digest)? {
+                    None => BLOBS.delete(txn, &digest),
+                    Some((size, _)) if !BLOBS.contains(txn, &digest)? => {
+                        BLOBS.put(txn, &digest, &record(&digest, size, Time::now()));
+                    }
+                    Some(_) => {}
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Takes an ingest off the list, after its files went. The caller has its turn.
+    pub(crate) fn end(&self, open: &Open) {
+        open.end();
+        self.ingests().remove(open.reference());
+        self.changed();
+    }
+}
+
+/// Runs to its end also when the caller goes away.
+pub(crate) async fn detached<R: Send + 'static>(
+    work: impl Future<Output = Result<R, Status>> + Send + 'static,
+) -> Result<R, Status> {
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(done) => done,
+        Err(error) => Err(Status::internal(format!("a change of the content store failed: {error}"))),
+    }
+}
+
+/// A record with what it does not store: where the store is now.
+pub(crate) fn located(store: &Store, digest: &Digest, stored: msg::StatBlobReply) -> msg::StatBlobReply {
+    msg::StatBlobReply {
+        digest: digest.to_string(),
+        path: store.layout().blob(digest).display().to_string(),
+        store_id: store.id().to_owned(),
+        ..stored
+    }
+}
+
+fn record(digest: &Digest, size: u64, created_at: Time) -> msg::StatBlobReply {
+    msg::StatBlobReply { digest: digest.to_string(), size, created_at: Some(created_at), ..Default::default() }
+}
+
+/// Makes the table agree with the files. Answers how many records came and went.
+async fn reconcile(db: &Db, store: &Arc<Store>, files: BTreeSet<Digest>) -> Result<(usize, usize), Status> {
+    let mut records = BTreeSet::new();
+    loop {
+        let after = records.last().copied();
+        let rows = db.read(move |view| BLOBS.scan(view, &(), after.as_ref(), BATCH)).await?;
+        let last = rows.len() < BATCH;
+        records.extend(rows.into_iter().map(|(digest, _)| digest));
+        if last {
+            break;
+        }
+    }
+    let repairs = blocking(move || Ok(repairs(&records, &files))).await?;
+    let counts = (repairs.add.len(), repairs.drop.len());
+    for digests in repairs.drop.chunks(BATCH).map(<[Digest]>::to_vec) {
+        db.write(move |txn| {
+            for digest in digests {
+                tracing::warn!(%digest, "the file of a blob is gone; forgetting it");
+                BLOBS.delete(txn, &digest);
+            }
+            Ok::<_, Status>(())
+        })
+        .await?;
+    }
+    // Their names may not be on disk yet, and what has a record is told of.
+    let for_flush = Arc::clone(store);
+    if counts.0 > 0 {
+        blocking(move || for_flush.flush_blobs()).await?;
+    }
+    for digests in repairs.add.chunks(BATCH).map(<[Digest]>::to_vec) {
+        let layout = store.layout().clone();
+        let facts = blocking(move || {
+            let facts = digests.into_iter().map(|digest| Ok((digest, layout.blob_facts(&digest)?)));
+            facts.collect::<Result<Vec<(Digest, Option<(u64, SystemTime)>)>, Status>>()
+        })
+        .await?;
+        db.write(move |txn| {
+            for (digest, found) in facts {
+                let Some((size, since)) = found else { continue };
+                BLOBS.put(txn, &digest, &record(&digest, size, since.into()));
+            }
+            Ok::<_, Status>(())
+        })
+        .await?;
+    }
+    Ok(counts)
+}

@@ -1,0 +1,262 @@
+//! An ingest from its writer's side, up to its commit: open, advance, restart, release, abort; and the list of them.
+
+use std::{
+    ops::Bound,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use berth_model::{Digest, Status};
+use berth_wire::{content as msg, types::Time};
+
+use crate::{
+    ingest::lost,
+    open::{Open, Turn},
+    page,
+    service::optional,
+    state::State,
+    store::Kept,
+};
+
+/// A ref is kept in a file and travels in lists.
+const MAX_REF: usize = 4096;
+
+/// Begins or resumes an ingest.
+pub(crate) async fn open(state: Arc<State>, request: msg::OpenIngestRequest) -> Result<msg::OpenIngestReply, Status> {
+    let msg::OpenIngestRequest { r#ref: reference, expected, total } = request;
+    if reference.is_empty() || reference.len() > MAX_REF {
+        return Err(Status::invalid_argument(format!("an ingest needs a ref of 1 to {MAX_REF} bytes")));
+    }
+    let expected = optional(&expected)?;
+    if let Some(digest) = expected
+        && state.blob(digest).await?.is_some()
+    {
+        drop_if_idle(&state, &reference).await?;
+        return Err(Status::already_exists(format!("blob {digest} exists")));
+    }
+    let (open, _turn, fresh) = claim(&state, &reference)?;
+    // Committed since we looked: then its ingest went, and this one was made for nothing.
+    if fresh
+        && let Some(digest) = expected
+        && state.blob(digest).await?.is_some()
+    {
+        state.end(&open);
+        return Err(Status::already_exists(format!("blob {digest} exists")));
+    }
+    let done = take(&state, &open, expected, total).await;
+    if done.is_err() && fresh {
+        // Nobody knows of it yet; what it got of a full disk shall not stay.
+        let dropped = state.files(move |store| store.drop_ingest(&reference)).await;
+        if let Err(status) = dropped {
+            tracing::warn!(%status, "an ingest that could not be made was not removed; the next start will");
+        }
+        state.end(&open);
+    }
+    done
+}
+
+async fn drop_if_idle(state: &Arc<State>, reference: &str) -> Result<(), Status> {
+    let Some(open) = state.find(reference) else { return Ok(()) };
+    let Some(turn) = open.try_turn() else { return Ok(()) };
+    if open.is_gone() || open.ingest().is_active(Instant::now(), state.silence) {
+        return Ok(());
+    }
+    drop_ingest(state, &open, &turn).await
+}
+
+async fn drop_ingest(state: &Arc<State>, open: &Arc<Open>, _turn: &Turn) -> Result<(), Status> {
+    let name = open.reference().to_owned();
+    state.files(move |store| store.drop_ingest(&name)).await?;
+    state.end(open);
+    Ok(())
+}
+
+/// Finds or makes the entry of an ingest, with the turn to change it. `true`: it was made.
+fn claim(state: &State, reference: &str) -> Result<(Arc<Open>, Turn, bool), Status> {
+    loop {
+        let (open, fresh) = {
+            let mut ingests = state.ingests();
+            match ingests.get(reference) {
+                Some(open) => (Arc::clone(open), false),
+                None if ingests.len() >= state.max_ingests => {
+                    let most = state.max_ingests;
+                    return Err(Status::resource_exhausted(format!(
+                        "there are {most} ingests already; let some finish, or abort those left behind"
+                    )));
+                }
+                None => {
+                    let kept = Kept { reference: reference.to_owned(), ..Kept::default() };
+                    let open = Arc::new(Open::new(kept, state.store.layout()));
+                    ingests.insert(reference.to_owned(), Arc::clone(&open));
+                    (open, true)
+                }
+            }
+        };
+        let Some(turn) = open.try_turn() else { return Err(open.ingest().locked()) };
+        // It may have gone between the two: then it is off the list by now.
+        if !open.is_gone() {
+            return Ok((open, turn, fresh));
+        }
+    }
+}
+
+/// Takes the writer's seat and makes the files ready for it.
+async fn take(
+    state: &Arc<State>,
+    open: &Arc<Open>,
+    expected: Option<Digest>,
+    total: u64,
+) -> Result<msg::OpenIngestReply, Status> {
+    let session = uuid::Uuid::new_v4().to_string();
+    {
+        let (mut ingest, now) = (open.ingest(), Instant::now());
+        if ingest.is_active(now, state.silence) {
+            return Err(ingest.locked());
+        }
+        ingest.promise(expected, total)?;
+        ingest.sit(&session, now, state.silence)?;
+    }
+    match prepare(state, open).await {
+        Ok(offset) => {
+            state.changed();
+            tracing::debug!(reference = open.reference(), offset, "an ingest has a writer");
+            Ok(msg::OpenIngestReply {
+                session,
+                path: state.store.layout().data(open.reference()).display().to_string(),
+                store_id: state.store.id().to_owned(),
+                offset,
+            })
+        }
+        Err(status) => {
+            open.ingest().stand();
+            Err(status)
+        }
+    }
+}
+
+/// Makes the files ready for a new writer and answers where it goes on.
+async fn prepare(state: &Arc<State>, open: &Arc<Open>) -> Result<u64, Status> {
+    let (ingest, hashed) = (open.ingest().clone(), open.hasher().now());
+    let damaged = ingest.spoiled.is_some() || hashed.failed.is_some();
+    let (offset, other_file) = state
+        .files(move |store| {
+            let name = &ingest.reference;
+            let length = store.begin(name, ingest.expected.as_ref(), ingest.total)?.length;
+            let too_long = ingest.total > 0 && length > ingest.total;
+            if damaged || too_long || length < hashed.hashed {
+                tracing::debug!(reference = name, length, damaged, too_long, "an ingest begins anew");
+                store.restart(name)?;
+                return Ok((0, true));
+            }
+            if store.is_held(name)? {
+                // Its last writer was only silent. What it may still write must not change what is hashed.
+                tracing::debug!(reference = name, length, "an ingest's last writer may be alive; going on with a copy");
+                store.fork(name, length)?;
+                return Ok((length, true));
+            }
+            Ok((length, false))
+        })
+        .await?;
+    if other_file {
+        open.begin_anew(offset);
+    } else {
+        open.ingest().written = offset;
+    }
+    open.hasher().advance(offset)?;
+    Ok(offset)
+}
+
+/// Says how far the file was written.
+pub(crate) async fn advance(
+    state: &Arc<State>,
+    request: msg::AdvanceIngestRequest,
+) -> Result<msg::AdvanceIngestReply, Status> {
+    let open = state.find(&request.r#ref).ok_or_else(|| lost(&request.r#ref))?;
+    let _turn = open.turn_of(&request.session).await?;
+    if request.written != open.ingest().written {
+        let length = state.files(move |store| store.layout().data_length(&request.r#ref)).await?;
+        open.ingest().advance(request.written, length)?;
+        open.hasher().advance(request.written)?;
+        open.keep_early(&state.store);
+    }
+    Ok(msg::AdvanceIngestReply {})
+}
+
+/// Cuts the ingest to zero bytes.
+pub(crate) async fn restart(
+    state: Arc<State>,
+    request: msg::RestartIngestRequest,
+) -> Result<msg::RestartIngestReply, Status> {
+    let open = state.find(&request.r#ref).ok_or_else(|| lost(&request.r#ref))?;
+    let _turn = open.turn_of(&request.session).await?;
+    tracing::debug!(reference = open.reference(), "an ingest begins anew: its writer says so");
+    state.files(move |store| store.restart(&request.r#ref)).await?;
+    open.begin_anew(0);
+    open.hasher().advance(0)?;
+    Ok(msg::RestartIngestReply {})
+}
+
+/// Gives the writer's place up.
+pub(crate) async fn release(
+    state: Arc<State>,
+    request: msg::ReleaseIngestRequest,
+) -> Result<msg::ReleaseIngestReply, Status> {
+    let open = state.find(&request.r#ref).ok_or_else(|| lost(&request.r#ref))?;
+    let _turn = open.turn_of(&request.session).await?;
+    let touched = state.files(move |store| {
+        store.touch(&request.r#ref);
+        Ok(())
+    });
+    touched.await?;
+    open.ingest().stand();
+    open.hasher().rest();
+    state.changed();
+    Ok(msg::ReleaseIngestReply {})
+}
+
+/// Drops an ingest and its bytes.
+pub(crate) async fn abort(
+    state: Arc<State>,
+    request: msg::AbortIngestRequest,
+) -> Result<msg::AbortIngestReply, Status> {
+    let missing = || Status::not_found(format!("ingest {} not found", request.r#ref));
+    let open = state.find(&request.r#ref).ok_or_else(missing)?;
+    // Committed or dropped while we waited: it is not there.
+    let turn = open.turn().await.map_err(|_gone| missing())?;
+    drop_ingest(&state, &open, &turn).await?;
+    tracing::debug!(reference = open.reference(), "an ingest was dropped");
+    Ok(msg::AbortIngestReply {})
+}
+
+/// The ingests.
+pub(crate) async fn list(
+    state: &Arc<State>,
+    request: msg::ListIngestsRequest,
+) -> Result<msg::ListIngestsReply, Status> {
+    let items = page::items(request.limit);
+    let describe = |open: &Arc<Open>, silence: Duration| {
+        let ingest = open.ingest().clone();
+        msg::Ingest {
+            active: ingest.is_active(Instant::now(), silence),
+            expected: ingest.expected.map(|digest| digest.to_string()).unwrap_or_default(),
+            offset: ingest.written,
+            total: ingest.total,
+            r#ref: ingest.reference,
+            started_at: Some(open.started_at()),
+            updated_at: None,
+        }
+    };
+    let after = (Bound::Excluded(request.after), Bound::Unbounded);
+    let mut ingests: Vec<msg::Ingest> =
+        state.ingests().range(after).take(items + 1).map(|(_, open)| describe(open, state.silence)).collect();
+    state
+        .files(move |store| {
+            for ingest in &mut ingests {
+                let written = std::fs::metadata(store.layout().data(&ingest.r#ref)).and_then(|facts| facts.modified());
+                ingest.updated_at = written.ok().map(Time::from).or(ingest.started_at);
+            }
+            let more = page::cut(&mut ingests, items);
+            Ok(msg::ListIngestsReply { ingests, more })
+        })
+        .await
+}

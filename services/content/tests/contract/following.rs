@@ -1,0 +1,117 @@
+//! Readers and watchers of what is still arriving.
+
+use std::{sync::Arc, time::Duration};
+
+use berth_api::content::Followed;
+use berth_model::{Code, Digest};
+use berth_wire::content::{self as msg, watch_blob_reply::State};
+use bytes::Bytes;
+
+use crate::kit::{Home, Kind, pattern, read_all, read_some};
+
+pub(crate) async fn a_reader_follows_a_writer(kind: Kind) {
+    let home = Home::new(kind).await;
+    let bytes = pattern(5_000_000);
+    let digest = Digest::of(&bytes);
+    // The readers come first and find nothing yet.
+    let following: Vec<_> = (0..20).map(|_| tokio::spawn(read_all(home.reader(digest)))).collect();
+    let mut writer = home.writer("layer-x", Some(&digest), bytes.len() as u64).await.unwrap();
+    for piece in bytes.chunks(70_001) {
+        writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+    }
+    writer.flush().await.unwrap();
+    assert!(following.iter().all(|reader| !reader.is_finished()), "not before it is proved");
+    writer.commit(bytes.len() as u64, &digest).await.unwrap();
+    for reader in following {
+        let (read, end) = reader.await.unwrap();
+        assert!(read.unwrap() == bytes);
+        assert_eq!(end, Some(Followed::Committed));
+    }
+}
+
+pub(crate) async fn a_restart_voids_what_was_read(kind: Kind) {
+    let home = Home::new(kind).await;
+    let (wrong, right) = (pattern(2_000_000), pattern(2_000_001));
+    let digest = Digest::of(&right);
+    let mut writer = home.writer("layer-x", Some(&digest), 0).await.unwrap();
+    writer.write(Bytes::from(wrong.clone())).await.unwrap();
+    let (reader, first) = read_some(home.reader(digest), 1000).await;
+    assert_eq!(first, wrong[..1000]);
+    let before = home.watch(&digest, (0, 0), 0).await.generation;
+    writer.restart().await.unwrap();
+    let after = home.watch(&digest, (0, 0), 0).await;
+    assert!(after.generation != before && after.generation != 0 && after.frontier == 0);
+    writer.write(Bytes::from(right.clone())).await.unwrap();
+    writer.commit(right.len() as u64, &digest).await.unwrap();
+    let (read, end) = read_all(reader).await;
+    assert!(read.is_err());
+    assert_eq!(end, Some(Followed::Void));
+    assert_eq!(read_all(home.reader(digest)).await.0.unwrap(), right);
+}
+
+pub(crate) async fn a_reader_that_follows_outlives_its_writer(kind: Kind) {
+    let home = Home::new(kind).await;
+    let bytes = pattern(3_000_000);
+    let digest = Digest::of(&bytes);
+    let mut writer = home.writer("layer-x", Some(&digest), 0).await.unwrap();
+    writer.write(Bytes::copy_from_slice(&bytes[..2_000_000])).await.unwrap();
+    writer.flush().await.unwrap();
+    let generation = home.hashed(&digest, 2_000_000).await.generation;
+    let (reader, _) = read_some(home.reader(digest), 1000).await;
+    writer.release().await.unwrap();
+    let idle = home.watch(&digest, (0, 0), 0).await;
+    assert_eq!((idle.state(), idle.generation, idle.frontier), (State::Idle, generation, 2_000_000));
+    let mut writer = home.writer("layer-x", Some(&digest), 0).await.unwrap();
+    assert_eq!(writer.offset(), 2_000_000);
+    writer.write(Bytes::copy_from_slice(&bytes[2_000_000..])).await.unwrap();
+    writer.commit(bytes.len() as u64, &digest).await.unwrap();
+    let (read, end) = read_all(reader).await;
+    assert!(read.unwrap() == bytes[1000..]);
+    assert_eq!(end, Some(Followed::Committed));
+}
+
+pub(crate) async fn waiting_ends_with_news(kind: Kind) {
+    let home = Home::new(kind).await;
+    let digest = Digest::of(b"abc");
+    assert_eq!(home.watch(&digest, (0, 0), 1).await.state(), State::Absent);
+    let content = Arc::clone(&home.content);
+    let waiting = tokio::spawn(async move {
+        let request = msg::WatchBlobRequest { digest: digest.to_string(), wait_ms: 30_000, ..Default::default() };
+        content.watch_blob(request).await.unwrap()
+    });
+    let writer = home.writer("layer-abc", Some(&digest), 3).await.unwrap();
+    let news = waiting.await.unwrap();
+    assert_eq!((news.state(), news.total), (State::Growing, 3));
+    let (seen, digest) = ((news.generation, news.frontier), &digest);
+    writer.release().await.unwrap();
+    assert_eq!(home.watch(digest, (0, 0), 0).await.state(), State::Idle);
+    let abort = || home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "layer-abc".into() });
+    abort().await.unwrap();
+    assert_eq!(abort().await.unwrap_err().code, Code::NotFound);
+    assert_eq!(home.watch(digest, seen, 30_000).await.state(), State::Absent);
+}
+
+pub(crate) async fn silence_is_news(kind: Kind) {
+    let home = Home::with(kind, |config| config.writer_silence = Duration::from_millis(400)).await;
+    let digest = Digest::of(b"abc");
+    let _writer = home.writer("layer-abc", Some(&digest), 3).await.unwrap();
+    let news = home.watch(&digest, (0, 0), 0).await;
+    assert_eq!(news.state(), State::Growing);
+    let news = home.watch(&digest, (news.generation, news.frontier), 25_000).await;
+    assert_eq!(news.state(), State::Idle);
+}
+
+pub(crate) async fn a_ref_can_be_watched(kind: Kind) {
+    let home = Home::new(kind).await;
+    let digest = Digest::of(b"abc");
+    // It does not say what it expects, so the digest alone does not find it.
+    let mut writer = home.writer("upload-1", None, 0).await.unwrap();
+    writer.write(Bytes::from_static(b"ab")).await.unwrap();
+    writer.flush().await.unwrap();
+    assert_eq!(home.watch(&digest, (0, 0), 0).await.state(), State::Absent);
+    let request = msg::WatchBlobRequest { digest: digest.to_string(), r#ref: "upload-1".into(), ..Default::default() };
+    assert_eq!(home.content.watch_blob(request).await.unwrap().state(), State::Growing);
+    writer.write(Bytes::from_static(b"c")).await.unwrap();
+    writer.commit(0, &digest).await.unwrap();
+    assert_eq!(home.watch(&digest, (0, 0), 30_000).await.state(), State::Committed);
+}

@@ -1,0 +1,46 @@
+//! The content contract, in both homes: called directly, and through the bus.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod blobs;
+mod disk;
+mod following;
+mod kit;
+mod writing;
+
+macro_rules! in_every_home {
+    ($($name:ident in $area:ident,)*) => {
+        mod direct {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$area::$name(super::kit::Kind::Direct).await; })*
+        }
+        mod bus {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$area::$name(super::kit::Kind::Bus).await; })*
+        }
+    };
+}
+
+in_every_home! {
+    a_blob_is_written_read_listed_and_deleted in blobs,
+    a_list_is_walked_in_pages in blobs,
+    the_same_bytes_twice_are_one_blob in blobs,
+    a_blob_whose_file_was_taken_away_is_fetched_again in blobs,
+    a_reader_follows_a_writer in following,
+    a_restart_voids_what_was_read in following,
+    a_reader_that_follows_outlives_its_writer in following,
+    waiting_ends_with_news in following,
+    silence_is_news in following,
+    a_ref_can_be_watched in following,
+    wrong_bytes_are_refused in writing,
+    wrong_bytes_are_not_resumed in writing,
+    one_writer_at_a_time in writing,
+    what_a_silent_writer_still_writes_goes_nowhere in writing,
+    what_is_not_in_the_file_is_not_believed in writing,
+    a_commit_goes_on_without_its_caller in writing,
+    ingests_are_bounded in writing,
+    what_was_written_outlives_the_service in disk,
+    a_crash_costs_at_most_what_was_not_kept in disk,
+    a_full_disk_is_named in disk,
+    a_store_is_opened_once in disk,
+}
