@@ -19,7 +19,8 @@ use rustix::{
 use tar::EntryType;
 
 use crate::{
-    entry::{self, Entry},
+    archive::{self, Archive},
+    entry::Entry,
     error::ApplyError,
     facts::{self, Facts},
     name::{self, Place, Wish},
@@ -29,23 +30,17 @@ use crate::{
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 << 10;
-/// A sparse file's data is looked through for holes of this size.
-const HOLE: usize = 4096;
 
 /// Applies a whole archive to the directory `upper`. `cancelled` is asked before each entry.
 pub fn apply(archive: &mut dyn Read, upper: &Path, cancelled: &dyn Fn() -> bool) -> Result<Residue, ApplyError> {
     let tree = Tree::open(upper).map_err(|errno| ApplyError::refused(b"/", "open the directory", errno))?;
     let mut applier = Applier { tree, residue: Residue::default(), buffer: vec![0; COPY_BYTES] };
-    let mut archive = tar::Archive::new(archive);
-    let entries = archive.entries().map_err(|error| entry::damaged(&error))?;
-    for raw in entries {
+    let mut archive = Archive::new(archive);
+    while let Some(entry) = archive.next()? {
         if cancelled() {
             return Err(ApplyError::Cancelled);
         }
-        let mut raw = raw.map_err(|error| entry::damaged(&error))?;
-        if let Some(entry) = Entry::read(&mut raw)? {
-            applier.entry(&entry, &mut raw)?;
-        }
+        applier.entry(&entry, &mut archive)?;
     }
     let mut residue = applier.residue;
     residue.links.retain(|(name, _)| !residue.implied.contains(name));
@@ -280,69 +275,39 @@ impl Applier {
         let fd = rustix::fs::openat(dir.fd.as_fd(), name, flags, Mode::from_raw_mode(0o600))
             .map_err(|errno| ApplyError::refused(&entry.name, "make a file", errno))?;
         let mut file = File::from(fd);
-        let segments =
-            entry.sparse.segments(data).map_err(|error| ApplyError::hostile(&entry.name, error.to_string()))?;
-        let written = match segments {
+        let written = match entry.segments(data)? {
             Some((segments, size)) => {
                 let mut written = 0;
                 for (offset, length) in segments {
                     seek(&mut file, offset).map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
-                    written += self.copy(entry, &mut data.take(length), &mut file, length, false)?;
+                    written += self.copy(entry, &mut data.take(length), &mut file, length)?;
                 }
                 file.set_len(size).map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
                 written
             }
-            None => {
-                let holes = entry.kind == EntryType::GNUSparse;
-                let written = self.copy(entry, data, &mut file, entry.size, holes)?;
-                if holes {
-                    file.set_len(entry.size)
-                        .map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
-                }
-                written
-            }
+            None => self.copy(entry, data, &mut file, entry.stored)?,
         };
         self.residue.count(written);
         Ok(())
     }
 
-    /// Copies exactly `length` bytes; with `holes`, blocks of zeros are skipped. Answers how many were written.
-    fn copy(
-        &mut self,
-        entry: &Entry,
-        from: &mut impl Read,
-        to: &mut File,
-        length: u64,
-        holes: bool,
-    ) -> Result<u64, ApplyError> {
-        let refused = |error| ApplyError::refused(&entry.name, "write a file", error);
-        let (mut left, mut written) = (length, 0);
+    /// Copies exactly `length` bytes.
+    fn copy(&mut self, entry: &Entry, from: &mut impl Read, to: &mut File, length: u64) -> Result<u64, ApplyError> {
+        let mut left = length;
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES);
             let Some(part) = self.buffer.get_mut(..want) else { break };
-            let read = from.read(part).map_err(|error| entry::damaged(&error))?;
+            let read = from.read(part).map_err(|error| archive::damaged(&error))?;
             let Some(bytes) = part.get(..read).filter(|bytes| !bytes.is_empty()) else {
                 return Err(ApplyError::Damaged(format!(
                     "the archive ends in the middle of {:?}",
                     crate::error::shown(&entry.name)
                 )));
             };
-            if holes {
-                for block in bytes.chunks(HOLE) {
-                    if block.iter().all(|byte| *byte == 0) {
-                        to.seek(SeekFrom::Current(i64::try_from(block.len()).unwrap_or(0))).map_err(refused)?;
-                    } else {
-                        to.write_all(block).map_err(refused)?;
-                        written += block.len() as u64;
-                    }
-                }
-            } else {
-                to.write_all(bytes).map_err(refused)?;
-                written += read as u64;
-            }
+            to.write_all(bytes).map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
             left -= read as u64;
         }
-        Ok(written)
+        Ok(length)
     }
 }
 

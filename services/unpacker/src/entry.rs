@@ -2,12 +2,13 @@
 
 use std::io::Read;
 
-use tar::EntryType;
+use tar::{EntryType, Header};
 
 use crate::{
+    archive::{Extensions, number},
     error::ApplyError,
     facts::{self, Facts},
-    sparse::Sparse,
+    sparse::{Segment, Sparse},
 };
 
 /// An entry.
@@ -17,83 +18,92 @@ pub(crate) struct Entry {
     pub(crate) kind: EntryType,
     /// Of links: what they lead to.
     pub(crate) target: Vec<u8>,
-    /// Bytes of data; expanded ones for an old GNU sparse file.
-    pub(crate) size: u64,
+    /// Bytes of data in the archive.
+    pub(crate) stored: u64,
     pub(crate) facts: Facts,
     pub(crate) device: (u32, u32),
-    pub(crate) sparse: Sparse,
-}
-
-/// An error of reading the archive. What the stream below said is told by the pipeline; this is the archive's own.
-pub(crate) fn damaged(error: &std::io::Error) -> ApplyError {
-    ApplyError::Damaged(format!("the tar archive is damaged: {error}"))
+    sparse: Sparse,
+    map: Option<(Vec<Segment>, u64)>,
 }
 
 impl Entry {
-    /// Reads an entry; `None` for those that are no file (global PAX headers).
-    pub(crate) fn read<R: Read>(raw: &mut tar::Entry<'_, R>) -> Result<Option<Self>, ApplyError> {
-        let header = raw.header();
+    /// An entry from its header and what extends that. `size`: of the data as the header says; `map`: of an old sparse file.
+    pub(crate) fn from_header(
+        header: &Header,
+        extensions: Extensions,
+        size: u64,
+        map: Option<(Vec<Segment>, u64)>,
+    ) -> Result<Self, ApplyError> {
         let mut kind = header.entry_type();
-        let mut facts = Facts {
-            mode: header.mode().map_err(|error| damaged(&error))? & 0o7777,
-            uid: id(header.uid().map_err(|error| damaged(&error))?)?,
-            gid: id(header.gid().map_err(|error| damaged(&error))?)?,
-            mtime: (signed_mtime(header).map_err(|error| damaged(&error))?, 0),
-            xattrs: Vec::new(),
-        };
-        let device =
-            (header.device_major().ok().flatten().unwrap_or(0), header.device_minor().ok().flatten().unwrap_or(0));
-        let mut name = raw.path_bytes().into_owned();
-        let target = raw.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
-        let size = raw.size();
+        let mut name = extensions.name.unwrap_or_else(|| header.path_bytes().into_owned());
+        let header_target = || header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
+        let mut target = extensions.target.unwrap_or_else(header_target);
+        let (mut uid, mut gid, mut stored) = (None, None, size);
+        let old = header.as_old();
+        let mode = u32::try_from(number(&old.mode, header.mode().map(u64::from))?).unwrap_or(0);
+        let mut facts = Facts { mode: mode & 0o7777, mtime: (signed_mtime(header)?, 0), ..Facts::default() };
         let mut sparse = Sparse::default();
-        if let Some(records) = raw.pax_extensions().map_err(|error| damaged(&error))? {
-            for record in records {
-                let record = record.map_err(|error| damaged(&error))?;
-                record_into(record.key_bytes(), record.value_bytes(), &mut facts, &mut sparse)
-                    .map_err(|error| ApplyError::hostile(&name, error.to_string()))?;
+        for (key, value) in &extensions.records {
+            match key.as_slice() {
+                b"path" => name.clone_from(value),
+                b"linkpath" => target.clone_from(value),
+                b"size" => stored = decimal(value)?,
+                b"uid" => uid = Some(decimal(value)?),
+                b"gid" => gid = Some(decimal(value)?),
+                b"mtime" => facts.mtime = pax_time(value).unwrap_or(facts.mtime),
+                key => {
+                    let taken = other_record(key, value, &mut facts, &mut sparse);
+                    taken.map_err(|error| ApplyError::hostile(&name, error.to_string()))?;
+                }
             }
         }
+        facts.uid = id(uid.map_or_else(|| number(&old.uid, header.uid()), Ok)?)?;
+        facts.gid = id(gid.map_or_else(|| number(&old.gid, header.gid()), Ok)?)?;
         if let Some(real) = sparse.name.take() {
             name = real;
         }
         match kind {
-            EntryType::XGlobalHeader => return Ok(None),
             // Before POSIX, directories were files whose names end in a slash.
             EntryType::Regular if name.ends_with(b"/") => kind = EntryType::Directory,
-            EntryType::Regular
-            | EntryType::Continuous
-            | EntryType::GNUSparse
-            | EntryType::Link
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {}
+            // These have no data, whatever their size field says.
+            EntryType::Link
             | EntryType::Symlink
             | EntryType::Char
             | EntryType::Block
             | EntryType::Directory
-            | EntryType::Fifo => {}
+            | EntryType::Fifo => stored = 0,
             other => {
                 let reason = format!("its type {:?} is not one that layers may have", char::from(other.as_byte()));
                 return Err(ApplyError::hostile(&name, reason));
             }
         }
-        Ok(Some(Self { name, kind, target, size, facts, device, sparse }))
+        let device =
+            (header.device_major().ok().flatten().unwrap_or(0), header.device_minor().ok().flatten().unwrap_or(0));
+        Ok(Self { name, kind, target, stored, facts, device, sparse, map })
+    }
+
+    /// Where the data of a sparse file goes, and how long the file is; `None` for others. May read a map from the data.
+    pub(crate) fn segments(&self, data: &mut impl Read) -> Result<Option<(Vec<Segment>, u64)>, ApplyError> {
+        if self.map.is_some() {
+            return Ok(self.map.clone());
+        }
+        self.sparse.segments(data).map_err(|error| ApplyError::hostile(&self.name, error.to_string()))
     }
 }
 
-fn record_into(key: &[u8], value: &[u8], facts: &mut Facts, sparse: &mut Sparse) -> std::io::Result<()> {
-    match key {
-        b"mtime" => {
-            if let Some(mtime) = pax_time(value) {
-                facts.mtime = mtime;
-            }
-        }
-        _ => {
-            let xattr = key.strip_prefix(b"SCHILY.xattr.");
-            match xattr {
-                Some(xattr) if facts::is_allowed(xattr) => facts.xattrs.push((xattr.to_vec(), value.to_vec())),
-                Some(_) => {}
-                None => sparse.record(key, value)?,
-            }
-        }
+fn decimal(text: &[u8]) -> Result<u64, ApplyError> {
+    let number = std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
+    number.ok_or_else(|| {
+        ApplyError::Damaged(format!("a PAX record holds {:?}, which is no number", crate::error::shown(text)))
+    })
+}
+
+fn other_record(key: &[u8], value: &[u8], facts: &mut Facts, sparse: &mut Sparse) -> std::io::Result<()> {
+    match key.strip_prefix(b"SCHILY.xattr.") {
+        Some(xattr) if facts::is_allowed(xattr) => facts.xattrs.push((xattr.to_vec(), value.to_vec())),
+        Some(_) => {}
+        None => sparse.record(key, value)?,
     }
     Ok(())
 }
@@ -103,13 +113,13 @@ fn id(id: u64) -> Result<u32, ApplyError> {
 }
 
 /// The header's time as a signed number: before 1970 it is base-256 with the sign bit set.
-fn signed_mtime(header: &tar::Header) -> std::io::Result<i64> {
+fn signed_mtime(header: &Header) -> Result<i64, ApplyError> {
     let field = &header.as_old().mtime;
     if field.first() == Some(&0xff) {
         let tail = field.last_chunk::<8>().copied().unwrap_or_default();
         return Ok(i64::from_be_bytes(tail));
     }
-    Ok(i64::try_from(header.mtime()?).unwrap_or(i64::MAX))
+    Ok(i64::try_from(number(field, header.mtime())?).unwrap_or(i64::MAX))
 }
 
 /// A decimal time with a fraction; before 1970 the fraction counts away from zero.

@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod apply;
+mod archive;
 mod config;
 pub mod decompress;
 mod entry;

@@ -1,5 +1,5 @@
-//! Sparse files in archives (GNU tar manual, "Storing Sparse Files"): the PAX forms 0.0, 0.1 and 1.0, which the tar crate
-//! hands over as they stand. (Old GNU sparse entries it expands itself.)
+//! Sparse files in archives (GNU tar manual, "Storing Sparse Files"): the PAX forms 0.0, 0.1 and 1.0. (The
+//! old GNU form has its map in the header; `archive` reads it.)
 
 use std::io::{self, Read};
 
@@ -63,16 +63,22 @@ impl Sparse {
         }
         let size = self.size.ok_or_else(|| invalid("no size"))?;
         let numbers = if self.in_data { read_map(data)? } else { self.map.clone() };
-        let mut segments = Vec::with_capacity(numbers.len() / 2);
-        let mut end = 0_u64;
-        for pair in numbers.chunks(2) {
-            let &[offset, length] = pair else { return Err(invalid("an offset without a length")) };
-            let next = offset.checked_add(length).filter(|next| offset >= end && *next <= size);
-            end = next.ok_or_else(|| invalid("segments overlap or lie behind the end"))?;
-            segments.push((offset, length));
-        }
+        let segments = check(&numbers, size)?;
         Ok(Some((segments, size)))
     }
+}
+
+/// Offsets and lengths as segments of a file of this size: in order, apart, inside.
+pub(crate) fn check(numbers: &[u64], size: u64) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::with_capacity(numbers.len() / 2);
+    let mut end = 0_u64;
+    for pair in numbers.chunks(2) {
+        let &[offset, length] = pair else { return Err(invalid("an offset without a length")) };
+        let next = offset.checked_add(length).filter(|next| offset >= end && *next <= size);
+        end = next.ok_or_else(|| invalid("segments overlap or lie behind the end"))?;
+        segments.push((offset, length));
+    }
+    Ok(segments)
 }
 
 /// Form 1.0: decimal numbers, a line each, the count of segments first, padded to a block of 512 bytes.
