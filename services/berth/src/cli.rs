@@ -293,7 +293,13 @@ pub(crate) enum Snapshots {
 #[derive(Debug, Args)]
 pub(crate) struct Snapshotter {
     /// The snapshotter
-    #[arg(long = "snapshotter", env = "BERTH_SNAPSHOTTER", default_value = "overlayfs", value_name = "NAME")]
+    #[arg(
+        id = "snapshotter",
+        long = "snapshotter",
+        env = "BERTH_SNAPSHOTTER",
+        default_value = "overlayfs",
+        value_name = "NAME"
+    )]
     pub(crate) name: String,
 }
 

@@ -1,14 +1,18 @@
 //! The records a pull leaves: content labels, the lease meanwhile, the image last.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use berth_api::metadata::Metadata;
 use berth_model::{Code, Descriptor, Digest, Reference, Status, labels};
 use berth_wire::{metadata as msg, types};
 
-/// Condemnations last seconds; so many tries of this length outlast one.
-const BUSY_TRIES: u32 = 40;
-const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// A condemnation lasts 30 s at most; longer than this nothing is waited for.
+const BUSY_LIMIT: Duration = Duration::from_secs(40);
+const BUSY_WAIT: Duration = Duration::from_millis(500);
 
 /// A lease that protects what a pull fetches, from before its first byte to after its last record.
 pub(crate) struct Lease {
@@ -60,11 +64,10 @@ async fn while_busy<T, F>(call: impl Fn() -> F) -> Result<T, Status>
 where
     F: Future<Output = Result<T, Status>>,
 {
-    let mut tries = 0;
+    let begun = Instant::now();
     loop {
         match call().await {
-            Err(status) if status.code == Code::Unavailable && tries < BUSY_TRIES => {
-                tries += 1;
+            Err(status) if status.code == Code::Unavailable && begun.elapsed() < BUSY_LIMIT => {
                 tracing::debug!(%status, "trying again");
                 tokio::time::sleep(BUSY_WAIT).await;
             }

@@ -7,13 +7,12 @@ use std::{
 };
 
 use berth_model::Status;
-use rocksdb::{ColumnFamilyDescriptor, DB};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Options, failure,
+    Options,
     hold::Hold,
-    tuning,
+    store::Store,
     txn::{Txn, View},
     writer::{Change, Counters, QUEUE, Writer},
 };
@@ -28,7 +27,7 @@ struct Inner {
     // In the order in which they must go: no more changes, then the writer's end, then the store, then the lock.
     changes: Option<mpsc::Sender<Change>>,
     writer: Option<JoinHandle<()>>,
-    db: Arc<DB>,
+    store: Arc<Store>,
     path: PathBuf,
     #[cfg_attr(not(test), expect(dead_code, reason = "read by tests of group commit"))]
     counters: Arc<Counters>,
@@ -58,15 +57,11 @@ impl Db {
     /// FAILED_PRECONDITION: another process holds it, or its format is not known. PERMISSION_DENIED: not writable.
     pub fn open(path: &Path, options: Options) -> Result<Db, Status> {
         let hold = Hold::take(path, &options.holder)?;
-        let tuned = tuning::options();
-        let families = options.families.iter().map(|name| ColumnFamilyDescriptor::new(*name, tuned.clone()));
-        let db =
-            DB::open_cf_descriptors(&tuned, path, families).map_err(|error| failure::status("open", path, &error))?;
-        let db = Arc::new(db);
+        let store = Arc::new(Store::open(path, options.families)?);
         let counters = Arc::new(Counters::default());
         let (changes, queue) = mpsc::channel(QUEUE);
         let writer = Writer {
-            db: Arc::clone(&db),
+            store: Arc::clone(&store),
             path: path.to_owned(),
             durability: options.durability,
             counters: Arc::clone(&counters),
@@ -76,7 +71,7 @@ impl Db {
             .spawn(move || writer.run(queue))
             .map_err(|error| Status::resource_exhausted(format!("start the writer of {}: {error}", path.display())))?;
         let inner =
-            Inner { changes: Some(changes), writer: Some(writer), db, path: path.to_owned(), counters, _hold: hold };
+            Inner { changes: Some(changes), writer: Some(writer), store, path: path.to_owned(), counters, _hold: hold };
         Ok(Db { inner: Arc::new(inner) })
     }
 
@@ -93,8 +88,9 @@ impl Db {
     ) -> Result<R, Status> {
         let inner = Arc::clone(&self.inner);
         let task = tokio::task::spawn_blocking(move || {
-            let view = View { db: &inner.db, snapshot: inner.db.snapshot(), path: &inner.path };
-            read(&view)
+            let store = inner.store.read();
+            let db = store.as_ref().ok_or_else(|| Store::closed(&inner.path))?;
+            read(&View { db, snapshot: db.snapshot(), path: &inner.path })
         });
         match task.await {
             Ok(done) => done,

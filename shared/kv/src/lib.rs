@@ -17,6 +17,7 @@ mod failure;
 mod hold;
 mod key;
 mod options;
+mod store;
 mod table;
 mod tuning;
 mod txn;

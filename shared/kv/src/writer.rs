@@ -10,10 +10,10 @@ use std::{
 };
 
 use berth_model::Status;
-use rocksdb::{DB, WriteOptions};
+use rocksdb::WriteOptions;
 use tokio::sync::mpsc;
 
-use crate::{Durability, failure, txn::Txn};
+use crate::{Durability, failure, store::Store, txn::Txn};
 
 /// Changes waiting for the writer; more wait in their callers.
 pub(crate) const QUEUE: usize = 256;
@@ -40,7 +40,7 @@ pub(crate) struct Counters {
 }
 
 pub(crate) struct Writer {
-    pub(crate) db: Arc<DB>,
+    pub(crate) store: Arc<Store>,
     pub(crate) path: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) counters: Arc<Counters>,
@@ -52,6 +52,17 @@ impl Writer {
         let mut poison: Option<Status> = None;
         let mut unsynced = false;
         while let Some(first) = queue.blocking_recv() {
+            // After an error of the disk RocksDB takes nothing more. What it acknowledged is in its files; so it is closed
+            // and opened again, and goes on if the disk does (somebody freed space).
+            if let Some(status) = poison.take() {
+                match self.store.reopen() {
+                    Ok(()) => {
+                        tracing::info!(path = %self.path.display(), after = %status, "the store goes on");
+                        unsynced = false;
+                    }
+                    Err(again) => poison = Some(again),
+                }
+            }
             let mut waiting: Vec<Answer> = Vec::new();
             let mut next = Some(first);
             let mut count = 0;
@@ -105,15 +116,16 @@ impl Writer {
 
     /// Runs one change and writes it, not yet flushed. `Ok(false)`: nothing was to be written. An error is the disk's.
     fn apply(&self, run: Box<dyn FnOnce(&mut Txn<'_>) -> bool + Send>) -> Result<bool, Status> {
-        let mut txn = Txn::new(&self.db, &self.path);
+        let store = self.store.read();
+        let db = store.as_ref().ok_or_else(|| Store::closed(&self.path))?;
+        let mut txn = Txn::new(db, &self.path);
         // The closure's own panic is its caller's to hear of (its answer is lost with it); the writer goes on.
         let wanted = catch_unwind(AssertUnwindSafe(|| run(&mut txn))).unwrap_or(false);
         if !wanted {
             return Ok(false);
         }
         let Some(batch) = txn.into_batch()? else { return Ok(false) };
-        self.db
-            .write_opt(batch, &WriteOptions::default())
+        db.write_opt(batch, &WriteOptions::default())
             .map(|()| true)
             .map_err(|error| failure::status("write to", &self.path, &error))
     }
@@ -121,6 +133,8 @@ impl Writer {
     fn flush(&self) -> Result<(), Status> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let sync = self.durability == Durability::Synced;
-        self.db.flush_wal(sync).map_err(|error| failure::status("flush", &self.path, &error))
+        let store = self.store.read();
+        let db = store.as_ref().ok_or_else(|| Store::closed(&self.path))?;
+        db.flush_wal(sync).map_err(|error| failure::status("flush", &self.path, &error))
     }
 }

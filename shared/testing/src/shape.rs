@@ -1,6 +1,6 @@
 //! The shapes Berth runs in, so that one scenario can be played in each.
 
-use std::{collections::BTreeMap, ffi::OsStr, ops::Deref, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, ops::Deref, os::unix::net::UnixStream, time::Duration};
 
 use anyhow::Result;
 
@@ -153,8 +153,11 @@ impl Stage {
     pub fn wait_until_ready(&mut self) {
         let berth = &self.berth;
         let servers = &mut self.servers;
-        let answered =
-            || berth.socket().exists() && berth.run(["images", "ls"]).is_ok_and(|finished| finished.code == 0);
+        // A socket that a dead gateway left refuses; a command would then take the store for itself.
+        let answered = || {
+            UnixStream::connect(berth.socket()).is_ok()
+                && berth.run(["images", "ls"]).is_ok_and(|finished| finished.code == 0)
+        };
         wait_until("the services to answer", Duration::from_secs(60), answered, || {
             let logs = servers
                 .iter_mut()
