@@ -42,6 +42,7 @@ mod host;
 mod images;
 mod memory;
 mod over_nats;
+mod progress;
 mod pull;
 mod readme;
 mod resume;

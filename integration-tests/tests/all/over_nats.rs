@@ -152,3 +152,18 @@ async fn any_client_can_listen_to_events() -> Result<()> {
     assert_eq!(count(".snapshot.commit"), 1, "{subjects:?}");
     Ok(())
 }
+
+/// Without a gateway: the command line joins the bus itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_can_join_the_bus() -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    stage.kill("gateway");
+    let url = stage.nats().url();
+    let registry = DockerRegistry::start()?;
+    let image = ImageBuilder::new().layer(Layer::new().file("a", b"x")).build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["--nats", &url, "pull", "--plain-http", &reference])?;
+    let listed = stage.ok(["--nats", &url, "images", "ls", "--quiet"])?;
+    assert_eq!(listed.trim(), reference);
+    Ok(())
+}

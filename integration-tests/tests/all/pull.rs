@@ -7,6 +7,7 @@ use berth_integration_tests::{
 };
 use berth_testing::{
     docker_registry::DockerRegistry,
+    hostile::{Auth, Fault, Faults, HostileRegistry},
     image::{Compression, Image, ImageBuilder, Layer, index},
     shape::Stage,
 };
@@ -21,6 +22,7 @@ in_every_shape! {
     the_second_pull_fetches_nothing,
     equal_layers_in_other_blobs_are_all_there,
     a_login_is_asked_for_and_used,
+    a_token_is_fetched_and_a_redirect_followed,
     a_digest_names_an_image,
     only_fetched_means_no_snapshots,
     labels_point_from_content_to_content,
@@ -166,6 +168,20 @@ async fn a_login_is_asked_for_and_used(stage: Stage) -> Result<()> {
     assert!(!said.contains("wrong"), "never shows the password: {said}");
     stage.ok(["pull", "--plain-http", "--user", "anna:s3cret:with:colons", &reference])?;
     check_mounted(&stage, &reference)
+}
+
+/// As the big registries have it: a token for whoever asks, and blobs on another host, which never sees the token.
+async fn a_token_is_fetched_and_a_redirect_followed(stage: Stage) -> Result<()> {
+    let image = small_image().build();
+    let registry = HostileRegistry::start(Faults::none().always("/blobs/", Fault::ToCdn)).await;
+    registry.require(Auth::TokenForAnybody);
+    registry.add_image("app", "v1", &image);
+    let reference = registry.reference("app", "v1");
+    stage.ok(["pull", "--plain-http", &reference])?;
+    check_mounted(&stage, &reference)?;
+    let elsewhere = registry.seen().into_iter().filter(|request| request.cdn).collect::<Vec<_>>();
+    assert!(!elsewhere.is_empty() && elsewhere.iter().all(|request| request.authorization.is_none()), "{elsewhere:?}");
+    Ok(())
 }
 
 async fn a_digest_names_an_image(stage: Stage) -> Result<()> {

@@ -1,16 +1,16 @@
-//! The worker's side of jobs: lanes that each fetch one job, run it to its verdict, and fetch the next.
+//! The worker's side of jobs: asks the stream for as many as it has free places, and runs each to its verdict.
 //!
-//! A lane asks the stream for one job at a time, so a worker never holds more than it runs. It begins anew whenever the
-//! connection broke or the stream or the consumer vanished.
+//! A worker never holds more jobs than it runs. It begins anew whenever the connection broke or the stream or the
+//! consumer vanished.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use berth_model::{Code, Status};
 use futures::StreamExt;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ const ASK: Duration = Duration::from_secs(15);
 /// Cancellations remembered for jobs that are still on their way to this worker.
 const REMEMBERED: usize = 1024;
 
-/// What the lanes of one worker share.
+/// What takes jobs of one kind and runs them.
 pub(super) struct Worker {
     pub(super) nats: Arc<Nats>,
     pub(super) kind: &'static str,
@@ -71,7 +71,9 @@ impl Worker {
         }
     }
 
-    async fn lane(&self) {
+    /// Takes jobs until the worker is to stop, and begins anew whenever something is wrong with the consumer.
+    async fn take(self: Arc<Self>, concurrency: usize) {
+        let places = Arc::new(Semaphore::new(concurrency));
         let mut backoff = Backoff::quick();
         while !self.life.stop.is_cancelled() {
             let consumer = match self.nats.job_consumer(self.kind).await {
@@ -83,7 +85,9 @@ impl Worker {
                 }
             };
             let begun = Instant::now();
-            self.take_from(&consumer).await;
+            if let Err(error) = self.take_from(&consumer, &places).await {
+                tracing::debug!(kind = self.kind, error, "cannot take jobs from the consumer; looking it up again");
+            }
             if begun.elapsed() > ASK {
                 backoff = Backoff::quick();
             }
@@ -107,36 +111,55 @@ impl Worker {
         }
     }
 
-    /// Takes and runs jobs until something is wrong with the consumer or the worker is to stop.
-    async fn take_from(&self, consumer: &Consumer<pull::Config>) {
+    /// Asks for as many jobs as there are free places, again and again, until the connection breaks or the worker is to
+    /// stop; fails when something is wrong with the consumer.
+    async fn take_from(
+        self: &Arc<Self>,
+        consumer: &Consumer<pull::Config>,
+        places: &Arc<Semaphore>,
+    ) -> Result<(), String> {
         let mut breaks = self.nats.link.breaks();
+        let mut over = std::pin::pin!(async {
+            tokio::select! {
+                () = self.life.stop.cancelled() => {}
+                _broken = breaks.changed() => {}
+            }
+        });
         loop {
-            let taken = tokio::select! {
+            let mut free = tokio::select! {
                 biased;
-                () = self.life.stop.cancelled() => return,
-                _broken = breaks.changed() => return,
-                taken = ask(consumer) => taken,
+                () = &mut over => return Ok(()),
+                one = Arc::clone(places).acquire_owned() => match one {
+                    Ok(one) => one,
+                    Err(_closed) => return Ok(()),
+                },
             };
-            match taken {
-                Ok(Some(message)) => self.deliver(message).await,
-                Ok(None) => {}
-                Err(error) => {
-                    return tracing::debug!(
-                        kind = self.kind,
-                        error,
-                        "cannot take jobs from the consumer; looking it up again"
-                    );
-                }
+            if let Ok(more) = Arc::clone(places).try_acquire_many_owned(count(places.available_permits())) {
+                free.merge(more);
+            }
+            let request = consumer.batch().max_messages(free.num_permits()).expires(ASK).messages();
+            let mut batch = request.await.map_err(|error| error.to_string())?;
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    () = &mut over => return Ok(()),
+                    message = batch.next() => message,
+                };
+                let Some(message) = message else { break };
+                let message = message.map_err(|error| error.to_string())?;
+                let (worker, place) = (Arc::clone(self), free.split(1));
+                self.life.tasks.spawn(async move {
+                    worker.deliver(message).await;
+                    drop(place);
+                });
             }
         }
     }
 }
 
-/// Asks for one job; nothing if none came in time.
-async fn ask(consumer: &Consumer<pull::Config>) -> Result<Option<jetstream::Message>, String> {
-    let mut batch =
-        consumer.batch().max_messages(1).expires(ASK).messages().await.map_err(|error| error.to_string())?;
-    batch.next().await.transpose().map_err(|error| error.to_string())
+/// Permits are counted in 32 bits.
+fn count(places: usize) -> u32 {
+    u32::try_from(places).unwrap_or(u32::MAX)
 }
 
 impl Nats {
@@ -154,22 +177,19 @@ impl Nats {
         let life = Life::default();
         let worker =
             Arc::new(Worker { nats: Arc::clone(self), kind, handler, life: life.clone(), cancels: Mutex::default() });
-        for _ in 0..concurrency {
-            let worker = Arc::clone(&worker);
-            life.tasks.spawn(async move { worker.lane().await });
-        }
+        life.tasks.spawn(Arc::clone(&worker).take(concurrency));
         let beating = Arc::clone(self);
         let stop = life.stop.clone();
         life.tasks.spawn(async move { beating.beat(kind, stop).await });
         // Cancellations are heard for as long as anything runs, which is longer than new work is taken.
-        let (lanes, ended) = (Arc::downgrade(&worker), life.abort.clone());
+        let (listening, ended) = (Arc::downgrade(&worker), life.abort.clone());
         tokio::spawn(async move {
             loop {
                 let message = tokio::select! {
                     () = ended.cancelled() => return,
                     message = news.next() => message,
                 };
-                let (Some(message), Some(worker)) = (message, lanes.upgrade()) else { return };
+                let (Some(message), Some(worker)) = (message, listening.upgrade()) else { return };
                 if let Some(id) = message.subject.rsplit('.').next() {
                     worker.cancel(id);
                 }

@@ -250,6 +250,7 @@ pub(crate) async fn without_workers_it_ends(home: Home) {
 pub(crate) async fn a_busy_worker_is_waited_for(home: Home) {
     let handler = |job: Count, _: JobContext<Count>| async move {
         if job.to == 1 {
+            // sleeps: being busy for longer than the bus waits for workers is the point.
             tokio::time::sleep(crate::homes::WAIT * 2).await;
         }
         Ok(Counted { at: job.to })

@@ -103,6 +103,7 @@ async fn a_slow_call_runs_once() {
         move |_: Ask| {
             let run = runs.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
             async move {
+                // sleeps: a handler slower than the silence is the point.
                 tokio::time::sleep(Duration::from_secs(6)).await;
                 Ok(told(&run.to_string()))
             }
