@@ -173,7 +173,7 @@ async fn a_login_is_asked_for_and_used(stage: Stage) -> Result<()> {
 /// As the big registries have it: a token for whoever asks, and blobs on another host, which never sees the token.
 async fn a_token_is_fetched_and_a_redirect_followed(stage: Stage) -> Result<()> {
     let image = small_image().build();
-    let registry = HostileRegistry::start(Faults::none().always("/blobs/", Fault::ToCdn)).await;
+    let registry = HostileRegistry::start(Faults::none().always("/v2/app/blobs/", Fault::ToCdn)).await;
     registry.require(Auth::TokenForAnybody);
     registry.add_image("app", "v1", &image);
     let reference = registry.reference("app", "v1");

@@ -26,7 +26,7 @@ impl Config {
             durability: berth_kv::Durability::Synced,
             holder: holder.to_owned(),
             // As the contract says. A living writer reports ten times a second; a machine that swaps may pause for seconds.
-            writer_silence: Duration::from_secs(30),
+            writer_silence: Duration::from_secs(12),
             // Each is a directory, and while it is written a thread and 1 MiB. Pulls write some ten at once.
             max_ingests: 1024,
         }

@@ -13,7 +13,7 @@ pub struct ClientOptions {
     pub response_timeout: Duration,
     /// Longest silence within a body before it is opened anew. TCP alone would wait for many minutes.
     pub stall_timeout: Duration,
-    /// While nothing arrives, the sink is called this often; content takes a writer for dead after 30 s of silence.
+    /// While nothing arrives, the sink is called this often; content takes a writer for dead after 12 s of silence.
     pub sign_of_life: Duration,
     /// A body must bring [`ClientOptions::trickle_bytes`] in each such window, or it is opened anew.
     pub trickle_window: Duration,
@@ -53,7 +53,7 @@ impl Default for ClientOptions {
             probe_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
-            sign_of_life: Duration::from_secs(5),
+            sign_of_life: Duration::from_secs(3),
             trickle_window: Duration::from_secs(60),
             trickle_bytes: 64 << 10,
             attempts: 6,

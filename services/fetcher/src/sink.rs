@@ -1,4 +1,4 @@
-//! The contract's blob writer as the download's sink.
+//! The contract's blob writer as the download's sink, and who is to blame when a download fails.
 
 use async_trait::async_trait;
 use berth_api::content::BlobWriter;
@@ -19,5 +19,35 @@ impl BlobSink for BlobWriter {
 
     async fn alive(&mut self) -> Result<(), Status> {
         self.flush().await
+    }
+}
+
+/// A sink that remembers whether it was the sink that failed.
+pub(crate) struct Blamed<'a, S> {
+    pub(crate) sink: &'a mut S,
+    pub(crate) failed: bool,
+}
+
+impl<S> Blamed<'_, S> {
+    fn note<T>(&mut self, result: Result<T, Status>) -> Result<T, Status> {
+        self.failed |= result.is_err();
+        result
+    }
+}
+
+#[async_trait]
+impl<S: BlobSink> BlobSink for Blamed<'_, S> {
+    fn offset(&self) -> u64 {
+        self.sink.offset()
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
+        let result = self.sink.write(bytes).await;
+        self.note(result)
+    }
+
+    async fn alive(&mut self) -> Result<(), Status> {
+        let result = self.sink.alive().await;
+        self.note(result)
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     flight::{self, Place},
     service::reference,
+    sink::Blamed,
 };
 
 /// Progress is reported at most this often; people do not read faster, and each report may cross a network.
@@ -126,7 +127,17 @@ impl Worker {
             writer.restart().await?;
         }
         loop {
-            fetched += self.client.fetch_into(writer, descriptor, &task.reference, &access, &progress).await?.bytes;
+            let mut sink = Blamed { sink: &mut *writer, failed: false };
+            match self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress).await {
+                Ok(done) => fetched += done.bytes,
+                Err(status) => {
+                    // The registry was asked again and again already.
+                    if !sink.failed {
+                        report.context.give_up();
+                    }
+                    return Err(status);
+                }
+            }
             match writer.commit(descriptor.size, &descriptor.digest).await {
                 Ok(()) => {
                     report.last(descriptor.size);

@@ -28,6 +28,7 @@ pub mod residue;
 mod service;
 pub mod sparse;
 pub mod tree;
+pub mod unpacked;
 mod worker;
 
 use std::sync::Arc;

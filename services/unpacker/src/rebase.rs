@@ -6,7 +6,8 @@
 //! - if below there is a symbolic link instead, the layer meant the directory it leads to: what the layer has there moves;
 //! - a hard link to a file of a lower layer needs that file here: it is copied up, as overlayfs would, and linked.
 //!
-//! The result is what unpacking onto the merged tree would have given.
+//! The result is what unpacking onto the merged tree would have given. Every step may be done again: a process that dies
+//! in the middle leaves a tree that the next one settles from the start.
 
 use std::{
     collections::BTreeMap,
@@ -114,7 +115,7 @@ impl Rebase {
         self.make_way(&target)?;
         self.move_into(&from, &name, place, &target)?;
         // Passed through under its old name, so under the new one too, unless the layer speaks of that itself.
-        if !self.residue.times.iter().any(|(known, _)| *known == target) {
+        if !self.speaks_of(&target) {
             self.residue.implied.insert(target);
         }
         Ok(())
@@ -132,17 +133,21 @@ impl Rebase {
     fn make_dir(&mut self, place: &Place) -> Result<(), ApplyError> {
         let Some((dir, name)) = self.at(place)? else { return Ok(()) };
         match rustix::fs::mkdirat(dir.fd.as_fd(), name.as_slice(), Mode::from_raw_mode(0o755)) {
-            Ok(()) => {
-                self.residue.count(4096);
-                let found = self.below.look(place).map_err(|errno| refused(place, "look below", errno))?;
-                match found {
-                    Some(found) if tree::kind(&found.stat) == FileType::Directory => self.take_over(place, &found),
-                    _ => Ok(()),
-                }
-            }
-            Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(refused(place, "make a directory", errno)),
+            Ok(()) => self.residue.count(4096),
+            Err(Errno::EXIST) if !self.speaks_of(place) && !self.residue.implied.contains(place) => {}
+            Err(Errno::EXIST) => return Ok(()),
+            Err(errno) => return Err(refused(place, "make a directory", errno)),
         }
+        let found = self.below.look(place).map_err(|errno| refused(place, "look below", errno))?;
+        match found {
+            Some(found) if tree::kind(&found.stat) == FileType::Directory => self.take_over(place, &found),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the layer has an entry for this directory.
+    fn speaks_of(&self, place: &Place) -> bool {
+        self.residue.times.iter().any(|(known, _)| known == place)
     }
 
     /// Moves a name to a place; directories are merged, and what moves wins.
@@ -162,6 +167,9 @@ impl Rebase {
             tree::remove(from.fd.as_fd(), name).map_err(|errno| refused(old, "remove it", errno))?;
             self.residue.inodes = self.residue.inodes.saturating_sub(1);
             self.residue.moved(old, new);
+            return Ok(());
+        }
+        if moving.is_none() {
             return Ok(());
         }
         if there.is_some() {
@@ -200,6 +208,7 @@ impl Rebase {
         }
         let Some((from, base)) = self.at(&target)? else { return Err(nowhere()) };
         let Some((dir, last)) = self.at(name)? else { return Err(nowhere()) };
+        tree::remove(dir.fd.as_fd(), &last).map_err(failed)?;
         rustix::fs::linkat(from.fd.as_fd(), base.as_slice(), dir.fd.as_fd(), last.as_slice(), AtFlags::empty())
             .map_err(failed)
     }

@@ -1,8 +1,6 @@
 //! What a layer leaves open because it was unpacked without seeing the layers below: settled by `rebase`.
 
-use std::{collections::BTreeSet, path::Path};
-
-use berth_model::Status;
+use std::collections::BTreeSet;
 
 use crate::name::Place;
 
@@ -21,29 +19,7 @@ pub struct Residue {
     pub inodes: u64,
 }
 
-/// The file it is kept in, beside the tree.
-const FILE: &str = "residue.json";
-
 impl Residue {
-    /// Keeps it beside the tree of a snapshot until the layers below are known.
-    pub fn keep(&self, snapshot: &Path) -> Result<(), Status> {
-        let path = snapshot.join(FILE);
-        let bytes = serde_json::to_vec(self).map_err(|error| Status::internal(error.to_string()))?;
-        std::fs::write(&path, bytes).map_err(|error| Status::io("write", &path, &error))
-    }
-
-    /// Reads what was kept.
-    pub fn kept(snapshot: &Path) -> Result<Self, Status> {
-        let path = snapshot.join(FILE);
-        let bytes = std::fs::read(&path).map_err(|error| Status::io("read", &path, &error))?;
-        serde_json::from_slice(&bytes).map_err(|error| Status::data_loss(format!("{}: {error}", path.display())))
-    }
-
-    /// Drops what was kept.
-    pub fn drop_kept(snapshot: &Path) {
-        drop(std::fs::remove_file(snapshot.join(FILE)));
-    }
-
     /// Files and directories that the layer made.
     pub(crate) fn count(&mut self, bytes: u64) {
         self.inodes += 1;

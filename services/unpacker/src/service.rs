@@ -24,7 +24,7 @@ use crate::{
     Config,
     overlay::{self, Overlay},
     rebase::rebase,
-    residue::Residue,
+    unpacked::{Lock, Unpacked},
 };
 
 /// The unpacker.
@@ -197,7 +197,10 @@ impl Unpacker for Service {
         let (namespace, snapshotter) = (request.namespace.as_str(), request.snapshotter.as_str());
         let mut settled: Vec<(LayerCommit, Usage)> = Vec::new();
         let mut below: Option<(String, Vec<u64>)> = None;
+        let mut locks = Vec::new();
         for layer in request.layers {
+            // A call that got lost is sent again, perhaps to another unpacker: the second waits, and finds it done.
+            locks.extend(Lock::take(&overlay.dir(layer.id)).await?);
             let mut chain = match below.take() {
                 Some((name, chain)) if name == layer.parent => chain,
                 _ => self.chain(namespace, snapshotter, &layer.parent).await?,
@@ -236,7 +239,7 @@ impl Unpacker for Service {
             match committed {
                 Ok(_) => {
                     blocking(move || {
-                        Residue::drop_kept(&dir);
+                        Unpacked::drop_kept(&dir);
                         Ok(())
                     })
                     .await?
@@ -247,6 +250,7 @@ impl Unpacker for Service {
                 Err(status) => return Err(status),
             }
         }
+        drop(locks);
         Ok(msg::CommitLayersReply {})
     }
 
@@ -273,7 +277,10 @@ impl Service {
 async fn settle(overlay: Overlay, id: u64, chain: Vec<u64>) -> Result<Usage, Status> {
     blocking(move || {
         let (dir, upper) = (overlay.dir(id), overlay.upper(id));
-        let residue = Residue::kept(&dir)?;
+        let kept = Unpacked::kept(&dir)?.ok_or_else(|| {
+            Status::failed_precondition(format!("{} holds no unpacked layer; pull the image again", dir.display()))
+        })?;
+        let residue = kept.residue;
         // A layer that says nothing of its root shows the one below it.
         let says_root = residue.times.iter().any(|(place, _)| place.0.is_empty());
         let lowers: Vec<PathBuf> = chain.iter().map(|id| overlay.upper(*id)).collect();

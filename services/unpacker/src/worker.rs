@@ -18,7 +18,7 @@ use berth_wire::{
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
-use crate::{ApplyError, Service, apply, pipeline, pipeline::Streamed, residue::Residue};
+use crate::{ApplyError, Service, apply, overlay::Overlay, pipeline, pipeline::Streamed, unpacked::Unpacked};
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -48,6 +48,9 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
     }
     let key = key(&job.chain_id);
+    if let Some(found) = unpacked_already(service, &job, &key, &overlay, &diff_id).await? {
+        return Ok(found);
+    }
     let prepared = service
         .metadata()
         .prepare_snapshot(PrepareSnapshotRequest {
@@ -71,21 +74,43 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     .await?;
     match extract(service, &layer, diff_id, &overlay.dir(id), &context).await {
         Ok(streamed) => Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false }),
-        Err(status) => {
-            drop_failed(service, &job, key, id).await;
-            Err(status)
-        }
+        Err(status) => Err(after_failure(service, &job, key, id, status).await),
     }
 }
 
-/// Removes what a failed try made, unless another try has taken its place.
-async fn drop_failed(service: &Service, job: &UnpackJob, key: String, id: u64) {
-    let found = service.stat(&job.namespace, &job.snapshotter, &key).await;
-    let ours = found.ok().flatten().and_then(|found| found.snapshot).is_some_and(|snapshot| snapshot.id == id);
-    let request = RemoveTreeRequest { namespace: job.namespace.clone(), snapshotter: job.snapshotter.clone(), key };
-    if ours && let Err(status) = berth_api::unpacker::Unpacker::remove_tree(service, request).await {
-        tracing::debug!(%status, "a failed unpacking stays for the collection");
+/// The tree that an earlier try of the same job made, if it is whole: its outcome was lost, or its commit not reached.
+async fn unpacked_already(
+    service: &Service,
+    job: &UnpackJob,
+    key: &str,
+    overlay: &Overlay,
+    diff_id: &Digest,
+) -> Result<Option<UnpackOutcome>, Status> {
+    let Some(found) = service.stat(&job.namespace, &job.snapshotter, key).await? else { return Ok(None) };
+    let id = convert::required(found.snapshot.as_ref(), "snapshot")?.id;
+    let dir = overlay.dir(id);
+    let kept = berth_api::blocking(move || Unpacked::kept(&dir)).await?;
+    Ok(kept.filter(|kept| kept.is_of(diff_id)).map(|kept| UnpackOutcome {
+        key: key.to_owned(),
+        id,
+        uncompressed_size: kept.uncompressed_size,
+        existed: false,
+    }))
+}
+
+/// Removes what a failed try made; answers the error to tell. If another try has taken this one's place, the failure is
+/// that one's doing, and its outcome is the one that counts.
+async fn after_failure(service: &Service, job: &UnpackJob, key: String, id: u64, status: Status) -> Status {
+    match service.stat(&job.namespace, &job.snapshotter, &key).await {
+        Ok(Some(found)) if found.snapshot.as_ref().is_some_and(|snapshot| snapshot.id == id) => {}
+        Ok(Some(_)) => return Status::unavailable(format!("another worker has taken over; here: {status}")),
+        Ok(None) | Err(_) => return status,
     }
+    let request = RemoveTreeRequest { namespace: job.namespace.clone(), snapshotter: job.snapshotter.clone(), key };
+    if let Err(left) = berth_api::unpacker::Unpacker::remove_tree(service, request).await {
+        tracing::debug!(status = %left, "a failed unpacking stays for the collection");
+    }
+    status
 }
 
 /// Unpacks the blob into the snapshot's directory; anew when its download begins anew.
@@ -139,12 +164,13 @@ fn apply_blob(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Streamed>, Status> {
     let upper = dir.join("fs");
+    Unpacked::drop_kept(dir);
     clear(&upper)?;
     let counted = Counting { reader: &mut reader, done };
     let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, cancelled));
     match outcome {
         Ok((residue, streamed)) => {
-            Residue::keep(&residue, dir)?;
+            Unpacked::keep(residue, &streamed, dir)?;
             Ok(Some(streamed))
         }
         Err(_) if reader.end() == Some(&Followed::Void) => Ok(None),

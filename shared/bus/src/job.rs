@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_model::Status;
 use berth_wire::Job;
@@ -103,6 +104,14 @@ pub(crate) struct Run {
     pub(crate) progress: ProgressSender,
     pub(crate) cancel: CancellationToken,
     pub(crate) attempt: u32,
+    /// The handler said that another attempt will not end better.
+    pub(crate) hopeless: Arc<AtomicBool>,
+}
+
+impl Run {
+    pub(crate) fn new(progress: ProgressSender, cancel: CancellationToken, attempt: u32) -> Self {
+        Self { progress, cancel, attempt, hopeless: Arc::default() }
+    }
 }
 
 /// What a worker's handler knows of its job, and how it reports.
@@ -136,6 +145,12 @@ impl<J: Job> JobContext<J> {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.run.attempt
+    }
+
+    /// Says that the error this attempt ends with is final, although its code is one that often passes: whoever does
+    /// the job has tried for as long as makes sense.
+    pub fn give_up(&self) {
+        self.run.hopeless.store(true, Ordering::Relaxed);
     }
 
     /// The token behind [`JobContext::cancelled`].

@@ -33,6 +33,7 @@ pub(crate) struct Nats {
     jetstream: jetstream::Context,
     names: Names,
     liveness: Liveness,
+    streams: streams::Seen,
     /// How long to wait for services and workers to appear, and how long a job may be silent.
     wait: Duration,
 }
@@ -43,7 +44,14 @@ impl Nats {
         let link = Link::connect(&options).await?;
         let mut jetstream = jetstream::new(link.client.clone());
         jetstream.set_timeout(Duration::from_secs(5));
-        Ok(Arc::new(Self { link, jetstream, names, liveness: Liveness::default(), wait: options.wait }))
+        Ok(Arc::new(Self {
+            link,
+            jetstream,
+            names,
+            liveness: Liveness::default(),
+            streams: streams::Seen::default(),
+            wait: options.wait,
+        }))
     }
 
     /// What the server carries in one message, headers included.

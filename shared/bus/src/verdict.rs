@@ -27,11 +27,11 @@ pub(crate) enum Verdict {
     Reject(Status),
 }
 
-/// Judges the end of attempt number `attempt` (the first is 1) of a job that was cancelled or not.
-pub(crate) fn judge(result: Result<Bytes, Status>, attempt: u32, cancelled: bool) -> Verdict {
+/// Judges the end of attempt number `attempt` (the first is 1) of a job; `last`: it was cancelled, or its handler gave up.
+pub(crate) fn judge(result: Result<Bytes, Status>, attempt: u32, last: bool) -> Verdict {
     match result {
         Ok(outcome) => Verdict::Done(outcome),
-        Err(status) if cancelled => Verdict::Reject(status),
+        Err(status) if last => Verdict::Reject(status),
         Err(status) if !status.code.is_passing() => Verdict::Reject(status),
         Err(status) if attempt >= MAX_ATTEMPTS => {
             Verdict::Reject(Status::new(status.code, format!("{} (gave up after {attempt} attempts)", status.message)))

@@ -210,7 +210,8 @@ impl Lane {
         if entry.cancel.is_cancelled() {
             return entry.settle(cancelled());
         }
-        let run = Run { progress: Arc::clone(&entry.progress), cancel: entry.cancel.clone(), attempt: delivery };
+        let run = Run::new(Arc::clone(&entry.progress), entry.cancel.clone(), delivery);
+        let hopeless = Arc::clone(&run.hopeless);
         let result = tokio::select! {
             biased;
             () = self.life.abort.cancelled() => {
@@ -218,7 +219,7 @@ impl Lane {
             }
             result = attempt(&self.handler, entry.work.clone(), run) => result,
         };
-        match judge(result, delivery, entry.cancel.is_cancelled()) {
+        match judge(result, delivery, entry.cancel.is_cancelled() || hopeless.load(Ordering::Relaxed)) {
             Verdict::Done(outcome) => entry.settle(Ok(outcome)),
             Verdict::Reject(status) => entry.settle(Err(status)),
             Verdict::Retry(pause, why) => {

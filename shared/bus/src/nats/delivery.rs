@@ -4,6 +4,7 @@
 //! other order could lose the verdict, and the submitter would have to notice by the silence.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, AckKind};
@@ -51,7 +52,8 @@ impl Worker {
             max_payload: self.nats.max_payload(),
         };
         let (progress, mut reported) = watch::channel(None);
-        let run = Run { progress: Arc::new(progress), cancel: cancel.clone(), attempt: deliveries };
+        let run = Run::new(Arc::new(progress), cancel.clone(), deliveries);
+        let hopeless = Arc::clone(&run.hopeless);
         let result = tokio::select! {
             biased;
             () = self.life.abort.cancelled() => {
@@ -65,7 +67,7 @@ impl Worker {
         if let Some(last) = unseen(&mut reported) {
             self.signal(id, Signal::Progress(last)).await;
         }
-        match judge(result, deliveries, cancel.is_cancelled()) {
+        match judge(result, deliveries, cancel.is_cancelled() || hopeless.load(Ordering::Relaxed)) {
             Verdict::Done(outcome) => {
                 self.signal(id, Signal::Verdict(Ok(outcome))).await;
                 settle(&message, AckKind::Ack).await;

@@ -33,6 +33,13 @@ impl Nats {
         let deadline = Instant::now() + limit;
         let mut backoff = Backoff::quick();
         loop {
+            // Without the stream there is no acknowledgement, and if anybody listens to the subject, no refusal either.
+            if !self.seen(stream)
+                && let Err(status) = self.ensure(stream).await
+                && status.code != Code::Unavailable
+            {
+                return Err(status);
+            }
             let mut headers = to_nats(headers);
             if !id.is_empty() {
                 headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
@@ -46,14 +53,11 @@ impl Nats {
                     Err(refusal) => return Err(refusal.context(format!("store on {subject} at {}", self.link.url))),
                 },
                 Ok(Err(Unanswered::Refused(status))) => return Err(status),
-                Ok(Err(Unanswered::Nobody)) => match self.ensure(stream).await {
-                    Ok(_) => "no stream takes the subject".to_owned(),
-                    Err(status) if status.code == Code::Unavailable => status.message,
-                    Err(status) => return Err(status),
-                },
+                Ok(Err(Unanswered::Nobody)) => "no stream takes the subject".to_owned(),
                 Ok(Err(Unanswered::Lost)) => "the connection was lost".to_owned(),
                 Err(_elapsed) => "no acknowledgement came".to_owned(),
             };
+            self.look_again(stream);
             let pause = backoff.next();
             if Instant::now() + pause >= deadline {
                 return Err(Status::unavailable(format!(

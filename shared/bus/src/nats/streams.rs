@@ -3,6 +3,7 @@
 //! Older servers ignore fields they do not know and other people make streams of the same name; so what counts is what
 //! the server says it has, not what it was asked for. Limits an operator may tune (ages, sizes, replicas) are left alone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -38,6 +39,13 @@ pub(super) enum Kind {
     Events,
 }
 
+/// Which streams are known to be there.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    jobs: AtomicBool,
+    events: AtomicBool,
+}
+
 impl Nats {
     /// The stream, made if it was missing.
     pub(super) async fn ensure(&self, kind: Kind) -> Result<Stream, Status> {
@@ -48,7 +56,25 @@ impl Nats {
         };
         check(&wanted, &stream.cached_info().config)
             .map_err(|status| status.context(format!("the stream {} at {}", wanted.name, self.link.url)))?;
+        self.streams_seen(kind).store(true, Ordering::Relaxed);
         Ok(stream)
+    }
+
+    /// Whether the stream was there when it was last looked for, and nothing speaks against it since.
+    pub(super) fn seen(&self, kind: Kind) -> bool {
+        self.streams_seen(kind).load(Ordering::Relaxed)
+    }
+
+    /// Something speaks against it.
+    pub(super) fn look_again(&self, kind: Kind) {
+        self.streams_seen(kind).store(false, Ordering::Relaxed);
+    }
+
+    fn streams_seen(&self, kind: Kind) -> &AtomicBool {
+        match kind {
+            Kind::Jobs => &self.streams.jobs,
+            Kind::Events => &self.streams.events,
+        }
     }
 
     async fn find(&self, name: &str) -> Result<Option<Stream>, Status> {

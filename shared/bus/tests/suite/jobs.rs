@@ -50,6 +50,18 @@ pub(crate) async fn a_passing_error_is_retried(home: Home) {
     assert_eq!(within("outcome", handle.outcome()).await.unwrap().at, 2);
 }
 
+/// The error is one that passes, but whoever works has tried for long enough.
+pub(crate) async fn giving_up_rejects(home: Home) {
+    let handler = |_: Count, context: JobContext<Count>| async move {
+        context.give_up();
+        Err(Status::unavailable(format!("attempt {}", context.attempt())))
+    };
+    let _serving = home.bus().await.work(1, handler).await.unwrap();
+    let handle = home.bus().await.submit(Count { to: 1 }).await.unwrap();
+    let status = within("outcome", handle.outcome()).await.unwrap_err();
+    assert_eq!((status.code, status.message.as_str()), (Code::Unavailable, "attempt 1"));
+}
+
 pub(crate) async fn another_error_rejects(home: Home) {
     let runs = Arc::new(AtomicUsize::new(0));
     let handler = {

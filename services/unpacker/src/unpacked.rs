@@ -1,0 +1,155 @@
+//! What is kept beside a tree that was unpacked and is not committed: proof that it is whole, and what it leaves open.
+//!
+//! It is written last, and it counts only until the machine starts again: before the commit nothing was flushed, so after
+//! a power cut it could stand beside a torn tree. A killed process tears nothing that was written.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use berth_model::{Digest, Status};
+use rustix::{fs::FlockOperation, io::Errno};
+
+use crate::{pipeline::Streamed, residue::Residue};
+
+const FILE: &str = "unpacked.json";
+/// How long a commit waits for another one of the same snapshot, which another process may be doing.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+static BOOT: LazyLock<String> = LazyLock::new(|| {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+});
+
+/// A layer's tree is whole.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Unpacked {
+    boot: String,
+    diff_id: String,
+    /// Uncompressed bytes of the layer.
+    pub uncompressed_size: u64,
+    /// What is to be settled with the layers below.
+    pub residue: Residue,
+}
+
+impl Unpacked {
+    /// Keeps it beside the tree in the directory of a snapshot.
+    pub fn keep(residue: Residue, streamed: &Streamed, snapshot: &Path) -> Result<(), Status> {
+        let kept = Self {
+            boot: BOOT.clone(),
+            diff_id: streamed.diff_id.to_string(),
+            uncompressed_size: streamed.size,
+            residue,
+        };
+        let bytes = serde_json::to_vec(&kept).map_err(|error| Status::internal(error.to_string()))?;
+        let (path, making) = (snapshot.join(FILE), snapshot.join(format!("{FILE}.new")));
+        fs::write(&making, bytes).map_err(|error| Status::io("write", &making, &error))?;
+        fs::rename(&making, &path).map_err(|error| Status::io("write", &path, &error))
+    }
+
+    /// What was kept; `None` if the tree is not known to be whole.
+    pub fn kept(snapshot: &Path) -> Result<Option<Self>, Status> {
+        let path = snapshot.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Status::io("read", &path, &error)),
+        };
+        // What cannot be read was written by another version, or torn: no proof.
+        let kept = serde_json::from_slice::<Self>(&bytes).ok();
+        Ok(kept.filter(|kept| !kept.boot.is_empty() && kept.boot == *BOOT))
+    }
+
+    /// Whether it is the tree of this layer.
+    #[must_use]
+    pub fn is_of(&self, diff_id: &Digest) -> bool {
+        self.diff_id == diff_id.to_string()
+    }
+
+    /// Drops what was kept: the tree is committed, or changes.
+    pub fn drop_kept(snapshot: &Path) {
+        drop(fs::remove_file(snapshot.join(FILE)));
+    }
+}
+
+/// Held while a snapshot is settled and committed, against another process that was asked for the same.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "open for as long as the lock is held")] File);
+
+impl Lock {
+    /// Waits for the lock on the directory of a snapshot. `None`: there is no such directory.
+    pub async fn take(snapshot: &Path) -> Result<Option<Self>, Status> {
+        let begun = Instant::now();
+        loop {
+            match Self::try_take(snapshot)? {
+                Taken::Held(lock) => return Ok(Some(lock)),
+                Taken::Gone => return Ok(None),
+                Taken::Busy if begun.elapsed() > PATIENCE => {
+                    return Err(Status::unavailable(format!(
+                        "{} is being committed by another process, for more than {} s",
+                        snapshot.display(),
+                        PATIENCE.as_secs()
+                    )));
+                }
+                Taken::Busy => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    fn try_take(snapshot: &Path) -> Result<Taken, Status> {
+        let dir = match File::open(snapshot) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Taken::Gone),
+            Err(error) => return Err(Status::io("open", snapshot, &error)),
+        };
+        match rustix::fs::flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Taken::Held(Self(dir))),
+            Err(Errno::WOULDBLOCK) => Ok(Taken::Busy),
+            Err(errno) => Err(Status::io("lock", snapshot, &errno.into())),
+        }
+    }
+}
+
+enum Taken {
+    Held(Lock),
+    Busy,
+    Gone,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streamed(bytes: &[u8]) -> Streamed {
+        Streamed { diff_id: Digest::of(bytes), size: 7 }
+    }
+
+    #[test]
+    fn proof_is_of_this_layer_and_this_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Unpacked::kept(dir.path()).unwrap().is_none());
+        Unpacked::keep(Residue::default(), &streamed(b"a"), dir.path()).unwrap();
+        let kept = Unpacked::kept(dir.path()).unwrap().unwrap();
+        assert!(kept.is_of(&Digest::of(b"a")) && !kept.is_of(&Digest::of(b"b")));
+        let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
+        fs::write(dir.path().join(FILE), text.replace(BOOT.as_str(), "an-earlier-boot")).unwrap();
+        assert!(Unpacked::kept(dir.path()).unwrap().is_none());
+        fs::write(dir.path().join(FILE), &text[..20]).unwrap();
+        assert!(Unpacked::kept(dir.path()).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn one_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Lock::take(dir.path()).await.unwrap().unwrap();
+        assert!(matches!(Lock::try_take(dir.path()).unwrap(), Taken::Busy));
+        drop(held);
+        assert!(matches!(Lock::try_take(dir.path()).unwrap(), Taken::Held(_)));
+        assert!(Lock::take(&dir.path().join("gone")).await.unwrap().is_none());
+    }
+}
