@@ -19,6 +19,7 @@ pub mod decompress;
 mod entry;
 mod error;
 pub mod facts;
+pub mod lock;
 pub mod merged;
 pub mod name;
 pub mod overlay;

@@ -63,6 +63,12 @@ impl Overlay {
             .map_err(|error| Status::io("make directory", &path, &error))
     }
 
+    /// Where unpackings in progress keep their locks.
+    #[must_use]
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
     /// The directory of a snapshot.
     #[must_use]
     pub fn dir(&self, id: u64) -> PathBuf {

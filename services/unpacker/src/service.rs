@@ -1,6 +1,6 @@
 //! The calls of the contract: snapshots prepared, mounted, committed and removed; unpacked layers committed in their order.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use berth_api::{
     blocking,
@@ -22,10 +22,14 @@ use berth_wire::{
 
 use crate::{
     Config,
+    lock::Lock,
     overlay::{self, Overlay},
     rebase::rebase,
-    unpacked::{Lock, Unpacked},
+    unpacked::Unpacked,
 };
+
+/// How long a commit waits for another one of the same snapshot, which another process may be doing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The unpacker.
 pub struct Service {
@@ -200,7 +204,7 @@ impl Unpacker for Service {
         let mut locks = Vec::new();
         for layer in request.layers {
             // A call that got lost is sent again, perhaps to another unpacker: the second waits, and finds it done.
-            locks.extend(Lock::take(&overlay.dir(layer.id)).await?);
+            locks.extend(Lock::on_dir(&overlay.dir(layer.id), PATIENCE).await?);
             let mut chain = match below.take() {
                 Some((name, chain)) if name == layer.parent => chain,
                 _ => self.chain(namespace, snapshotter, &layer.parent).await?,

@@ -3,24 +3,13 @@
 //! It is written last, and it counts only until the machine starts again: before the commit nothing was flushed, so after
 //! a power cut it could stand beside a torn tree. A killed process tears nothing that was written.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::fd::AsFd as _,
-    path::Path,
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::{fs, io, path::Path, sync::LazyLock};
 
 use berth_model::{Digest, Status};
-use rustix::{fs::FlockOperation, io::Errno};
 
 use crate::{pipeline::Streamed, residue::Residue};
 
 const FILE: &str = "unpacked.json";
-/// How long a commit waits for another one of the same snapshot, which another process may be doing.
-const PATIENCE: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 static BOOT: LazyLock<String> = LazyLock::new(|| {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
@@ -77,50 +66,6 @@ impl Unpacked {
     }
 }
 
-/// Held while a snapshot is settled and committed, against another process that was asked for the same.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "open for as long as the lock is held")] File);
-
-impl Lock {
-    /// Waits for the lock on the directory of a snapshot. `None`: there is no such directory.
-    pub async fn take(snapshot: &Path) -> Result<Option<Self>, Status> {
-        let begun = Instant::now();
-        loop {
-            match Self::try_take(snapshot)? {
-                Taken::Held(lock) => return Ok(Some(lock)),
-                Taken::Gone => return Ok(None),
-                Taken::Busy if begun.elapsed() > PATIENCE => {
-                    return Err(Status::unavailable(format!(
-                        "{} is being committed by another process, for more than {} s",
-                        snapshot.display(),
-                        PATIENCE.as_secs()
-                    )));
-                }
-                Taken::Busy => tokio::time::sleep(LOOK_EVERY).await,
-            }
-        }
-    }
-
-    fn try_take(snapshot: &Path) -> Result<Taken, Status> {
-        let dir = match File::open(snapshot) {
-            Ok(dir) => dir,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Taken::Gone),
-            Err(error) => return Err(Status::io("open", snapshot, &error)),
-        };
-        match rustix::fs::flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Taken::Held(Self(dir))),
-            Err(Errno::WOULDBLOCK) => Ok(Taken::Busy),
-            Err(errno) => Err(Status::io("lock", snapshot, &errno.into())),
-        }
-    }
-}
-
-enum Taken {
-    Held(Lock),
-    Busy,
-    Gone,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,15 +86,5 @@ mod tests {
         assert!(Unpacked::kept(dir.path()).unwrap().is_none());
         fs::write(dir.path().join(FILE), &text[..20]).unwrap();
         assert!(Unpacked::kept(dir.path()).unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn one_holds_the_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let held = Lock::take(dir.path()).await.unwrap().unwrap();
-        assert!(matches!(Lock::try_take(dir.path()).unwrap(), Taken::Busy));
-        drop(held);
-        assert!(matches!(Lock::try_take(dir.path()).unwrap(), Taken::Held(_)));
-        assert!(Lock::take(&dir.path().join("gone")).await.unwrap().is_none());
     }
 }

@@ -18,12 +18,16 @@ use berth_wire::{
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
-use crate::{ApplyError, Service, apply, overlay::Overlay, pipeline, pipeline::Streamed, unpacked::Unpacked};
+use crate::{
+    ApplyError, Service, apply, lock::Lock, overlay::Overlay, pipeline, pipeline::Streamed, unpacked::Unpacked,
+};
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// So many times a layer is begun anew because its download was.
 const MAX_RESTARTS: usize = 5;
+/// How long an unpacking waits for another one of the same layer.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Works on unpack jobs, so many at once.
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
@@ -44,10 +48,16 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     let diff_id = convert::digest(&job.diff_id)?;
     convert::digest(&job.chain_id)?;
     let overlay = service.overlay(&job.snapshotter)?;
+    let key = key(&job.chain_id);
+    // A job may be handed out again while its first worker is still at it.
+    let (locks, name) = (overlay.locks(), format!("{}-{}", job.namespace, job.chain_id));
+    let _lock = tokio::select! {
+        lock = Lock::on_name(&locks, &name, PATIENCE) => lock?,
+        () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
+    };
     if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
         return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
     }
-    let key = key(&job.chain_id);
     if let Some(found) = unpacked_already(service, &job, &key, &overlay, &diff_id).await? {
         return Ok(found);
     }

@@ -38,7 +38,10 @@ impl Worker {
             self.signal(&id, Signal::Verdict(Err(worn_out(self.kind)))).await;
             return settle(&message, AckKind::Term).await;
         }
-        let cancel = self.begin(&id);
+        tracing::debug!(kind = self.kind, id, deliveries, "took a job");
+        let Some(cancel) = self.begin(&id) else {
+            return tracing::debug!(kind = self.kind, id, "the job runs here already");
+        };
         self.run(message, &id, deliveries, cancel).await;
         self.end(&id);
     }

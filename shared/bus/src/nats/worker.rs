@@ -45,15 +45,19 @@ impl Worker {
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The token of a job that begins; cancelled already if that news came first.
-    pub(super) fn begin(&self, id: &str) -> CancellationToken {
+    /// The token of a job that begins; cancelled already if that news came first. `None`: it runs here already. (A
+    /// server, seen with 2.9.10, may hand a job out twice at once.)
+    pub(super) fn begin(&self, id: &str) -> Option<CancellationToken> {
         let token = CancellationToken::new();
         let mut cancels = self.cancels();
+        if cancels.running.contains_key(id) {
+            return None;
+        }
         if cancels.early.iter().any(|early| early == id) {
             token.cancel();
         }
         cancels.running.insert(id.to_owned(), token.clone());
-        token
+        Some(token)
     }
 
     pub(super) fn end(&self, id: &str) {
