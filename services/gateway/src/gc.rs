@@ -5,9 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use berth_api::gc::Gc as Contract;
 use berth_wire::{
     gateway::gc_server::Gc,
-    gc::{
-        MeasureDiskReply, MeasureDiskRequest, ReadRunReply, ReadRunRequest, StartRunRequest, WhyReply, WhyRequest,
-    },
+    gc::{MeasureDiskReply, MeasureDiskRequest, ReadRunReply, ReadRunRequest, StartRunRequest, WhyReply, WhyRequest},
     metadata::{MeasureImagesReply, MeasureImagesRequest},
 };
 use futures::Stream;
@@ -31,10 +29,7 @@ impl Gc for Backend {
         pass!(gc.why, self, request)
     }
 
-    async fn measure_disk(
-        &self,
-        request: Request<MeasureDiskRequest>,
-    ) -> Result<Response<MeasureDiskReply>, Status> {
+    async fn measure_disk(&self, request: Request<MeasureDiskRequest>) -> Result<Response<MeasureDiskReply>, Status> {
         pass!(gc.measure_disk, self, request)
     }
 
