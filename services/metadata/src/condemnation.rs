@@ -40,9 +40,13 @@ pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest) -> Result<ty
     Ok(until)
 }
 
-/// Ends a condemnation; one that is not there ended already.
-pub(crate) fn absolve(change: &mut Change<'_, '_>, digest: &Digest) {
-    condemned::delete(change.txn(), digest);
+/// Ends the condemnation that lasts until then; one that is not there ended already. Another's stays: a message that
+/// comes late would otherwise end it under its deleter's hands.
+pub(crate) fn absolve(change: &mut Change<'_, '_>, digest: &Digest, until: types::Time) -> Result<(), Status> {
+    if condemned::get(change.txn(), digest)? == Some(until) {
+        condemned::delete(change.txn(), digest);
+    }
+    Ok(())
 }
 
 /// What must be asked before anything may name the digest.

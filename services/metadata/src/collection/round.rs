@@ -90,23 +90,19 @@ impl Round {
             let garbage = describe(change.txn(), &node)?;
             match delete(change, &node) {
                 Ok(()) => reply.removed.push(garbage),
-                // Removed by somebody else, or in use in a way that only the deletion sees.
-                Err(status) if matches!(status.code, Code::NotFound | Code::FailedPrecondition) => reply.kept += 1,
+                // Removed by somebody else.
+                Err(status) if status.code == Code::NotFound => reply.kept += 1,
+                // In use in a way that only the deletion sees: then what it refers to is, too.
+                Err(status) if status.code == Code::FailedPrecondition => {
+                    reply.kept += 1;
+                    self.keep(change, vec![node])?;
+                }
                 Err(status) => return Err(status),
             }
         }
         self.swept += batch.len();
         reply.done = self.swept >= self.garbage.len();
         Ok(reply)
-    }
-
-    /// A failed change did not delete what it counted: the sweep goes on from there.
-    pub(crate) fn position(&self) -> usize {
-        self.swept
-    }
-
-    pub(crate) fn set_position(&mut self, position: usize) {
-        self.swept = position;
     }
 
     /// Keeps what was written since the mark, and all it refers to now.

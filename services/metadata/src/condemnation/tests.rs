@@ -44,12 +44,8 @@ impl Clocked {
             .map_err(|status| status.code)
     }
 
-    async fn absolve(&self, now: i64) {
-        let rule = |change: &mut Change<'_, '_>| {
-            absolve(change, &blob());
-            Ok(())
-        };
-        self.change(now, rule).await.unwrap();
+    async fn absolve(&self, now: i64, until: i64) {
+        self.change(now, move |change| absolve(change, &blob(), at(until))).await.unwrap();
     }
 
     async fn record(&self, now: i64) -> Result<(), Code> {
@@ -101,6 +97,8 @@ async fn a_lease_protects_until_its_end() {
 enum Step {
     Condemn,
     Absolve,
+    /// By somebody whose condemnation ended by itself.
+    AbsolveLate,
     Record,
     DropRecord,
     Lease(u64),
@@ -111,6 +109,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         Just(Step::Condemn),
         Just(Step::Absolve),
+        Just(Step::AbsolveLate),
         Just(Step::Record),
         Just(Step::DropRecord),
         (0_u64..20).prop_map(Step::Lease),
@@ -155,9 +154,10 @@ proptest! {
                 match step {
                     Step::Wait(seconds) => now += seconds,
                     Step::Absolve => {
-                        store.absolve(now).await;
+                        store.absolve(now, promise.condemned_until).await;
                         promise.condemned_until = 0;
                     }
+                    Step::AbsolveLate => store.absolve(now, promise.condemned_until - 1).await,
                     Step::Condemn => {
                         let expected = if promise.is_condemned(now) {
                             Err(Code::Unavailable)

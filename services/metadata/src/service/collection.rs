@@ -85,7 +85,6 @@ pub(super) async fn sweep(store: &Store, request: msg::SweepRequest) -> Result<m
     let limit = if request.limit == 0 { SWEEP } else { request.limit };
     let limit = usize::try_from(limit).unwrap_or(MOST).min(MOST);
     let (collection, id) = (Arc::clone(store.collection()), request.mark_id.clone());
-    let before = collection.with(&id, |round| Ok(round.position()))?;
     let working = Arc::clone(&collection);
     let swept = store
         .change(move |change| {
@@ -94,10 +93,8 @@ pub(super) async fn sweep(store: &Store, request: msg::SweepRequest) -> Result<m
         })
         .await;
     if swept.is_err() {
-        collection.with(&id, |round| {
-            round.set_position(before);
-            Ok(())
-        })?;
+        // The notes it took are lost, and so is what it counted as deleted: only a new mark knows again.
+        collection.end(&id);
     }
     swept
 }
@@ -191,10 +188,11 @@ pub(super) async fn absolve(
 ) -> Result<msg::AbsolveContentsReply, Status> {
     at_most(request.digests.len())?;
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    let until = check::until(request.until)?;
     store
         .change(move |change| {
             for digest in &asked {
-                condemnation::absolve(change, digest);
+                condemnation::absolve(change, digest, until)?;
             }
             Ok(msg::AbsolveContentsReply {})
         })
