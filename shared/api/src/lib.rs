@@ -9,6 +9,8 @@ mod contract;
 
 pub mod content;
 pub mod fetcher;
+
+pub mod measure;
 pub mod metadata;
 pub mod transfer;
 pub mod unpacker;

@@ -85,7 +85,8 @@ pub(crate) async fn waiting_ends_with_news(kind: Kind) {
     let (seen, digest) = ((news.generation, news.frontier), &digest);
     writer.release().await.unwrap();
     assert_eq!(home.watch(digest, (0, 0), 0).await.state(), State::Idle);
-    let abort = || home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "layer-abc".into() });
+    let abort =
+        || home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "layer-abc".into(), ..Default::default() });
     abort().await.unwrap();
     assert_eq!(abort().await.unwrap_err().code, Code::NotFound);
     assert_eq!(home.watch(digest, seen, 30_000).await.state(), State::Absent);
