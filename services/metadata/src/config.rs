@@ -1,8 +1,10 @@
 //! What the service can be told, with a reason beside each default.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use berth_kv::Durability;
+
+use crate::fences::Fences;
 
 /// Where the records are and how they are kept.
 #[derive(Clone, Debug)]
@@ -17,6 +19,13 @@ pub struct Config {
     /// How many events the outbox keeps for readers that come late. The newest ones stay; older ones are dropped a few
     /// at a time. Events that still have to be relayed to NATS are kept beyond this number.
     pub event_retention: u64,
+    /// How long a condemnation lasts. A deleter that dies bars its blobs for so long; one that is slower deletes nothing.
+    pub condemnation_lasts: Duration,
+    /// A round of collection of which nothing was heard for so long is over, and another may begin.
+    pub round_silence: Duration,
+    /// For tests that take one away.
+    #[doc(hidden)]
+    pub fences: Fences,
 }
 
 impl Config {
@@ -28,6 +37,11 @@ impl Config {
             durability: Durability::default(),
             holder: format!("berth metadata, process {}", std::process::id()),
             event_retention: 100_000,
+            // Files are deleted in far less, also a page of them from a slow disk; and a pull waits no longer than this.
+            condemnation_lasts: Duration::from_secs(30),
+            // A collector asks for the next batch at once.
+            round_silence: Duration::from_secs(120),
+            fences: Fences::default(),
         }
     }
 }

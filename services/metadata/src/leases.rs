@@ -12,7 +12,9 @@ use crate::{
     change::Change,
     check,
     collection::Node,
-    condemnation, missing, resource,
+    condemnation,
+    fences::Fence,
+    missing, resource,
     tables::{lease, lease_resource},
 };
 
@@ -77,7 +79,7 @@ pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> 
 /// What is written under a lease is written only while it runs: what it protected may be gone otherwise. Nothing is
 /// asked of who names none.
 pub(crate) fn must_run(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> Result<(), Status> {
-    if id.is_empty() {
+    if id.is_empty() || change.lacks(Fence::LeaseRuns) {
         return Ok(());
     }
     let lease = lease::get(change.txn(), namespace, id)?.ok_or_else(|| missing::lease(namespace, id))?;

@@ -38,7 +38,7 @@ impl Clocked {
     }
 
     async fn condemn(&self, now: i64) -> Result<i64, Code> {
-        self.change(now, |change| condemn(change, &blob()))
+        self.change(now, |change| condemn(change, &blob(), Duration::from_secs(30)))
             .await
             .map(|until| until.seconds)
             .map_err(|status| status.code)
@@ -164,7 +164,7 @@ proptest! {
                         } else if promise.is_used(now) {
                             Err(Code::FailedPrecondition)
                         } else {
-                            Ok(now + LASTS_SECONDS)
+                            Ok(now + 30)
                         };
                         assert_eq!(store.condemn(now).await, expected);
                         promise.condemned_until = expected.unwrap_or(promise.condemned_until);

@@ -59,7 +59,8 @@ pub(super) async fn condemn(
     request: msg::CondemnContentRequest,
 ) -> Result<msg::CondemnContentReply, Status> {
     let digest = check::digest(&request.digest)?;
-    let until = store.change(move |change| condemnation::condemn(change, &digest)).await?;
+    let lasts = store.condemnation_lasts();
+    let until = store.change(move |change| condemnation::condemn(change, &digest, lasts)).await?;
     Ok(msg::CondemnContentReply { until: Some(until) })
 }
 
