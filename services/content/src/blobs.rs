@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use berth_api::owner;
 use berth_model::{Code, Digest, Status};
 use berth_wire::{content as msg, convert, types::Time};
 
@@ -68,8 +69,10 @@ pub(crate) async fn delete_many(
         return Err(Status::invalid_argument(format!("{} blobs in one call, and {MANY} are the most", asked.len())));
     }
     let not_after = *convert::required(request.not_after.as_ref(), "not_after")?;
+    let owner = request.owner;
     let (deleted, refused) = state
         .files(move |store| {
+            owner::check(store.layout().root(), &owner)?;
             let mut deleted = Vec::new();
             for digest in asked {
                 match store.delete_blob(&digest, || in_time(&digest, not_after)) {

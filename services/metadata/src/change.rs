@@ -22,6 +22,7 @@ pub(crate) struct Change<'a, 'db> {
     now: types::Time,
     barrier: &'a Barrier,
     facts: Vec<(String, &'static str, String)>,
+    frees: bool,
 }
 
 /// Which events stay.
@@ -35,7 +36,7 @@ pub(crate) struct Retention {
 
 impl<'a, 'db> Change<'a, 'db> {
     pub(crate) fn new(txn: &'a mut Txn<'db>, now: types::Time, barrier: &'a Barrier) -> Self {
-        Self { txn, now, barrier, facts: Vec::new() }
+        Self { txn, now, barrier, facts: Vec::new(), frees: false }
     }
 
     /// Says that a record is written, or newly leased: a mark that is in force must keep it.
@@ -46,6 +47,16 @@ impl<'a, 'db> Change<'a, 'db> {
     /// Whether a test took this fence away.
     pub(crate) fn lacks(&self, fence: Fence) -> bool {
         self.barrier.lacks(fence)
+    }
+
+    /// Says that something may have lost what kept it.
+    pub(crate) fn frees(&mut self) {
+        self.frees = true;
+    }
+
+    /// Whether anything said so.
+    pub(crate) fn freed(&self) -> bool {
+        self.frees
     }
 
     /// What the rules read and write. What one writes, the next reads.

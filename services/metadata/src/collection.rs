@@ -8,6 +8,7 @@
 
 mod barrier;
 mod graph;
+mod images;
 mod node;
 mod round;
 mod scan;
@@ -22,6 +23,7 @@ use berth_model::Status;
 
 use crate::fences::Fences;
 pub(crate) use barrier::Barrier;
+pub(crate) use images::{Totals, of_images};
 pub(crate) use node::Node;
 pub(crate) use round::Round;
 

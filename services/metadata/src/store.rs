@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use crate::{
     Config,
+    activity::Counter,
     change::{Change, Retention},
     collection::Collection,
     page::Page,
@@ -41,6 +42,7 @@ pub(crate) struct Store {
     relayed: Arc<AtomicU64>,
     collection: Arc<Collection>,
     condemnation_lasts: Duration,
+    activity: Arc<Counter>,
 }
 
 impl Store {
@@ -60,6 +62,7 @@ impl Store {
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
             collection: Arc::new(Collection::new(config.fences, config.round_silence)),
             condemnation_lasts: config.condemnation_lasts,
+            activity: Arc::default(),
         })
     }
 
@@ -71,6 +74,21 @@ impl Store {
     /// How long a condemnation lasts.
     pub(crate) fn condemnation_lasts(&self) -> Duration {
         self.condemnation_lasts
+    }
+
+    /// How much others than a collector changed.
+    pub(crate) fn activity(&self) -> &Counter {
+        &self.activity
+    }
+
+    /// Random, and stays: of the outbox, and so of all records.
+    pub(crate) fn id(&self) -> &str {
+        &self.outbox_id
+    }
+
+    /// Where it is on the disk.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.db.path()
     }
 
     /// Reads one state of all tables.
@@ -88,20 +106,39 @@ impl Store {
         &self,
         rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
     ) -> Result<R, Status> {
+        self.make(rule, Some(Arc::clone(&self.activity))).await
+    }
+
+    /// A change by a collector: it is no reason for another collection.
+    pub(crate) async fn tidy<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        self.make(rule, None).await
+    }
+
+    async fn make<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+        activity: Option<Arc<Counter>>,
+    ) -> Result<R, Status> {
         let db = self.db.clone();
         let horizon = Arc::clone(&self.horizon);
         let newest = self.event_retention;
         let relayed = Arc::clone(&self.relayed);
         let barrier = Arc::clone(&self.collection.barrier);
         let writing = async move {
-            let (done, last) = db
+            let (done, freed, last) = db
                 .write(move |txn| {
                     let mut change = Change::new(txn, types::Time::now(), &barrier);
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
-                    Ok::<_, Status>((done, change.finish(retention)?))
+                    Ok::<_, Status>((done, change.freed(), change.finish(retention)?))
                 })
                 .await?;
+            if let Some(activity) = activity {
+                activity.count(freed);
+            }
             if let Some(last) = last {
                 horizon.send_if_modified(|horizon| {
                     let grown = last > *horizon;

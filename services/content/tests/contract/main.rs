@@ -33,6 +33,7 @@ in_every_home! {
     waiting_ends_with_news in following,
     silence_is_news in following,
     a_ref_can_be_watched in following,
+    a_reader_ends_with_the_program in following,
     wrong_bytes_are_refused in writing,
     wrong_bytes_are_not_resumed in writing,
     one_writer_at_a_time in writing,

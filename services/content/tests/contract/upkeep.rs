@@ -33,6 +33,7 @@ pub(crate) async fn many_go_at_once(kind: Kind) {
     let ask = |digests: &[Digest], not_after| msg::DeleteBlobsRequest {
         digests: digests.iter().map(ToString::to_string).collect(),
         not_after,
+        owner: "records".into(),
     };
     let late = kit.content.delete_blobs(ask(&[one], in_seconds(-1))).await.unwrap_err();
     assert_eq!(late.code, Code::FailedPrecondition);
@@ -41,6 +42,10 @@ pub(crate) async fn many_go_at_once(kind: Kind) {
     let deleted: Vec<_> = reply.deleted.iter().map(|deleted| (deleted.digest.clone(), deleted.freed)).collect();
     assert_eq!(deleted, [(one.to_string(), 3), (three.to_string(), 5)]);
     assert_eq!(kit.stat(&one).await.unwrap_err().code, Code::NotFound);
+    kit.stat(&two).await.unwrap();
+    let strange = msg::DeleteBlobsRequest { owner: "other records".into(), ..ask(&[two], in_seconds(30)) };
+    let refused = kit.content.delete_blobs(strange).await.unwrap_err();
+    assert_eq!(refused.code, Code::FailedPrecondition, "{refused}");
     kit.stat(&two).await.unwrap();
 }
 

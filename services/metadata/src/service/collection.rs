@@ -35,14 +35,14 @@ pub(super) async fn mark(store: &Store, _: msg::MarkRequest) -> Result<msg::Mark
     let raised = Arc::clone(&collection);
     // Among the writers: what comes after it is noted, what came before is in the view.
     store
-        .change(move |_| {
+        .tidy(move |_| {
             raised.barrier.raise();
             Ok(())
         })
         .await?;
     let fences = collection.barrier.fences();
     let round = store.read(move |view| Round::mark(id, view, types::Time::now(), fences)).await?;
-    let reply = round.reply();
+    let reply = msg::MarkReply { store_id: store.id().to_owned(), ..round.reply() };
     pending.complete(round);
     Ok(reply)
 }
@@ -114,7 +114,7 @@ async fn follow(store: &Store, id: &str) -> Result<(), Status> {
         let (gathering, following) = (Arc::clone(&collection), Arc::clone(&collection));
         let (for_gathering, for_following) = (id.to_owned(), id.to_owned());
         store
-            .change(move |_| {
+            .tidy(move |_| {
                 let barrier = Arc::clone(&gathering.barrier);
                 gathering.with(&for_gathering, |round| round.gather(&barrier))
             })
@@ -127,7 +127,7 @@ async fn follow(store: &Store, id: &str) -> Result<(), Status> {
 async fn delete(store: &Store, id: String, limit: usize) -> Result<msg::SweepReply, Status> {
     let working = Arc::clone(store.collection());
     store
-        .change(move |change| {
+        .tidy(move |change| {
             let barrier = Arc::clone(&working.barrier);
             working.with(&id, |round| round.sweep(change, &barrier, limit))
         })
@@ -137,6 +137,30 @@ async fn delete(store: &Store, id: String, limit: usize) -> Result<msg::SweepRep
 pub(super) async fn end(store: &Store, request: msg::EndMarkRequest) -> Result<msg::EndMarkReply, Status> {
     store.collection().end(&request.mark_id);
     Ok(msg::EndMarkReply {})
+}
+
+pub(super) async fn unnamed(store: &Store, request: msg::ListUnnamedRequest) -> Result<msg::ListUnnamedReply, Status> {
+    at_most(request.digests.len())?;
+    let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    let collection = Arc::clone(store.collection());
+    store
+        .read(move |view| {
+            let now = types::Time::now();
+            let mut digests = Vec::new();
+            for digest in asked {
+                let recorded = collection::namespaces_of(view, &digest)?;
+                let id = digest.to_string();
+                let named = msg::Resource { r#type: resource::CONTENT.to_owned(), id: id.clone() };
+                let kept = collection.with(&request.mark_id, |round| {
+                    Ok(recorded.iter().any(|namespace| !round.is_garbage(&Node::content(namespace, digest))))
+                })?;
+                if !kept && crate::leases::any_running(view, &named, now)?.is_none() {
+                    digests.push(id);
+                }
+            }
+            Ok(msg::ListUnnamedReply { digests })
+        })
+        .await
 }
 
 pub(super) async fn explain(store: &Store, request: msg::ExplainRequest) -> Result<msg::ExplainReply, Status> {
@@ -165,6 +189,7 @@ pub(super) async fn known(
     let snapshotter = check::snapshotter(&request.snapshotter)?;
     at_most(request.ids.len())?;
     let asked: HashSet<u64> = request.ids.into_iter().collect();
+    let store_id = store.id().to_owned();
     store
         .read(move |view| {
             let mut ids = Vec::new();
@@ -174,7 +199,7 @@ pub(super) async fn known(
                 }
                 Ok(())
             })?;
-            Ok(msg::KnownSnapshotsReply { ids })
+            Ok(msg::KnownSnapshotsReply { ids, store_id })
         })
         .await
 }
@@ -204,7 +229,7 @@ pub(super) async fn condemn(
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
     let lasts = store.condemnation_lasts();
     store
-        .change(move |change| {
+        .tidy(move |change| {
             let mut reply = msg::CondemnContentsReply::default();
             for digest in &asked {
                 // In use, or being deleted by somebody else: not ours.
@@ -226,7 +251,7 @@ pub(super) async fn absolve(
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
     let until = check::until(request.until)?;
     store
-        .change(move |change| {
+        .tidy(move |change| {
             for digest in &asked {
                 condemnation::absolve(change, digest, until)?;
             }
