@@ -3,7 +3,8 @@
 //! A condemnation is given only while no namespace records the digest and no running lease names it, and while it lasts
 //! nobody can record or lease it. Changes are made one after another, so between "nobody needs it" and "nobody may
 //! begin to need it" there is no gap. It ends by itself, so that a deleter that dies blocks nobody for long: the deleter
-//! must be done, or stop, before `until`.
+//! must be done, or stop, before `until`. Between its look at the clock and its deletion it may be held up, so the bar
+//! stands for a while beyond that.
 //!
 //! While it lasts a second one is refused: two deleters of one digest could otherwise end each other's, and the slower
 //! one would delete bytes that were fetched anew meanwhile.
@@ -20,14 +21,23 @@ use crate::{
     tables::{condemned, content},
 };
 
-/// Condemns; says until when.
-pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest, lasts: Duration) -> Result<types::Time, Status> {
+/// How long a condemnation lasts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasts {
+    /// The deleter's leave.
+    pub(crate) leave: Duration,
+    /// How much longer nobody can record or lease the digest.
+    pub(crate) grace: Duration,
+}
+
+/// Condemns; says until when the bytes may be deleted.
+pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest, lasts: Lasts) -> Result<types::Time, Status> {
     refuse_second(change, digest)?;
     if !change.lacks(Fence::CondemnationLooks) {
         refuse_used(change, digest)?;
     }
-    let until = later(change.now(), lasts);
-    condemned::put(change.txn(), digest, until);
+    let until = later(change.now(), lasts.leave);
+    condemned::put(change.txn(), digest, later(until, lasts.grace));
     Ok(until)
 }
 
@@ -53,10 +63,16 @@ fn refuse_used(change: &mut Change<'_, '_>, digest: &Digest) -> Result<(), Statu
     Ok(())
 }
 
-/// Ends the condemnation that lasts until then; one that is not there ended already. Another's stays: a message that
+/// Ends the condemnation whose leave ends then; one that is not there ended already. Another's stays: a message that
 /// comes late would otherwise end it under its deleter's hands.
-pub(crate) fn absolve(change: &mut Change<'_, '_>, digest: &Digest, until: types::Time) -> Result<(), Status> {
-    if condemned::get(change.txn(), digest)? == Some(until) || change.lacks(Fence::OwnCondemnation) {
+pub(crate) fn absolve(
+    change: &mut Change<'_, '_>,
+    digest: &Digest,
+    until: types::Time,
+    lasts: Lasts,
+) -> Result<(), Status> {
+    if condemned::get(change.txn(), digest)? == Some(later(until, lasts.grace)) || change.lacks(Fence::OwnCondemnation)
+    {
         condemned::delete(change.txn(), digest);
     }
     Ok(())

@@ -22,6 +22,7 @@ use crate::{
     activity::Counter,
     change::{Change, Retention},
     collection::Collection,
+    condemnation::Lasts,
     page::Page,
     tables::{self, meta, outbox},
 };
@@ -41,7 +42,7 @@ pub(crate) struct Store {
     /// The last relayed event, or [`NOBODY_RELAYS`].
     relayed: Arc<AtomicU64>,
     collection: Arc<Collection>,
-    condemnation_lasts: Duration,
+    condemnation: Lasts,
     activity: Arc<Counter>,
 }
 
@@ -61,7 +62,7 @@ impl Store {
             event_retention: config.event_retention,
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
             collection: Arc::new(Collection::new(config.fences, config.round_silence)),
-            condemnation_lasts: config.condemnation_lasts,
+            condemnation: Lasts { leave: config.condemnation_leave, grace: config.condemnation_grace },
             activity: Arc::default(),
         })
     }
@@ -72,8 +73,8 @@ impl Store {
     }
 
     /// How long a condemnation lasts.
-    pub(crate) fn condemnation_lasts(&self) -> Duration {
-        self.condemnation_lasts
+    pub(crate) fn condemnation(&self) -> Lasts {
+        self.condemnation
     }
 
     /// How much others than a collector changed.

@@ -227,7 +227,7 @@ pub(super) async fn condemn(
 ) -> Result<msg::CondemnContentsReply, Status> {
     at_most(request.digests.len())?;
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
-    let lasts = store.condemnation_lasts();
+    let lasts = store.condemnation();
     store
         .tidy(move |change| {
             let mut reply = msg::CondemnContentsReply::default();
@@ -249,11 +249,11 @@ pub(super) async fn absolve(
 ) -> Result<msg::AbsolveContentsReply, Status> {
     at_most(request.digests.len())?;
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
-    let until = check::until(request.until)?;
+    let (until, lasts) = (check::until(request.until)?, store.condemnation());
     store
         .tidy(move |change| {
             for digest in &asked {
-                condemnation::absolve(change, digest, until)?;
+                condemnation::absolve(change, digest, until, lasts)?;
             }
             Ok(msg::AbsolveContentsReply {})
         })

@@ -59,7 +59,7 @@ pub(super) async fn condemn(
     request: msg::CondemnContentRequest,
 ) -> Result<msg::CondemnContentReply, Status> {
     let digest = check::digest(&request.digest)?;
-    let lasts = store.condemnation_lasts();
+    let lasts = store.condemnation();
     let until = store.change(move |change| condemnation::condemn(change, &digest, lasts)).await?;
     Ok(msg::CondemnContentReply { until: Some(until) })
 }
@@ -70,6 +70,7 @@ pub(super) async fn absolve(
 ) -> Result<msg::AbsolveContentReply, Status> {
     let digest = check::digest(&request.digest)?;
     let until = check::until(request.until)?;
-    store.change(move |change| condemnation::absolve(change, &digest, until)).await?;
+    let lasts = store.condemnation();
+    store.change(move |change| condemnation::absolve(change, &digest, until, lasts)).await?;
     Ok(msg::AbsolveContentReply {})
 }
