@@ -7,6 +7,7 @@ use berth_wire::{metadata as msg, types};
 use crate::{
     collection::{Barrier, Node},
     event::Fact,
+    fences::Fence,
     tables::{meta, namespace, outbox},
 };
 
@@ -41,6 +42,11 @@ impl<'a, 'db> Change<'a, 'db> {
     /// Says that a record is written, or newly leased: a mark that is in force must keep it.
     pub(crate) fn keeps(&self, node: impl FnOnce() -> Option<Node>) {
         self.barrier.note(node);
+    }
+
+    /// Whether a test took this fence away.
+    pub(crate) fn lacks(&self, fence: Fence) -> bool {
+        self.barrier.lacks(fence)
     }
 
     /// Says that something may have lost what kept it.

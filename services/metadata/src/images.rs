@@ -108,7 +108,12 @@ mod tests {
             ..types::Descriptor::default()
         };
         let image = msg::Image { name: "n".into(), target: Some(target), ..msg::Image::default() };
-        msg::PutImageRequest { namespace: "default".into(), image: Some(image), mode: mode.into() }
+        msg::PutImageRequest {
+            namespace: "default".into(),
+            image: Some(image),
+            mode: mode.into(),
+            lease: String::new(),
+        }
     }
 
     #[test]

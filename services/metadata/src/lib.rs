@@ -20,6 +20,7 @@ mod condemnation;
 mod config;
 mod contents;
 mod event;
+mod fences;
 mod images;
 mod leases;
 mod missing;
@@ -36,6 +37,8 @@ use std::sync::Arc;
 use berth_model::Status;
 
 pub use config::Config;
+#[doc(hidden)]
+pub use fences::{Fence, Fences};
 pub use service::Service;
 
 /// Opens the service for callers in this process.

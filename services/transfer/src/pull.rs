@@ -88,9 +88,9 @@ impl Pull {
             chain_ids.extend(self.image(lease, image, image.descriptor == target, &mut records).await?);
         }
         self.board.phase(Phase::Recording);
-        records.write(&self.metadata, &self.wish.namespace, &self.wish.reference).await?;
-        records::put_image(&self.metadata, &self.wish.namespace, &self.wish.reference, &target, &self.wish.labels)
-            .await?;
+        let Wish { namespace, reference, labels, .. } = &self.wish;
+        records.write(&self.metadata, namespace, reference, &lease.id).await?;
+        records::put_image(&self.metadata, namespace, reference, &target, labels, &lease.id).await?;
         Ok(chain_ids)
     }
 

@@ -123,6 +123,7 @@ impl ContentRecords {
         metadata: &Arc<dyn Metadata>,
         namespace: &str,
         reference: &Reference,
+        lease: &str,
     ) -> Result<(), Status> {
         let (source_key, source_repository) = labels::distribution_source(reference.registry(), reference.repository());
         let entries: Vec<msg::put_content_request::Entry> = self
@@ -138,7 +139,11 @@ impl ContentRecords {
             })
             .collect();
         while_busy(|| {
-            metadata.put_content(msg::PutContentRequest { namespace: namespace.to_owned(), entries: entries.clone() })
+            metadata.put_content(msg::PutContentRequest {
+                namespace: namespace.to_owned(),
+                entries: entries.clone(),
+                lease: lease.to_owned(),
+            })
         })
         .await
         .map(|_| ())
@@ -152,6 +157,7 @@ pub(crate) async fn put_image(
     reference: &Reference,
     target: &Descriptor,
     labels: &labels::Labels,
+    lease: &str,
 ) -> Result<(), Status> {
     let image = msg::Image {
         name: reference.to_string(),
@@ -164,6 +170,7 @@ pub(crate) async fn put_image(
             namespace: namespace.to_owned(),
             image: Some(image),
             mode: msg::put_image_request::Mode::Upsert.into(),
+            lease: lease.to_owned(),
         })
         .await
         .map(|_| ())
