@@ -57,7 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug(["berth.fetcher.v1.Access"])
         .compile_fds(bus)?;
     let mut outside = set.clone();
-    outside.file.retain(|file| containerd.iter().any(|name| name == file.name()));
+    // With what they import: nothing is made of protobuf's own messages, but whether one can be compared is looked up.
+    let wanted = |name: &str| name.starts_with("google/protobuf/") || containerd.iter().any(|found| found == name);
+    outside.file.retain(|file| wanted(file.name()));
     let mut config = prost_build::Config::new();
     config.btree_map(["."]).enable_type_names();
     tonic_prost_build::configure()
