@@ -29,7 +29,7 @@ async fn the_server_says_what_it_is(stage: Stage) -> Result<()> {
         ["io.containerd.grpc.v1", "images", "-", "ok"],
         ["io.containerd.snapshotter.v1", "overlayfs", &platform, "ok"],
     ] {
-        assert!(rows.contains(&row.to_vec()), "{row:?} is not in\n{listed}");
+        assert!(rows.contains(row.as_slice()), "{row:?} is not in\n{listed}");
     }
     assert!(rows.iter().skip(1).all(|row| row[0] == "TYPE" || row[3] == "ok"), "{listed}");
     let detailed = ctr::ok(&stage, ["plugins", "ls", "--detailed"])?;
