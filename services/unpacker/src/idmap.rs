@@ -26,7 +26,9 @@ pub fn read(labels: &Labels) -> Result<Option<IdMap>, Status> {
             let root = (root_of(UID_MAPPING, uid)?, root_of(GID_MAPPING, gid)?);
             Ok(Some(IdMap { uid: uid.clone(), gid: gid.clone(), root }))
         }
-        _ => Err(Status::invalid_argument(format!("the labels {UID_MAPPING} and {GID_MAPPING} must be given together"))),
+        _ => {
+            Err(Status::invalid_argument(format!("the labels {UID_MAPPING} and {GID_MAPPING} must be given together")))
+        }
     }
 }
 

@@ -16,11 +16,12 @@ use std::{
 };
 
 use berth_model::Status;
+use rustix::io::Errno;
 
 use crate::tree;
 
-/// Directories that a removal or an unfinished making left.
-const LEFT: [&str; 2] = ["rm-", "new-"];
+/// So often a removal begins again because somebody else changes what it removes.
+const MAX_TRIES: usize = 100;
 
 /// Where a snapshotter keeps its snapshots.
 #[derive(Clone, Debug)]
@@ -63,6 +64,12 @@ impl Layout {
     #[must_use]
     pub fn tree(&self, id: u64) -> PathBuf {
         self.dir(id).join("fs")
+    }
+
+    /// overlayfs' own directory of an active snapshot.
+    #[must_use]
+    pub fn work(&self, id: u64) -> PathBuf {
+        self.dir(id).join("work")
     }
 
     /// Makes the directory that all snapshots are in.
@@ -108,18 +115,20 @@ impl Layout {
     /// Removes a snapshot's directory with all that is in it.
     pub fn remove(&self, id: u64) -> Result<(), Status> {
         self.doom(id)?;
-        erase(&self.all().join(format!("rm-{id}")))
+        self.finish(id)
     }
 
-    /// Erases what was doomed. With `unfinished` also what was being made: only when nobody can be making anything.
-    pub fn sweep(&self, unfinished: bool) -> Result<(), Status> {
-        let wanted = if unfinished { LEFT.as_slice() } else { LEFT.get(..1).unwrap_or_default() };
-        for name in self.names()? {
-            if wanted.iter().any(|prefix| name.starts_with(prefix)) {
-                erase(&self.all().join(name))?;
-            }
+    /// Erases what was doomed.
+    pub fn sweep(&self) -> Result<(), Status> {
+        for name in self.names()?.iter().filter(|name| name.starts_with("rm-")) {
+            erase(&self.all().join(name))?;
         }
         Ok(())
+    }
+
+    /// Erases what was doomed under this id.
+    pub fn finish(&self, id: u64) -> Result<(), Status> {
+        erase(&self.all().join(format!("rm-{id}")))
     }
 
     /// The ids that have a directory.
@@ -190,11 +199,17 @@ fn make_dirs(path: &Path) -> Result<(), Status> {
     made.map_err(|error| Status::io("make directory", path, &error))
 }
 
-/// Removes a path and all below it. Not there is fine.
+/// Removes a path and all below it. Not there is fine; so is another process that removes it too.
 pub(crate) fn erase(path: &Path) -> Result<(), Status> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Ok(()) };
     let Ok(parent) = fs::File::open(parent) else { return Ok(()) };
-    tree::remove(parent.as_fd(), name.as_encoded_bytes()).map_err(|errno| Status::io("remove", path, &errno.into()))
+    let mut tries = 0;
+    loop {
+        match tree::remove(parent.as_fd(), name.as_encoded_bytes()) {
+            Err(Errno::NOENT | Errno::NOTEMPTY) if tries < MAX_TRIES => tries += 1,
+            done => return done.map_err(|errno| Status::io("remove", path, &errno.into())),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -205,14 +220,14 @@ mod tests {
     fn removal_is_at_once_and_erasing_later() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path());
-        layout.sweep(true).unwrap();
+        layout.sweep().unwrap();
         layout.make(7, |dir| make_dir(&dir.join("fs"), 0o755)).unwrap();
         fs::write(layout.tree(7).join("x"), "x").unwrap();
         assert_eq!(layout.ids().unwrap(), [7]);
         layout.doom(7).unwrap();
         layout.doom(7).unwrap();
         assert_eq!((layout.ids().unwrap(), layout.all().join("rm-7/fs/x").exists()), (vec![], true));
-        layout.sweep(false).unwrap();
+        layout.sweep().unwrap();
         assert_eq!(fs::read_dir(layout.all()).unwrap().count(), 0);
     }
 

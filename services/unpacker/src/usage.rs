@@ -1,11 +1,6 @@
 //! What a tree takes on its disk.
 
-use std::{
-    collections::HashSet,
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-};
+use std::{collections::HashSet, fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use berth_model::Status;
 use berth_wire::types::Usage;

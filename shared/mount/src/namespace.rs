@@ -13,10 +13,8 @@ pub fn in_private_namespace<R: Send>(work: impl FnOnce() -> R + Send) -> Result<
     on_thread(CloneFlags::CLONE_NEWNS, move || {
         // Without this, mounts made here would be passed on to where ours came from.
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change("/", private).map_err(|errno| Error::Thread {
-            doing: "make the mounts of a namespace private",
-            source: errno.into(),
-        })?;
+        mount_change("/", private)
+            .map_err(|errno| Error::Thread { doing: "make the mounts of a namespace private", source: errno.into() })?;
         Ok(work())
     })
 }

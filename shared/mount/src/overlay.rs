@@ -43,10 +43,13 @@ pub(crate) fn mount(mount: &Mount, target: &Path) -> Result<(), Error> {
 
 /// The directory all layers are in, and the options with names from there.
 fn shortened(options: &[String]) -> (Option<PathBuf>, Vec<String>) {
-    let named = |option: &str| option.split_once('=').filter(|(key, _)| DIRS.contains(key)).map(|(_, dirs)| dirs.to_owned());
+    let named =
+        |option: &str| option.split_once('=').filter(|(key, _)| DIRS.contains(key)).map(|(_, dirs)| dirs.to_owned());
     let all: Vec<String> = options.iter().filter_map(|option| named(option)).collect();
     let mut paths = all.iter().flat_map(|dirs| dirs.split(':')).map(Path::new);
-    let Some(mut base) = paths.next().and_then(Path::parent).map(Path::to_owned) else { return (None, options.to_vec()) };
+    let Some(mut base) = paths.next().and_then(Path::parent).map(Path::to_owned) else {
+        return (None, options.to_vec());
+    };
     for path in paths {
         while !path.parent().is_some_and(|parent| parent.starts_with(&base)) {
             if !base.pop() {
