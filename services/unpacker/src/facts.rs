@@ -167,6 +167,16 @@ pub fn clear_opaque(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether a directory shows another one of the lower layers than that of its own name.
+#[must_use]
+pub fn is_redirected(dir: &Dir, name: &[u8]) -> bool {
+    let path = dir.path_of(name);
+    ["trusted.overlay.redirect", "user.overlay.redirect"].into_iter().any(|xattr| {
+        let mut none: [u8; 0] = [];
+        rustix::fs::lgetxattr(path.as_slice(), xattr, none.as_mut_slice()).is_ok()
+    })
+}
+
 /// Whether a directory hides what lower layers have in it.
 #[must_use]
 pub fn is_opaque(dir: &Dir, name: &[u8]) -> bool {

@@ -7,6 +7,7 @@
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
 //! - [`snapshotter`] is what the ways to keep snapshots have in common: [`overlay`] and [`native`]; [`layout`] lays out their
 //!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
+//! - [`diff`] writes a layer from two trees, [`onto`] applies one to mounts; [`view`] looks at what mounts show.
 //! - `worker` does `unpack` jobs, `service` the calls.
 //!
 //! A layer writes nowhere but below its own directory, whatever its names, links and devices say.
@@ -14,10 +15,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod apply;
+mod applying;
 mod archive;
 mod config;
 pub mod copy;
 pub mod decompress;
+pub mod diff;
+mod diffing;
 mod entry;
 mod error;
 pub mod facts;
@@ -29,6 +33,7 @@ pub mod merge;
 pub mod merged;
 pub mod name;
 pub mod native;
+pub mod onto;
 pub mod overlay;
 pub mod pipeline;
 pub mod rebase;
@@ -40,6 +45,7 @@ pub mod sparse;
 pub mod tree;
 pub mod unpacked;
 pub mod usage;
+pub mod view;
 mod worker;
 
 use std::sync::Arc;

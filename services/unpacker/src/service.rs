@@ -12,13 +12,13 @@ use berth_bus::Bus;
 use berth_model::{Code, Status, labels};
 use berth_wire::{
     convert,
-    metadata::{CommitSnapshotRequest, Snapshot, StatSnapshotReply, StatSnapshotRequest},
-    types::Usage,
+    metadata::{CommitSnapshotRequest, Snapshot, StatSnapshotReply, StatSnapshotRequest, snapshot::Kind},
+    types::{Descriptor, Usage},
     unpacker::{self as msg, LayerCommit},
 };
 use tokio::sync::Semaphore;
 
-use crate::{Config, lock::Lock, snapshots::PATIENCE, snapshotter::Snapshotter};
+use crate::{Config, layout::Layout, lock::Lock, snapshots::PATIENCE, snapshotter::Snapshotter};
 
 /// Directories erased at once.
 const ERASERS: usize = 2;
@@ -69,6 +69,12 @@ impl Service {
             let known: Vec<&str> = self.snapshotters.iter().map(Snapshotter::name).collect();
             Status::invalid_argument(format!("there is no snapshotter {name:?}; there are {known:?}"))
         })
+    }
+
+    /// Where things are kept for the time of a call.
+    pub(crate) fn scratch_layout(&self) -> Result<Layout, Status> {
+        let first = self.snapshotters.first().ok_or_else(|| Status::internal("there is no snapshotter"))?;
+        Ok(first.layout().clone())
     }
 
     /// Erases, in the background, what earlier removals left when their process ended.
@@ -127,8 +133,23 @@ impl Service {
         Ok((convert::required(found.snapshot.as_ref(), "snapshot")?.clone(), found.parent_ids))
     }
 
+    /// The ids of the chain that ends in this snapshot, which must be committed.
+    pub(crate) async fn committed_chain(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        name: &str,
+    ) -> Result<Vec<u64>, Status> {
+        let (snapshot, parents) = self.existing(namespace, snapshotter, name).await?;
+        if snapshot.kind() != Kind::Committed {
+            let kind = snapshot.kind().word();
+            return Err(Status::invalid_argument(format!("parent snapshot {name:?} is {kind}, not committed")));
+        }
+        Ok(std::iter::once(snapshot.id).chain(parents).collect())
+    }
+
     /// The ids of a committed chain, newest first.
-    pub(crate) async fn chain(&self, namespace: &str, snapshotter: &str, name: &str) -> Result<Vec<u64>, Status> {
+    async fn chain(&self, namespace: &str, snapshotter: &str, name: &str) -> Result<Vec<u64>, Status> {
         if name.is_empty() {
             return Ok(Vec::new());
         }
@@ -178,6 +199,14 @@ impl Unpacker for Service {
 
     async fn list_snapshotters(&self, _: msg::ListSnapshottersRequest) -> Result<msg::ListSnapshottersReply, Status> {
         Ok(self.describe())
+    }
+
+    async fn diff_mounts(&self, request: msg::DiffMountsRequest) -> Result<Descriptor, Status> {
+        self.diff(request).await
+    }
+
+    async fn apply_layer(&self, request: msg::ApplyLayerRequest) -> Result<msg::ApplyLayerReply, Status> {
+        self.apply(request).await
     }
 
     async fn commit_layers(&self, request: msg::CommitLayersRequest) -> Result<msg::CommitLayersReply, Status> {

@@ -99,11 +99,11 @@ impl Service {
         let id = active.id;
         let _lock = Lock::on_dir(&snapshotter.layout().dir(id), PATIENCE).await?;
         let rebased = active.parent.is_empty() && !record.parent.is_empty();
-        let chain = if rebased { self.chain(&namespace, &name, &record.parent).await? } else { Vec::new() };
+        let onto = if rebased { Some(self.committed_chain(&namespace, &name, &record.parent).await?) } else { None };
         record.id = id;
         let (trees, flush) = (snapshotter.clone(), self.flush());
         let usage = blocking(move || {
-            let usage = if rebased { trees.rebase(id, &chain)? } else { trees.usage(id)? };
+            let usage = trees.ready(id, onto.as_deref())?;
             if flush {
                 trees.layout().flush(id)?;
             }

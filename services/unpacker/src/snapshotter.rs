@@ -144,16 +144,18 @@ impl Snapshotter {
         self.settle_kept(id, chain, kept)
     }
 
-    /// Puts what was made without a parent on one: a layer that was applied here, or whatever somebody wrote.
-    pub fn rebase(&self, id: u64, chain: &[u64]) -> Result<Usage, Status> {
-        match (Unpacked::kept(&self.layout.dir(id))?, &self.way) {
-            (Some(kept), _) => self.settle_kept(id, chain, kept),
-            (None, Way::Overlay { .. }) => self.usage(id),
-            (None, Way::Native) => {
-                native::put_on(&self.layout, id, chain)?;
-                self.usage(id)
+    /// Readies a snapshot for its commit: a layer that was applied here is settled, and, if it gets a parent only now, the
+    /// snapshot is put on that one's chain.
+    pub fn ready(&self, id: u64, onto: Option<&[u64]>) -> Result<Usage, Status> {
+        match (Unpacked::kept(&self.layout.dir(id))?, &self.way, onto) {
+            (Some(kept), ..) => {
+                // Somebody may have written to it since, so what was counted then does not count.
+                self.settle_kept(id, onto.unwrap_or_default(), kept)?;
             }
+            (None, Way::Native, Some(chain)) => native::put_on(&self.layout, id, chain)?,
+            (None, ..) => {}
         }
+        self.usage(id)
     }
 
     fn settle_kept(&self, id: u64, chain: &[u64], kept: Unpacked) -> Result<Usage, Status> {
@@ -175,7 +177,9 @@ impl Snapshotter {
         match self.way {
             Way::Overlay { .. } => Ok(Usage { inodes: settled.inodes + 1, size: settled.size + 4096 }),
             Way::Native => {
-                native::put_on(&self.layout, id, chain)?;
+                if !chain.is_empty() {
+                    native::put_on(&self.layout, id, chain)?;
+                }
                 self.usage(id)
             }
         }

@@ -31,5 +31,9 @@ contract! {
         clean_up(msg::CleanUpRequest) within |_| SLOW;
         /// The snapshotters that there are.
         list_snapshotters(msg::ListSnapshottersRequest);
+        /// What one tree has and another has not, as a layer.
+        diff_mounts(msg::DiffMountsRequest) within |_| SLOW;
+        /// A layer onto mounts.
+        apply_layer(msg::ApplyLayerRequest) within |_| SLOW;
     }
 }
