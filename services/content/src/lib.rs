@@ -23,6 +23,7 @@ mod commit;
 mod config;
 mod hasher;
 mod ingest;
+mod listing;
 mod open;
 mod page;
 mod reconcile;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     leases,
     snapshots::Place,
-    tables::{content, image, lease, lease_resource, snapshot},
+    tables::{container, content, image, lease, lease_resource, snapshot},
 };
 
 /// What was read beside the graph.
@@ -58,6 +58,13 @@ pub(crate) fn all(from: &impl Reader, now: types::Time) -> Result<Scanned, Statu
             graph.structure(id, Node::snapshot(&place.namespace, &place.snapshotter, &record.parent));
         }
         by_labels(graph, id, &node, &record.labels);
+        Ok(())
+    })?;
+    container::each(from, |namespace, record| {
+        // Whether it runs or not: somebody may start it again.
+        for node in Node::of_container(namespace, &record) {
+            graph.root(node, Reach::Full);
+        }
         Ok(())
     })?;
     let ended = &mut scanned.ended_leases;

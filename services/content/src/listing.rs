@@ -1,0 +1,63 @@
+//! Ingests as others see them: one by its ref, or all of them.
+
+use std::{
+    ops::Bound,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use berth_model::Status;
+use berth_wire::{content as msg, types::Time};
+
+use crate::{open::Open, page, state::State, store::Layout};
+
+fn describe(open: &Open, silence: Duration) -> msg::Ingest {
+    let ingest = open.ingest().clone();
+    msg::Ingest {
+        active: ingest.is_active(Instant::now(), silence),
+        expected: ingest.expected.map(|digest| digest.to_string()).unwrap_or_default(),
+        offset: ingest.written,
+        total: ingest.total,
+        r#ref: ingest.reference,
+        started_at: Some(open.started_at()),
+        updated_at: None,
+    }
+}
+
+/// When the file was written last. The file system's clock ticks slower than ours: never before the ingest began.
+fn touched(layout: &Layout, ingest: &mut msg::Ingest) {
+    let written = std::fs::metadata(layout.data(&ingest.r#ref)).and_then(|facts| facts.modified());
+    let moments = [written.ok().map(Time::from), ingest.started_at];
+    ingest.updated_at = moments.into_iter().flatten().max_by_key(|time| (time.seconds, time.nanos));
+}
+
+/// One ingest.
+pub(crate) async fn stat(state: &Arc<State>, request: msg::StatIngestRequest) -> Result<msg::Ingest, Status> {
+    let missing = || Status::not_found(format!("ingest {} not found", request.r#ref));
+    let open = state.find(&request.r#ref).ok_or_else(missing)?;
+    let mut ingest = describe(&open, state.silence);
+    state
+        .files(move |store| {
+            touched(store.layout(), &mut ingest);
+            Ok(ingest)
+        })
+        .await
+}
+
+/// The ingests.
+pub(crate) async fn list(
+    state: &Arc<State>,
+    request: msg::ListIngestsRequest,
+) -> Result<msg::ListIngestsReply, Status> {
+    let items = page::items(request.limit);
+    let after = (Bound::Excluded(request.after), Bound::Unbounded);
+    let mut ingests: Vec<msg::Ingest> =
+        state.ingests().range(after).take(items + 1).map(|(_, open)| describe(open, state.silence)).collect();
+    state
+        .files(move |store| {
+            ingests.iter_mut().for_each(|ingest| touched(store.layout(), ingest));
+            let more = page::cut(&mut ingests, items);
+            Ok(msg::ListIngestsReply { ingests, more })
+        })
+        .await
+}
