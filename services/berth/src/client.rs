@@ -83,7 +83,7 @@ impl Client {
         let (namespace, address) = (global.namespace.clone(), address(global, &settings));
         if let Some(url) = &global.nats {
             let bus = assemble::connect(url, "berth command line").await?;
-            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
             return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
         }
         if let Some(channel) = daemon(address.clone()).await? {
@@ -91,7 +91,7 @@ impl Client {
         }
         let plan = Plan { settings: settings.clone(), holder: format!("berth {command}") };
         let (bus, serving) = plan.start_all().await?;
-        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
         Ok(Self { channel, namespace, is_local: true, settings, _serving: serving })
     }
 }

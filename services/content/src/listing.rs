@@ -20,12 +20,15 @@ fn describe(open: &Open, silence: Duration) -> msg::Ingest {
         total: ingest.total,
         r#ref: ingest.reference,
         started_at: Some(open.started_at()),
-        updated_at: None,
+        updated_at: open.grown_at(),
     }
 }
 
-/// When the file was written last. The file system's clock ticks slower than ours: never before the ingest began.
+/// When it was written last, as far as is known. The file system's clock ticks slower than ours: never before the ingest began.
 fn touched(layout: &Layout, ingest: &mut msg::Ingest) {
+    if ingest.updated_at.is_some() {
+        return;
+    }
     let written = std::fs::metadata(layout.data(&ingest.r#ref)).and_then(|facts| facts.modified());
     let moments = [written.ok().map(Time::from), ingest.started_at];
     ingest.updated_at = moments.into_iter().flatten().max_by_key(|time| (time.seconds, time.nanos));

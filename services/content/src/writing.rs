@@ -171,6 +171,7 @@ pub(crate) async fn advance(
     if request.written != open.ingest().written {
         let length = state.files(move |store| store.layout().data_length(&request.r#ref)).await?;
         open.ingest().advance(request.written, length)?;
+        open.grew();
         open.hasher().advance(request.written)?;
         open.keep_early(&state.store);
     }

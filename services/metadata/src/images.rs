@@ -1,7 +1,8 @@
 //! The rules of images: what a put does to what is there.
 //!
 //! Every put counts as an update, also one that changes nothing: it sets `updated_at` and is reported. containerd does
-//! so, and whoever watches a re-pull learns that it ended. Times that a client sends are ignored.
+//! so, and whoever watches a re-pull learns that it ended. Times in
+//! the record a client sends are ignored; the time of the whole request is not.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use crate::{change::Change, check, collection::Node, event::Fact, mask, missing,
 pub(crate) struct Put {
     image: msg::Image,
     mode: Mode,
+    at: Option<types::Time>,
 }
 
 impl Put {
@@ -28,7 +30,7 @@ impl Put {
         let target = check::target(image.target.as_ref())?;
         let labels = mask::whole(&image.labels);
         let image = msg::Image { name, labels, target: Some(target), created_at: None, updated_at: None };
-        Ok(Self { image, mode })
+        Ok(Self { image, mode, at: request.at })
     }
 
     /// What is stored, given what is there.
@@ -38,7 +40,8 @@ impl Put {
         present: Option<&msg::Image>,
         now: types::Time,
     ) -> Result<(msg::Image, Fact), Status> {
-        let Self { mut image, mode } = self;
+        let Self { mut image, mode, at } = self;
+        let now = at.unwrap_or(now);
         let name = image.name.clone();
         match (mode, present) {
             (Mode::Create, Some(_)) => {
@@ -77,13 +80,14 @@ pub(crate) fn update(
     namespace: &str,
     given: msg::Image,
     paths: &[String],
+    at: Option<types::Time>,
 ) -> Result<msg::Image, Status> {
     let present =
         image::get(change.txn(), namespace, &given.name)?.ok_or_else(|| missing::image(namespace, &given.name))?;
     let mut stored = masked(present, given, paths)?;
     check::labels(&stored.labels)?;
     stored.target = Some(check::target(stored.target.as_ref())?);
-    stored.updated_at = Some(change.now());
+    stored.updated_at = at.or(Some(change.now()));
     change.keeps(|| Some(Node::image(namespace, &stored.name)));
     image::put(change.txn(), namespace, &stored);
     let fact = Fact::ImageUpdated { name: stored.name.clone(), labels: stored.labels.clone() };
@@ -151,7 +155,7 @@ mod tests {
             ..types::Descriptor::default()
         };
         let image = msg::Image { name: "n".into(), target: Some(target), ..msg::Image::default() };
-        msg::PutImageRequest { namespace: "default".into(), image: Some(image), mode: mode.into() }
+        msg::PutImageRequest { namespace: "default".into(), image: Some(image), mode: mode.into(), at: None }
     }
 
     #[test]

@@ -125,7 +125,7 @@ async fn events_are_in_the_order_of_changes() {
                 };
                 let labels = [("by".to_owned(), format!("{writer}-{round}"))].into();
                 let image = msg::Image { name: "n".into(), target: Some(target), labels, ..Default::default() };
-                let request = msg::PutImageRequest { namespace: "ns".into(), image: Some(image), mode: 0 };
+                let request = msg::PutImageRequest { namespace: "ns".into(), image: Some(image), mode: 0, at: None };
                 metadata.put_image(request).await.unwrap();
             }
         });

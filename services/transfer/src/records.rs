@@ -136,6 +136,7 @@ pub(crate) async fn put_image(
             namespace: namespace.to_owned(),
             image: Some(image),
             mode: msg::put_image_request::Mode::Upsert.into(),
+            at: None,
         })
         .await
         .map(|_| ())
