@@ -79,8 +79,13 @@ impl Service {
     pub(crate) async fn commit(&self, request: msg::CommitActiveRequest) -> Result<Snapshot, Status> {
         let snapshotter = self.snapshotter(&request.snapshotter)?;
         let (namespace, name) = (request.namespace.clone(), request.snapshotter.clone());
-        let found = self.stat(&namespace, &name, &request.key).await?.and_then(|found| found.snapshot);
-        let taken = self.stat(&namespace, &name, &request.name).await?.is_some();
+        let named = !request.key.is_empty() && !request.name.is_empty();
+        let (found, taken) = if named {
+            let found = self.stat(&namespace, &name, &request.key).await?.and_then(|found| found.snapshot);
+            (found, self.stat(&namespace, &name, &request.name).await?.is_some())
+        } else {
+            (None, false)
+        };
         let mut record = CommitSnapshotRequest {
             namespace: request.namespace,
             snapshotter: request.snapshotter,
