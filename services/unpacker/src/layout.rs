@@ -16,12 +16,8 @@ use std::{
 };
 
 use berth_model::Status;
-use rustix::io::Errno;
 
 use crate::tree;
-
-/// So often a removal begins again because somebody else changes what it removes.
-const MAX_TRIES: usize = 100;
 
 /// Where a snapshotter keeps its snapshots.
 #[derive(Clone, Debug)]
@@ -199,17 +195,11 @@ fn make_dirs(path: &Path) -> Result<(), Status> {
     made.map_err(|error| Status::io("make directory", path, &error))
 }
 
-/// Removes a path and all below it. Not there is fine; so is another process that removes it too.
+/// Removes a path and all below it. Not there is fine.
 pub(crate) fn erase(path: &Path) -> Result<(), Status> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Ok(()) };
     let Ok(parent) = fs::File::open(parent) else { return Ok(()) };
-    let mut tries = 0;
-    loop {
-        match tree::remove(parent.as_fd(), name.as_encoded_bytes()) {
-            Err(Errno::NOENT | Errno::NOTEMPTY) if tries < MAX_TRIES => tries += 1,
-            done => return done.map_err(|errno| Status::io("remove", path, &errno.into())),
-        }
-    }
+    tree::remove(parent.as_fd(), name.as_encoded_bytes()).map_err(|errno| Status::io("remove", path, &errno.into()))
 }
 
 #[cfg(test)]
@@ -239,6 +229,26 @@ mod tests {
         assert!(layout.all().join("new-7").exists() && !layout.dir(7).exists());
         layout.make(7, |_| Ok(())).unwrap();
         assert!(!layout.all().join("new-7").exists() && layout.dir(7).exists());
+    }
+
+    /// A removal's own erasing and a cleanup may meet.
+    #[test]
+    fn many_erase_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        for round in 0..5 {
+            layout.make(round, |_| Ok(())).unwrap();
+            for n in 0..200 {
+                fs::create_dir_all(layout.tree(round).join(format!("{}/{n}/deep", n % 7))).unwrap();
+            }
+            layout.doom(round).unwrap();
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| layout.sweep().unwrap());
+                }
+            });
+            assert_eq!(fs::read_dir(layout.all()).unwrap().count(), 0);
+        }
     }
 
     #[test]
