@@ -36,10 +36,13 @@ use in_shapes;
 
 mod bad_input;
 mod content;
+mod ctr;
 mod differential;
 mod events;
+mod gc;
 mod host;
 mod images;
+mod leases;
 mod memory;
 mod over_nats;
 mod progress;

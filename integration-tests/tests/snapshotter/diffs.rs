@@ -66,7 +66,7 @@ async fn blob(home: &Home, bytes: Bytes, media_type: &str) -> Descriptor {
     writer.write(bytes).await.unwrap();
     writer.commit(size, &digest).await.unwrap();
     let entry = meta::put_content_request::Entry { digest: digest.to_string(), size, ..Default::default() };
-    let request = meta::PutContentRequest { namespace: NS.into(), entries: vec![entry] };
+    let request = meta::PutContentRequest { namespace: NS.into(), entries: vec![entry], ..Default::default() };
     home.metadata.put_content(request).await.unwrap();
     Descriptor { media_type: media_type.into(), digest: digest.to_string(), size, ..Default::default() }
 }

@@ -239,4 +239,12 @@ impl Unpacker for OverGrpc {
     async fn list_snapshotters(&self, _: msg::ListSnapshottersRequest) -> Result<msg::ListSnapshottersReply, Status> {
         not_in_grpc()
     }
+
+    async fn remove_orphans(&self, _: msg::RemoveOrphansRequest) -> Result<msg::RemoveOrphansReply, Status> {
+        not_in_grpc()
+    }
+
+    async fn measure_snapshots(&self, _: msg::MeasureSnapshotsRequest) -> Result<msg::MeasureSnapshotsReply, Status> {
+        not_in_grpc()
+    }
 }

@@ -61,7 +61,7 @@ pub(crate) async fn commit(
             return Err(status);
         }
     };
-    let recorded = state.settle(digest).await;
+    let recorded = state.settle(vec![digest]).await;
     state.end(&open);
     recorded?;
     tracing::debug!(reference = open.reference(), %digest, size, fresh, "an ingest was committed");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use berth_model::Status;
-use berth_wire::{content as msg, types::Time};
+use berth_wire::content as msg;
 
 use crate::{open::Open, page, state::State, store::Layout};
 
@@ -24,14 +24,14 @@ fn describe(open: &Open, silence: Duration) -> msg::Ingest {
     }
 }
 
-/// When it was written last, as far as is known. The file system's clock ticks slower than ours: never before the ingest began.
-fn touched(layout: &Layout, ingest: &mut msg::Ingest) {
-    if ingest.updated_at.is_some() {
-        return;
+/// When it was written last, as far as is known. The file system's clock ticks slower than ours: never before the ingest
+/// began.
+fn touched(layout: &Layout, ingest: &mut msg::Ingest) -> Result<(), Status> {
+    if ingest.updated_at.is_none() {
+        let moments = [layout.written_at(&ingest.r#ref)?, ingest.started_at];
+        ingest.updated_at = moments.into_iter().flatten().max_by_key(|time| (time.seconds, time.nanos));
     }
-    let written = std::fs::metadata(layout.data(&ingest.r#ref)).and_then(|facts| facts.modified());
-    let moments = [written.ok().map(Time::from), ingest.started_at];
-    ingest.updated_at = moments.into_iter().flatten().max_by_key(|time| (time.seconds, time.nanos));
+    Ok(())
 }
 
 /// One ingest.
@@ -41,7 +41,7 @@ pub(crate) async fn stat(state: &Arc<State>, request: msg::StatIngestRequest) ->
     let mut ingest = describe(&open, state.silence);
     state
         .files(move |store| {
-            touched(store.layout(), &mut ingest);
+            touched(store.layout(), &mut ingest)?;
             Ok(ingest)
         })
         .await
@@ -58,7 +58,9 @@ pub(crate) async fn list(
         state.ingests().range(after).take(items + 1).map(|(_, open)| describe(open, state.silence)).collect();
     state
         .files(move |store| {
-            ingests.iter_mut().for_each(|ingest| touched(store.layout(), ingest));
+            for ingest in &mut ingests {
+                touched(store.layout(), ingest)?;
+            }
             let more = page::cut(&mut ingests, items);
             Ok(msg::ListIngestsReply { ingests, more })
         })

@@ -61,7 +61,15 @@ pub(crate) async fn delete(
     };
     let request = DeleteBlobRequest { digest: digest.clone(), not_after: condemned.until };
     let deleted = backend.content.delete_blob(request).await;
-    backend.metadata.absolve_content(msg::AbsolveContentRequest { digest }).await?;
+    // Otherwise it may be under way still: then the condemnation has to end by itself.
+    let is_over = match &deleted {
+        Ok(_) => true,
+        Err(status) => matches!(status.code, Code::NotFound | Code::FailedPrecondition),
+    };
+    if is_over {
+        let request = msg::AbsolveContentRequest { digest, until: condemned.until };
+        backend.metadata.absolve_content(request).await?;
+    }
     match deleted {
         Err(status) if status.code != Code::NotFound => Err(status),
         _ => Ok(reply),

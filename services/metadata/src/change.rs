@@ -7,6 +7,7 @@ use berth_wire::{metadata as msg, types};
 use crate::{
     collection::{Barrier, Node},
     event::Fact,
+    fences::Fence,
     tables::{meta, namespace, outbox},
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct Change<'a, 'db> {
     barrier: &'a Barrier,
     /// Sequence and, unless given, the moment are filled in at the end.
     events: Vec<msg::Event>,
+    frees: bool,
 }
 
 /// Which events stay.
@@ -35,12 +37,27 @@ pub(crate) struct Retention {
 
 impl<'a, 'db> Change<'a, 'db> {
     pub(crate) fn new(txn: &'a mut Txn<'db>, now: types::Time, barrier: &'a Barrier) -> Self {
-        Self { txn, now, barrier, events: Vec::new() }
+        Self { txn, now, barrier, events: Vec::new(), frees: false }
     }
 
     /// Says that a record is written, or newly leased: a mark that is in force must keep it.
     pub(crate) fn keeps(&self, node: impl FnOnce() -> Option<Node>) {
         self.barrier.note(node);
+    }
+
+    /// Whether a test took this fence away.
+    pub(crate) fn lacks(&self, fence: Fence) -> bool {
+        self.barrier.lacks(fence)
+    }
+
+    /// Says that something may have lost what kept it.
+    pub(crate) fn frees(&mut self) {
+        self.frees = true;
+    }
+
+    /// Whether anything said so.
+    pub(crate) fn freed(&self) -> bool {
+        self.frees
     }
 
     /// What the rules read and write. What one writes, the next reads.

@@ -12,6 +12,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod activity;
 mod change;
 mod check;
 mod collection;
@@ -20,6 +21,7 @@ mod config;
 mod containers;
 mod contents;
 mod event;
+mod fences;
 mod images;
 mod leases;
 mod mask;
@@ -38,6 +40,8 @@ use std::sync::Arc;
 use berth_model::Status;
 
 pub use config::Config;
+#[doc(hidden)]
+pub use fences::{Fence, Fences};
 pub use service::Service;
 
 /// Opens the service for callers in this process.

@@ -50,14 +50,14 @@ impl Service {
             Ok(packed) => packed,
             Err(status) => {
                 // Half a layer is of no use to anybody.
-                let abort = AbortIngestRequest { r#ref: reference };
+                let abort = AbortIngestRequest { r#ref: reference, untouched_since: None };
                 if let Err(left) = self.content().abort_ingest(abort).await {
                     tracing::debug!(status = %left, "the ingest of a failed diff stays for the collection");
                 }
                 return Err(status);
             }
         };
-        self.keep(&request, packing, &packed, &mut writer).await?;
+        self.keep_blob(&request, packing, &packed, &mut writer).await?;
         Ok(Descriptor {
             media_type: packing.media_type().to_owned(),
             digest: packed.digest.to_string(),
@@ -89,7 +89,7 @@ impl Service {
     }
 
     /// Commits the blob and records it; a lease holds it in between.
-    async fn keep(
+    async fn keep_blob(
         &self,
         request: &DiffMountsRequest,
         packing: Packing,
@@ -134,7 +134,11 @@ impl Service {
             media_type: packing.media_type().to_owned(),
             ..Entry::default()
         };
-        let record = PutContentRequest { namespace: request.namespace.clone(), entries: vec![entry] };
+        let record = PutContentRequest {
+            namespace: request.namespace.clone(),
+            entries: vec![entry],
+            lease: request.lease.clone(),
+        };
         self.metadata().put_content(record).await?;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! - [`snapshotter`] is what the ways to keep snapshots have in common: [`overlay`] and [`native`]; [`layout`] lays out their
 //!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
 //! - [`diff`] writes a layer from two trees, [`onto`] applies one to mounts; [`view`] looks at what mounts show.
+//! - `orphans` removes directories that no record names.
 //! - `worker` does `unpack` jobs, `service` the calls.
 //!
 //! A layer writes nowhere but below its own directory, whatever its names, links and devices say.
@@ -34,6 +35,7 @@ pub mod merged;
 pub mod name;
 pub mod native;
 pub mod onto;
+mod orphans;
 pub mod overlay;
 pub mod pipeline;
 pub mod rebase;

@@ -12,13 +12,16 @@ use berth_bus::Bus;
 use berth_model::{Code, Status, labels};
 use berth_wire::{
     convert,
-    metadata::{CommitSnapshotRequest, Snapshot, StatSnapshotReply, StatSnapshotRequest, snapshot::Kind},
+    metadata::{
+        AddLeaseResourcesRequest, CommitSnapshotRequest, Resource, Snapshot, StatSnapshotReply, StatSnapshotRequest,
+        snapshot::Kind,
+    },
     types::{Descriptor, Usage},
     unpacker::{self as msg, LayerCommit},
 };
 use tokio::sync::Semaphore;
 
-use crate::{Config, layout::Layout, lock::Lock, snapshots::PATIENCE, snapshotter::Snapshotter};
+use crate::{Config, layout::Layout, lock::Lock, orphans, snapshots::PATIENCE, snapshotter::Snapshotter};
 
 /// Directories erased at once.
 const ERASERS: usize = 2;
@@ -103,6 +106,20 @@ impl Service {
                 tracing::warn!(%status, "what a removal left stays for the next cleanup");
             }
         });
+    }
+
+    /// Puts an unpacking under the lease of the job's pull.
+    pub(crate) async fn keep(&self, job: &msg::UnpackJob, key: &str) -> Result<(), Status> {
+        if job.lease.is_empty() {
+            return Ok(());
+        }
+        let resource = Resource { r#type: format!("snapshots/{}", job.snapshotter), id: key.to_owned() };
+        let request = AddLeaseResourcesRequest {
+            namespace: job.namespace.clone(),
+            id: job.lease.clone(),
+            resources: vec![resource],
+        };
+        self.metadata.add_lease_resources(request).await.map(drop)
     }
 
     /// A snapshot's record; `None` if there is none.
@@ -270,6 +287,18 @@ impl Unpacker for Service {
         let snapshotter = self.snapshotter(&request.snapshotter)?;
         blocking(move || snapshotter.check()).await?;
         Ok(msg::CheckHostReply {})
+    }
+
+    async fn remove_orphans(&self, request: msg::RemoveOrphansRequest) -> Result<msg::RemoveOrphansReply, Status> {
+        let snapshotter = self.snapshotter(&request.snapshotter)?;
+        orphans::remove(self.metadata.as_ref(), snapshotter.layout(), request).await
+    }
+
+    async fn measure_snapshots(
+        &self,
+        request: msg::MeasureSnapshotsRequest,
+    ) -> Result<msg::MeasureSnapshotsReply, Status> {
+        orphans::measure(self.snapshotter(&request.snapshotter)?.layout().clone()).await
     }
 }
 

@@ -35,5 +35,9 @@ contract! {
         diff_mounts(msg::DiffMountsRequest) within |_| SLOW;
         /// A layer onto mounts.
         apply_layer(msg::ApplyLayerRequest) within |_| SLOW;
+        /// Removes directories that no record names.
+        remove_orphans(msg::RemoveOrphansRequest) within |_| SLOW;
+        /// What the snapshotter takes of its disk.
+        measure_snapshots(msg::MeasureSnapshotsRequest) within |_| SLOW;
     }
 }

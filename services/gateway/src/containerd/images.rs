@@ -78,6 +78,7 @@ async fn create(
         namespace: scope.namespace,
         image: Some(image),
         mode: Mode::Create.into(),
+        lease: scope.lease.unwrap_or_default(),
         at: time(source_date_epoch)?,
     };
     Ok(api::CreateImageResponse { image: Some(to_image(backend.metadata.put_image(put).await?)) })

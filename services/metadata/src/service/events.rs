@@ -5,10 +5,9 @@ use std::time::Duration;
 use berth_model::{Identifier, Status};
 use berth_wire::metadata as msg;
 
+use super::LONGEST_WAIT;
 use crate::{check, store::Store};
 
-/// Longest wait of one call; who wants to wait longer asks again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Of a published event: it must fit the bus when it is read.
 const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 

@@ -3,7 +3,7 @@
 use berth_model::Status;
 use berth_wire::metadata as msg;
 
-use crate::{check, images, missing, page::Page, store::Store, tables::image};
+use crate::{check, images, leases, missing, page::Page, store::Store, tables::image};
 
 pub(super) async fn get(store: &Store, request: msg::GetImageRequest) -> Result<msg::Image, Status> {
     let namespace = check::namespace(&request.namespace)?;
@@ -25,8 +25,14 @@ pub(super) async fn list(store: &Store, request: msg::ListImagesRequest) -> Resu
 
 pub(super) async fn put(store: &Store, request: msg::PutImageRequest) -> Result<msg::Image, Status> {
     let namespace = check::namespace(&request.namespace)?;
+    let lease = request.lease.clone();
     let put = images::Put::parse(request)?;
-    store.change(move |change| images::put(change, &namespace, put)).await
+    store
+        .change(move |change| {
+            leases::must_run(change, &namespace, &lease)?;
+            images::put(change, &namespace, put)
+        })
+        .await
 }
 
 pub(super) async fn update(store: &Store, request: msg::UpdateImageRequest) -> Result<msg::Image, Status> {

@@ -18,7 +18,8 @@ fn image(name: &str, seed: &str) -> msg::Image {
 }
 
 fn put(namespace: &str, image: msg::Image, mode: Mode) -> msg::PutImageRequest {
-    msg::PutImageRequest { namespace: namespace.into(), image: Some(image), mode: mode.into(), at: None }
+    let mode = mode.into();
+    msg::PutImageRequest { namespace: namespace.into(), image: Some(image), mode, ..Default::default() }
 }
 
 fn get(namespace: &str, name: &str) -> msg::GetImageRequest {
@@ -97,9 +98,10 @@ async fn bad_images_are_refused(home: Home) {
     ] {
         refused(m.put_image(put(NS, bad, Mode::Upsert)).await, Code::InvalidArgument, &[word]);
     }
-    let no_image = msg::PutImageRequest { namespace: NS.into(), image: None, mode: 0, at: None };
+    let no_image = msg::PutImageRequest { namespace: NS.into(), ..Default::default() };
     refused(m.put_image(no_image).await, Code::InvalidArgument, &["image is missing"]);
-    let no_mode = msg::PutImageRequest { namespace: NS.into(), image: Some(good.clone()), mode: 9, at: None };
+    let no_mode =
+        msg::PutImageRequest { namespace: NS.into(), image: Some(good.clone()), mode: 9, ..Default::default() };
     refused(m.put_image(no_mode).await, Code::InvalidArgument, &["mode"]);
     for namespace in ["", "a b", "../x"] {
         refused(m.put_image(put(namespace, good.clone(), Mode::Upsert)).await, Code::InvalidArgument, &["namespace"]);

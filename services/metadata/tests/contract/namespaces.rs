@@ -96,7 +96,7 @@ async fn a_namespace_that_holds_something_stays(home: Home) {
         ..berth_wire::types::Descriptor::default()
     };
     let image = msg::Image { name: "pic".into(), target: Some(target), ..msg::Image::default() };
-    m.put_image(msg::PutImageRequest { namespace: NS.into(), image: Some(image), mode: 0, at: None }).await.unwrap();
+    m.put_image(msg::PutImageRequest { namespace: NS.into(), image: Some(image), ..Default::default() }).await.unwrap();
     let entry = msg::put_content_request::Entry { digest: digest("x"), size: 1, ..Default::default() };
     m.put_content(msg::PutContentRequest { namespace: NS.into(), entries: vec![entry] }).await.unwrap();
     m.create_container(create_container(container("box"))).await.unwrap();

@@ -235,7 +235,7 @@ impl Session {
         if let Place::Ingest(writer) = &mut self.place {
             writer.commit(offset, &digest).await.map_err(|status| ingests::local(&self.namespace, status))?;
         }
-        self.record(backend, &digest, offset, labels).await?;
+        self.record(backend, scope, &digest, offset, labels).await?;
         scope.let_go(backend, "ingests", &self.reference).await;
         self.total = offset;
         self.place = Place::Known(digest, offset);
@@ -261,14 +261,22 @@ impl Session {
 
     /// Records the blob in the namespace. Without a lease it may have been deleted since it was seen or committed:
     /// UNAVAILABLE, and writing it again will do.
-    async fn record(&self, backend: &Backend, digest: &Digest, size: u64, labels: Labels) -> Result<(), Status> {
+    async fn record(
+        &self,
+        backend: &Backend,
+        scope: &Scope,
+        digest: &Digest,
+        size: u64,
+        labels: Labels,
+    ) -> Result<(), Status> {
         let entry = msg::put_content_request::Entry {
             digest: digest.to_string(),
             size,
             labels,
             ..msg::put_content_request::Entry::default()
         };
-        let put = msg::PutContentRequest { namespace: self.namespace.clone(), entries: vec![entry] };
+        let (namespace, lease) = (self.namespace.clone(), scope.lease.clone().unwrap_or_default());
+        let put = msg::PutContentRequest { namespace, entries: vec![entry], lease };
         backend.metadata.put_content(put).await?;
         match backend.content.stat_blob(StatBlobRequest { digest: digest.to_string() }).await {
             Err(status) if status.code == Code::NotFound => {
