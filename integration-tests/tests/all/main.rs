@@ -39,6 +39,7 @@ mod content;
 mod ctr;
 mod differential;
 mod events;
+mod fsck;
 mod gc;
 mod host;
 mod images;

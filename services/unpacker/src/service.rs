@@ -294,6 +294,10 @@ impl Unpacker for Service {
         orphans::remove(self.metadata.as_ref(), snapshotter.layout(), request).await
     }
 
+    async fn verify_snapshot(&self, request: msg::VerifySnapshotRequest) -> Result<msg::VerifySnapshotReply, Status> {
+        self.verify(request).await
+    }
+
     async fn measure_snapshots(
         &self,
         request: msg::MeasureSnapshotsRequest,

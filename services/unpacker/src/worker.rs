@@ -178,7 +178,7 @@ async fn extract(
 }
 
 /// One try, on a blocking thread. `None`: what was read is void.
-fn apply_blob(
+pub(crate) fn apply_blob(
     mut reader: BlobReader,
     done: &AtomicU64,
     dir: &Path,
