@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use berth_failpoint::{Point, pass};
 use berth_kv::{Db, Options, View};
 use berth_model::Status;
 use berth_wire::{metadata as msg, types};
@@ -82,9 +83,12 @@ impl Store {
                     let mut change = Change::new(txn, types::Time::now());
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
-                    Ok::<_, Status>((done, change.finish(retention)?))
+                    let last = change.finish(retention)?;
+                    pass(Point::MetadataDecided);
+                    Ok::<_, Status>((done, last))
                 })
                 .await?;
+            pass(Point::MetadataChanged);
             if let Some(last) = last {
                 horizon.send_if_modified(|horizon| {
                     let grown = last > *horizon;

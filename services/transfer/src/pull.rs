@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
 use berth_bus::Bus;
+use berth_failpoint::{Point, pass};
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Platform, Reference, Status, labels};
 use berth_wire::{
     fetcher::{Access, FetchJob, ResolveRequest},
@@ -55,11 +56,13 @@ impl Pull {
             self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
         }
         let lease = Lease::begin(Arc::clone(&self.metadata), &self.wish.namespace, self.lease_lasts).await?;
+        pass(Point::TransferLeased);
         let done = tokio::select! {
             done = self.under(&lease) => done,
             reason = stop => Err(reason),
         };
         lease.end().await;
+        pass(Point::TransferEnded);
         let chain_ids = done?;
         self.board.done(chain_ids.iter().map(ToString::to_string).collect());
         Ok(())
@@ -81,9 +84,12 @@ impl Pull {
             chain_ids.extend(self.image(&lease.id, image, image.descriptor == target, &mut records).await?);
         }
         self.board.phase(Phase::Recording);
+        pass(Point::TransferRecording);
         records.write(&self.metadata, &self.wish.namespace, &self.wish.reference).await?;
+        pass(Point::TransferRecorded);
         records::put_image(&self.metadata, &self.wish.namespace, &self.wish.reference, &target, &self.wish.labels)
             .await?;
+        pass(Point::TransferNamed);
         Ok(chain_ids)
     }
 

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_failpoint::{Point, check, pass};
 use berth_model::Status;
 use berth_wire::types::{Mount, Usage};
 
@@ -87,7 +88,9 @@ impl Overlay {
         self.remove(id)?;
         let dir = self.dir(id);
         let make = |path: &Path, mode: u32| {
-            fs::DirBuilder::new().mode(mode).create(path).map_err(|error| Status::io("make directory", path, &error))
+            check(Point::SnapshotMakeDir)
+                .and_then(|()| fs::DirBuilder::new().mode(mode).create(path))
+                .map_err(|error| Status::io("make directory", path, &error))
         };
         make(&dir, 0o700)?;
         make(&dir.join("fs"), 0o755)?;
@@ -116,7 +119,8 @@ impl Overlay {
     pub fn remove(&self, id: u64) -> Result<(), Status> {
         let dir = self.dir(id);
         let going = self.root.join("snapshots").join(format!("rm-{id}"));
-        match fs::rename(&dir, &going) {
+        let put_aside = check(Point::SnapshotPutAside).and_then(|()| fs::rename(&dir, &going));
+        match put_aside {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // A half-finished removal of the same id is in the way: finish it first.
@@ -131,6 +135,7 @@ impl Overlay {
     fn erase(&self, path: &Path) -> Result<(), Status> {
         let Ok(parent) = fs::File::open(self.root.join("snapshots")) else { return Ok(()) };
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        check(Point::SnapshotErase).map_err(|error| Status::io("remove", path, &error))?;
         tree::remove(std::os::fd::AsFd::as_fd(&parent), name).map_err(|errno| Status::io("remove", path, &errno.into()))
     }
 
@@ -139,7 +144,10 @@ impl Overlay {
         let path = self.upper(id);
         let failed = |error: &io::Error| Status::io("flush the file system of", &path, error);
         let dir = fs::File::open(&path).map_err(|error| failed(&error))?;
-        rustix::fs::syncfs(&dir).map_err(|errno| failed(&errno.into()))
+        check(Point::SnapshotFlush).map_err(|error| failed(&error))?;
+        rustix::fs::syncfs(&dir).map_err(|errno| failed(&errno.into()))?;
+        pass(Point::SnapshotFlushed);
+        Ok(())
     }
 
     /// The mounts of a snapshot that is not committed. `parents`: newest first.

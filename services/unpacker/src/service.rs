@@ -9,6 +9,7 @@ use berth_api::{
     unpacker::Unpacker,
 };
 use berth_bus::Bus;
+use berth_failpoint::{Point, check, pass};
 use berth_model::{Code, Status, labels};
 use berth_wire::{
     convert,
@@ -107,6 +108,7 @@ impl Service {
         let request =
             RemoveSnapshotRequest { namespace: namespace.into(), snapshotter: snapshotter.into(), key: key.into() };
         let removed = self.metadata.remove_snapshot(request).await?;
+        pass(Point::SnapshotForgotten);
         blocking(move || overlay.remove(removed.id)).await
     }
 }
@@ -131,8 +133,10 @@ impl Unpacker for Service {
             .await?;
         let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
         let parents = prepared.parent_ids;
+        pass(Point::SnapshotPrepared);
         blocking(move || {
             overlay.make(id, parents.first().copied())?;
+            pass(Point::SnapshotMade);
             Ok(msg::MountsReply { mounts: overlay.mounts(id, &parents, request.view) })
         })
         .await
@@ -227,6 +231,7 @@ impl Unpacker for Service {
         }
         for (layer, usage) in settled {
             let (key, dir) = (layer.key.clone(), overlay.dir(layer.id));
+            pass(Point::UnpackCommit);
             let committed = self
                 .metadata
                 .commit_snapshot(CommitSnapshotRequest {
@@ -242,6 +247,7 @@ impl Unpacker for Service {
                 .await;
             match committed {
                 Ok(_) => {
+                    pass(Point::UnpackCommitted);
                     blocking(move || {
                         Unpacked::drop_kept(&dir);
                         Ok(())
@@ -281,6 +287,7 @@ impl Service {
 async fn settle(overlay: Overlay, id: u64, chain: Vec<u64>) -> Result<Usage, Status> {
     blocking(move || {
         let (dir, upper) = (overlay.dir(id), overlay.upper(id));
+        check(Point::UnpackSettle).map_err(|error| Status::io("settle", &upper, &error))?;
         let kept = Unpacked::kept(&dir)?.ok_or_else(|| {
             Status::failed_precondition(format!("{} holds no unpacked layer; pull the image again", dir.display()))
         })?;

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use berth_failpoint::{Point, check, pass};
 use berth_model::Status;
 use rocksdb::WriteOptions;
 use tokio::sync::mpsc;
@@ -125,9 +126,11 @@ impl Writer {
             return Ok(false);
         }
         let Some(batch) = txn.into_batch()? else { return Ok(false) };
+        check(Point::KvWrite).map_err(|error| Status::io("write to the store at", &self.path, &error))?;
         db.write_opt(batch, &WriteOptions::default())
-            .map(|()| true)
-            .map_err(|error| failure::status("write to", &self.path, &error))
+            .map_err(|error| failure::status("write to", &self.path, &error))?;
+        pass(Point::KvWritten);
+        Ok(true)
     }
 
     fn flush(&self) -> Result<(), Status> {
@@ -135,6 +138,9 @@ impl Writer {
         let sync = self.durability == Durability::Synced;
         let store = self.store.read();
         let db = store.as_ref().ok_or_else(|| Store::closed(&self.path))?;
-        db.flush_wal(sync).map_err(|error| failure::status("flush", &self.path, &error))
+        check(Point::KvFlush).map_err(|error| Status::io("flush the store at", &self.path, &error))?;
+        db.flush_wal(sync).map_err(|error| failure::status("flush", &self.path, &error))?;
+        pass(Point::KvFlushed);
+        Ok(())
     }
 }
