@@ -5,6 +5,7 @@ use berth_model::Status;
 use berth_wire::{metadata as msg, types};
 
 use crate::{
+    collection::{Barrier, Node},
     event::Fact,
     tables::{meta, namespace, outbox},
 };
@@ -18,6 +19,7 @@ const MAX_NAMESPACES: usize = 5000;
 pub(crate) struct Change<'a, 'db> {
     txn: &'a mut Txn<'db>,
     now: types::Time,
+    barrier: &'a Barrier,
     facts: Vec<(String, &'static str, String)>,
 }
 
@@ -31,8 +33,13 @@ pub(crate) struct Retention {
 }
 
 impl<'a, 'db> Change<'a, 'db> {
-    pub(crate) fn new(txn: &'a mut Txn<'db>, now: types::Time) -> Self {
-        Self { txn, now, facts: Vec::new() }
+    pub(crate) fn new(txn: &'a mut Txn<'db>, now: types::Time, barrier: &'a Barrier) -> Self {
+        Self { txn, now, barrier, facts: Vec::new() }
+    }
+
+    /// Says that a record is written, or newly leased: a mark that is in force must keep it.
+    pub(crate) fn keeps(&self, node: impl FnOnce() -> Option<Node>) {
+        self.barrier.note(node);
     }
 
     /// What the rules read and write. What one writes, the next reads.
@@ -69,7 +76,7 @@ impl<'a, 'db> Change<'a, 'db> {
     /// Dropping here, a few with each change, needs no task of its own, no extra flush, and keeps pace by itself: each
     /// change drops more than it adds.
     pub(crate) fn finish(self, retention: Retention) -> Result<Option<u64>, Status> {
-        let Self { txn, now, facts } = self;
+        let Self { txn, now, facts, .. } = self;
         if facts.is_empty() {
             return Ok(None);
         }

@@ -9,12 +9,12 @@
 //! one would delete bytes that were fetched anew meanwhile.
 
 use berth_model::{Digest, Status};
-use berth_wire::types;
+use berth_wire::{metadata as msg, types};
 
 use crate::{
     change::Change,
     leases, resource,
-    tables::{condemned, content, lease, lease_resource},
+    tables::{condemned, content},
 };
 
 /// How long a condemnation lasts, in seconds.
@@ -29,14 +29,11 @@ pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest) -> Result<ty
         )));
     }
     let now = change.now();
-    for (namespace, id) in lease_resource::holders(change.txn(), resource::CONTENT, &digest.to_string(), None)? {
-        if let Some(lease) = lease::get(change.txn(), &namespace, &id)?
-            && !leases::is_over(&lease, now)
-        {
-            return Err(Status::failed_precondition(format!(
-                "content {digest} is in use: lease {id:?} in namespace {namespace:?} names it"
-            )));
-        }
+    let named = msg::Resource { r#type: resource::CONTENT.to_owned(), id: digest.to_string() };
+    if let Some((namespace, id)) = leases::any_running(change.txn(), &named, now)? {
+        return Err(Status::failed_precondition(format!(
+            "content {digest} is in use: lease {id:?} in namespace {namespace:?} names it"
+        )));
     }
     let until = types::Time { seconds: now.seconds.saturating_add(LASTS_SECONDS), nanos: now.nanos };
     condemned::put(change.txn(), digest, until);

@@ -7,7 +7,7 @@ use berth_model::{Digest, Status, labels, labels::Labels};
 use berth_wire::{metadata as msg, types};
 use msg::put_content_request::Entry;
 
-use crate::{change::Change, check, condemnation, event::Fact, missing, tables::content};
+use crate::{change::Change, check, collection::Node, condemnation, event::Fact, missing, tables::content};
 
 /// An entry whose fields were checked.
 pub(crate) struct Put {
@@ -76,6 +76,7 @@ pub(crate) fn put(change: &mut Change<'_, '_>, namespace: &str, puts: &[Put]) ->
     change.touch_namespace(namespace)?;
     for put in puts {
         condemnation::refuse_condemned(change, &put.digest)?;
+        change.keeps(|| Some(Node::content(namespace, put.digest)));
         let present = content::get(change.txn(), namespace, &put.digest)?;
         if let Some(stored) = put.decide(present.as_ref(), change.now())? {
             content::put(change.txn(), namespace, &put.digest, &stored);

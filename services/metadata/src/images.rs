@@ -7,7 +7,7 @@ use berth_model::Status;
 use berth_wire::{metadata as msg, types};
 use msg::put_image_request::Mode;
 
-use crate::{change::Change, check, event::Fact, missing, tables::image};
+use crate::{change::Change, check, collection::Node, event::Fact, missing, tables::image};
 
 /// A put whose fields were checked.
 pub(crate) struct Put {
@@ -62,6 +62,7 @@ pub(crate) fn put(change: &mut Change<'_, '_>, namespace: &str, put: Put) -> Res
     let present = image::get(change.txn(), namespace, &put.image.name)?;
     let (stored, fact) = put.decide(namespace, present.as_ref(), change.now())?;
     change.touch_namespace(namespace)?;
+    change.keeps(|| Some(Node::image(namespace, &stored.name)));
     image::put(change.txn(), namespace, &stored);
     change.report(namespace, &fact);
     Ok(stored)

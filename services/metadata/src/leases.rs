@@ -4,12 +4,15 @@
 //! collector removed it: whoever still works under it learns so (`NotFound`) instead of losing what it fetched. It is
 //! still listed, for the collector, and its id is free.
 
+use berth_kv::Reader;
 use berth_model::{Status, labels, labels::Labels};
 use berth_wire::{metadata as msg, types};
 
 use crate::{
     change::Change,
-    check, condemnation, missing, resource,
+    check,
+    collection::Node,
+    condemnation, missing, resource,
     tables::{lease, lease_resource},
 };
 
@@ -86,6 +89,7 @@ pub(crate) fn add(
         if named.r#type == resource::CONTENT {
             condemnation::refuse_condemned(change, &check::digest(&named.id)?)?;
         }
+        change.keeps(|| Node::leased(namespace, &named.r#type, &named.id));
         lease_resource::put(change.txn(), namespace, id, named)?;
     }
     let bytes = lease_resource::bytes(change.txn(), namespace, id)?;
@@ -98,6 +102,33 @@ pub(crate) fn add(
     Ok(())
 }
 
+/// Takes resources off; those that are not on it are fine.
+pub(crate) fn take_off(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    id: &str,
+    less: &[msg::Resource],
+) -> Result<(), Status> {
+    if lease::get(change.txn(), namespace, id)?.is_none() {
+        return Err(missing::lease(namespace, id));
+    }
+    less.iter().try_for_each(|named| lease_resource::delete(change.txn(), namespace, id, named))
+}
+
+/// A lease that runs and names the thing: namespace and id.
+pub(crate) fn any_running(
+    from: &impl Reader,
+    named: &msg::Resource,
+    now: types::Time,
+) -> Result<Option<(String, String)>, Status> {
+    for (namespace, id) in lease_resource::holders(from, &named.r#type, &named.id, None)? {
+        if lease::get(from, &namespace, &id)?.is_some_and(|lease| !is_over(&lease, now)) {
+            return Ok(Some((namespace, id)));
+        }
+    }
+    Ok(None)
+}
+
 /// Renames a resource in every lease of the namespace that names it.
 pub(crate) fn rename(
     change: &mut Change<'_, '_>,
@@ -108,6 +139,7 @@ pub(crate) fn rename(
     let to = msg::Resource { r#type: from.r#type.clone(), id: to.to_owned() };
     for (_, id) in lease_resource::holders(change.txn(), &from.r#type, &from.id, Some(namespace))? {
         lease_resource::delete(change.txn(), namespace, &id, from)?;
+        change.keeps(|| Node::leased(namespace, &to.r#type, &to.id));
         lease_resource::put(change.txn(), namespace, &id, &to)?;
     }
     Ok(())

@@ -14,6 +14,7 @@
 
 mod change;
 mod check;
+mod collection;
 mod condemnation;
 mod config;
 mod contents;

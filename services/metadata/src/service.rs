@@ -1,5 +1,6 @@
 //! The contract, method by method: each is check → decide → act, in the file of its noun.
 
+mod collection;
 mod contents;
 mod events;
 mod images;
@@ -99,6 +100,48 @@ impl Metadata for Service {
     }
     async fn list_leases(&self, request: msg::ListLeasesRequest) -> Result<msg::ListLeasesReply, Status> {
         leases::list(&self.store, request).await
+    }
+    async fn get_lease(&self, request: msg::GetLeaseRequest) -> Result<msg::Lease, Status> {
+        leases::get(&self.store, request).await
+    }
+    async fn delete_lease_resources(
+        &self,
+        request: msg::DeleteLeaseResourcesRequest,
+    ) -> Result<msg::DeleteLeaseResourcesReply, Status> {
+        leases::take_off(&self.store, request).await
+    }
+    async fn mark(&self, request: msg::MarkRequest) -> Result<msg::MarkReply, Status> {
+        collection::mark(&self.store, request).await
+    }
+    async fn list_garbage(&self, request: msg::ListGarbageRequest) -> Result<msg::ListGarbageReply, Status> {
+        collection::list(&self.store, request).await
+    }
+    async fn sweep(&self, request: msg::SweepRequest) -> Result<msg::SweepReply, Status> {
+        collection::sweep(&self.store, request).await
+    }
+    async fn end_mark(&self, request: msg::EndMarkRequest) -> Result<msg::EndMarkReply, Status> {
+        collection::end(&self.store, request).await
+    }
+    async fn explain(&self, request: msg::ExplainRequest) -> Result<msg::ExplainReply, Status> {
+        collection::explain(&self.store, request).await
+    }
+    async fn known_snapshots(&self, request: msg::KnownSnapshotsRequest) -> Result<msg::KnownSnapshotsReply, Status> {
+        collection::known(&self.store, request).await
+    }
+    async fn leased(&self, request: msg::LeasedRequest) -> Result<msg::LeasedReply, Status> {
+        collection::leased(&self.store, request).await
+    }
+    async fn condemn_contents(
+        &self,
+        request: msg::CondemnContentsRequest,
+    ) -> Result<msg::CondemnContentsReply, Status> {
+        collection::condemn(&self.store, request).await
+    }
+    async fn absolve_contents(
+        &self,
+        request: msg::AbsolveContentsRequest,
+    ) -> Result<msg::AbsolveContentsReply, Status> {
+        collection::absolve(&self.store, request).await
     }
 
     async fn prepare_snapshot(

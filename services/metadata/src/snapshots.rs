@@ -19,6 +19,7 @@ pub(crate) use prepare::{Prepare, Prepared, prepare};
 use crate::{
     change::Change,
     check,
+    collection::Node,
     event::Fact,
     missing,
     tables::{child, snapshot},
@@ -113,6 +114,7 @@ pub(crate) fn update(
     berth_model::labels::merge(&mut found.labels, labels);
     check::labels(&found.labels)?;
     found.updated_at = Some(change.now());
+    keeps(change, place, &found.name);
     snapshot::put(change.txn(), place, &found);
     Ok(found)
 }
@@ -122,7 +124,12 @@ fn put_record(change: &mut Change<'_, '_>, place: &Place, record: &msg::Snapshot
     if !record.parent.is_empty() {
         child::put(change.txn(), place, &record.parent, &record.name);
     }
+    keeps(change, place, &record.name);
     snapshot::put(change.txn(), place, record);
+}
+
+fn keeps(change: &Change<'_, '_>, place: &Place, key: &str) {
+    change.keeps(|| Some(Node::snapshot(&place.namespace, &place.snapshotter, key)));
 }
 
 /// Undoes [`put_record`].

@@ -21,6 +21,7 @@ use tracing::Instrument;
 use crate::{
     Config,
     change::{Change, Retention},
+    collection::Collection,
     page::Page,
     tables::{self, meta, outbox},
 };
@@ -39,6 +40,7 @@ pub(crate) struct Store {
     event_retention: u64,
     /// The last relayed event, or [`NOBODY_RELAYS`].
     relayed: Arc<AtomicU64>,
+    collection: Arc<Collection>,
 }
 
 impl Store {
@@ -55,7 +57,13 @@ impl Store {
             horizon: Arc::new(watch::Sender::new(last)),
             event_retention: config.event_retention,
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
+            collection: Arc::default(),
         })
+    }
+
+    /// The round of collection that is in force.
+    pub(crate) fn collection(&self) -> &Arc<Collection> {
+        &self.collection
     }
 
     /// Reads one state of all tables.
@@ -77,10 +85,11 @@ impl Store {
         let horizon = Arc::clone(&self.horizon);
         let newest = self.event_retention;
         let relayed = Arc::clone(&self.relayed);
+        let barrier = Arc::clone(&self.collection.barrier);
         let writing = async move {
             let (done, last) = db
                 .write(move |txn| {
-                    let mut change = Change::new(txn, types::Time::now());
+                    let mut change = Change::new(txn, types::Time::now(), &barrier);
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
                     let last = change.finish(retention)?;

@@ -1,8 +1,13 @@
 //! The metadata service's contract.
 
+use std::time::Duration;
+
 use berth_wire::metadata as msg;
 
 use crate::contract::{contract, long_poll};
+
+/// Reading all records of a large store takes a while.
+const MARK: Duration = Duration::from_secs(600);
 
 contract! {
     /// See `proto/berth/metadata/v1/metadata.proto`.
@@ -33,6 +38,28 @@ contract! {
         delete_lease(msg::DeleteLeaseRequest);
         /// Adds resources to a lease.
         add_lease_resources(msg::AddLeaseResourcesRequest);
+        /// One lease with its resources.
+        get_lease(msg::GetLeaseRequest);
+        /// Takes resources off a lease.
+        delete_lease_resources(msg::DeleteLeaseResourcesRequest);
+        /// Finds what nothing refers to.
+        mark(msg::MarkRequest) within |_request| MARK;
+        /// A page of what a mark found.
+        list_garbage(msg::ListGarbageRequest);
+        /// Deletes some of what a mark found.
+        sweep(msg::SweepRequest);
+        /// Ends a mark.
+        end_mark(msg::EndMarkRequest);
+        /// The references that keep a thing.
+        explain(msg::ExplainRequest) within |_request| MARK;
+        /// Which snapshot directories have a record.
+        known_snapshots(msg::KnownSnapshotsRequest);
+        /// Which things are leased.
+        leased(msg::LeasedRequest);
+        /// Asks for leave to delete the bytes of blobs.
+        condemn_contents(msg::CondemnContentsRequest);
+        /// Ends condemnations.
+        absolve_contents(msg::AbsolveContentsRequest);
         /// A page of leases.
         list_leases(msg::ListLeasesRequest);
         /// Records a new active snapshot or view.

@@ -18,6 +18,9 @@ pub const DISTRIBUTION_SOURCE: &str = "containerd.io/distribution.source.";
 /// On a lease: when it ends (RFC 3339).
 pub const GC_EXPIRE: &str = "containerd.io/gc.expire";
 
+/// On an active snapshot that a pull unpacks into: it is kept by the pull's lease, and not because it is active.
+pub const UNPACKING: &str = "io.berth/unpacking";
+
 /// Longest key plus value, in bytes.
 pub const MAX_BYTES: usize = 4096;
 

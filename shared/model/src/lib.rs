@@ -14,6 +14,7 @@ mod manifest;
 pub mod media_type;
 mod platform;
 mod reference;
+pub mod references;
 mod status;
 
 pub use chain::{chain_id, chain_ids};

@@ -34,7 +34,7 @@ impl Clocked {
         now: i64,
         rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
     ) -> Result<R, Status> {
-        self.db.write(move |txn| rule(&mut Change::new(txn, at(now)))).await
+        self.db.write(move |txn| rule(&mut Change::new(txn, at(now), &crate::collection::Barrier::default()))).await
     }
 
     async fn condemn(&self, now: i64) -> Result<i64, Code> {

@@ -3,7 +3,13 @@
 use berth_model::Status;
 use berth_wire::metadata as msg;
 
-use crate::{check, leases, page::Page, resource, store::Store, tables::lease};
+use crate::{
+    check, leases, missing,
+    page::Page,
+    resource,
+    store::Store,
+    tables::{lease, lease_resource},
+};
 
 pub(super) async fn create(store: &Store, request: msg::CreateLeaseRequest) -> Result<msg::Lease, Status> {
     let namespace = check::namespace(&request.namespace)?;
@@ -32,6 +38,28 @@ pub(super) async fn add(
     let more = request.resources.iter().map(resource::parse).collect::<Result<Vec<_>, _>>()?;
     store.change(move |change| leases::add(change, &namespace, &id, &more)).await?;
     Ok(msg::AddLeaseResourcesReply {})
+}
+
+pub(super) async fn get(store: &Store, request: msg::GetLeaseRequest) -> Result<msg::Lease, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let id = check::name("the lease's id", &request.id)?;
+    store
+        .read(move |view| {
+            let found = lease::get(view, &namespace, &id)?.ok_or_else(|| missing::lease(&namespace, &id))?;
+            Ok(msg::Lease { resources: lease_resource::of(view, &namespace, &id)?, ..found })
+        })
+        .await
+}
+
+pub(super) async fn take_off(
+    store: &Store,
+    request: msg::DeleteLeaseResourcesRequest,
+) -> Result<msg::DeleteLeaseResourcesReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let id = check::name("the lease's id", &request.id)?;
+    let less = request.resources.iter().map(resource::parse).collect::<Result<Vec<_>, _>>()?;
+    store.change(move |change| leases::take_off(change, &namespace, &id, &less)).await?;
+    Ok(msg::DeleteLeaseResourcesReply {})
 }
 
 pub(super) async fn list(store: &Store, request: msg::ListLeasesRequest) -> Result<msg::ListLeasesReply, Status> {

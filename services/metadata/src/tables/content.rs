@@ -30,6 +30,11 @@ pub(crate) fn any_namespace(from: &impl Reader, digest: &Digest) -> Result<Optio
     Ok(BY_DIGEST.scan(from, digest, None, 1)?.pop().map(|((_, namespace), ())| namespace))
 }
 
+/// All namespaces that record the digest. Their number is bounded where they are made.
+pub(crate) fn namespaces(from: &impl Reader, digest: &Digest) -> Result<Vec<String>, Status> {
+    Ok(BY_DIGEST.scan(from, digest, None, usize::MAX)?.into_iter().map(|((_, namespace), ())| namespace).collect())
+}
+
 /// The records of a namespace after a digest, by digest.
 pub(crate) fn fill(
     from: &impl Reader,
@@ -40,6 +45,14 @@ pub(crate) fn fill(
     let namespace = namespace.to_owned();
     let after = after.map(|digest| (namespace.clone(), digest));
     pages::fill(&CONTENT, from, &namespace, after, page, |_, _, content| Ok(content))
+}
+
+/// All records of all namespaces.
+pub(crate) fn each(
+    from: &impl Reader,
+    mut visit: impl FnMut(&str, Digest, Content) -> Result<(), Status>,
+) -> Result<(), Status> {
+    pages::each(&CONTENT, from, |(namespace, digest), content| visit(&namespace, digest, content))
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub(crate) fn fill(from: &impl Reader, namespace: &str, after: &str, page: &mut 
     pages::fill(&IMAGES, from, &namespace, after, page, |_, _, image| Ok(image))
 }
 
+/// All images of all namespaces.
+pub(crate) fn each(from: &impl Reader, mut visit: impl FnMut(&str, Image) -> Result<(), Status>) -> Result<(), Status> {
+    pages::each(&IMAGES, from, |(namespace, _), image| visit(&namespace, image))
+}
+
 #[cfg(test)]
 mod tests {
     use berth_kv::Key;

@@ -32,6 +32,11 @@ pub(crate) fn fill(from: &impl Reader, namespace: &str, after: &str, page: &mut 
     })
 }
 
+/// All leases of all namespaces, without their resources.
+pub(crate) fn each(from: &impl Reader, mut visit: impl FnMut(&str, Lease) -> Result<(), Status>) -> Result<(), Status> {
+    pages::each(&LEASES, from, |(namespace, _), lease| visit(&namespace, lease))
+}
+
 #[cfg(test)]
 mod tests {
     use berth_kv::Key;

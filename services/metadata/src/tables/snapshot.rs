@@ -32,6 +32,16 @@ pub(crate) fn fill(from: &impl Reader, place: &Place, after: &str, page: &mut Pa
     pages::fill(&SNAPSHOTS, from, &prefix, after, page, |_, _, snapshot| Ok(snapshot))
 }
 
+/// All snapshots of all snapshotters in all namespaces.
+pub(crate) fn each(
+    from: &impl Reader,
+    mut visit: impl FnMut(&Place, Snapshot) -> Result<(), Status>,
+) -> Result<(), Status> {
+    pages::each(&SNAPSHOTS, from, |(namespace, snapshotter, _), snapshot| {
+        visit(&Place { namespace, snapshotter }, snapshot)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use berth_kv::Key;

@@ -1,0 +1,178 @@
+//! One round of collection: the mark's result, and the sweep that follows it.
+
+use berth_kv::Reader;
+use berth_model::{Code, Status};
+use berth_wire::{metadata as msg, types};
+
+use super::{
+    barrier::Barrier,
+    graph::{Graph, Id, Reach},
+    node::{Node, Thing},
+    scan,
+};
+use crate::{
+    change::Change,
+    contents, images, leases,
+    snapshots::{self, Place},
+    tables::{content, image, lease, snapshot},
+};
+
+/// A completed mark, and how far its sweep is.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) id: String,
+    graph: Graph,
+    /// In the order of the sweep.
+    garbage: Vec<Id>,
+    ended_leases: Vec<(String, String)>,
+    swept: usize,
+}
+
+impl Round {
+    /// Marks one state of the tables.
+    pub(crate) fn mark(id: String, from: &impl Reader, now: types::Time) -> Result<Self, Status> {
+        let scan::Scanned { mut graph, ended_leases } = scan::all(from, now)?;
+        graph.mark();
+        let garbage = graph.garbage();
+        Ok(Self { id, graph, garbage, ended_leases, swept: 0 })
+    }
+
+    /// What it found.
+    pub(crate) fn reply(&self) -> msg::MarkReply {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let (records, references) = self.graph.size();
+        msg::MarkReply {
+            mark_id: self.id.clone(),
+            records: count(records),
+            references: count(references),
+            garbage: count(self.garbage.len()),
+            ended_leases: count(self.ended_leases.len()),
+        }
+    }
+
+    /// The garbage from a position on, with what its records say now.
+    pub(crate) fn list(&self, from: &impl Reader, first: usize, limit: usize) -> Result<Vec<msg::Garbage>, Status> {
+        let wanted = self.garbage.iter().skip(first).take(limit);
+        wanted.filter_map(|id| self.graph.node(*id)).map(|node| describe(from, node)).collect()
+    }
+
+    pub(crate) fn garbage_count(&self) -> usize {
+        self.garbage.len()
+    }
+
+    /// Deletes the next records that are still unreferenced, at most so many. One change: what it looks at cannot
+    /// change meanwhile.
+    pub(crate) fn sweep(
+        &mut self,
+        change: &mut Change<'_, '_>,
+        barrier: &Barrier,
+        limit: usize,
+    ) -> Result<msg::SweepReply, Status> {
+        let Some(noted) = barrier.take() else {
+            return Err(Status::aborted("too much changed since the mark; mark again"));
+        };
+        self.keep(change, noted.into_iter().collect())?;
+        let mut reply = msg::SweepReply::default();
+        for (namespace, id) in std::mem::take(&mut self.ended_leases) {
+            let over =
+                lease::get(change.txn(), &namespace, &id)?.is_some_and(|lease| leases::is_over(&lease, change.now()));
+            if over {
+                leases::delete(change, &namespace, &id)?;
+                reply.ended_leases += 1;
+            }
+        }
+        let batch: Vec<Id> = self.garbage.iter().skip(self.swept).take(limit).copied().collect();
+        for id in &batch {
+            let Some(node) = self.graph.node(*id).filter(|_| self.graph.reached(*id) == Reach::Garbage).cloned() else {
+                reply.kept += 1;
+                continue;
+            };
+            let garbage = describe(change.txn(), &node)?;
+            match delete(change, &node) {
+                Ok(()) => reply.removed.push(garbage),
+                // Removed by somebody else, or in use in a way that only the deletion sees.
+                Err(status) if matches!(status.code, Code::NotFound | Code::FailedPrecondition) => reply.kept += 1,
+                Err(status) => return Err(status),
+            }
+        }
+        self.swept += batch.len();
+        reply.done = self.swept >= self.garbage.len();
+        Ok(reply)
+    }
+
+    /// A failed change did not delete what it counted: the sweep goes on from there.
+    pub(crate) fn position(&self) -> usize {
+        self.swept
+    }
+
+    pub(crate) fn set_position(&mut self, position: usize) {
+        self.swept = position;
+    }
+
+    /// Keeps what was written since the mark, and all it refers to now.
+    fn keep(&mut self, change: &mut Change<'_, '_>, mut todo: Vec<Node>) -> Result<(), Status> {
+        while let Some(node) = todo.pop() {
+            let id = self.graph.id(node.clone());
+            self.graph.raise(id, Reach::Full, id);
+            let mut next = scan::below(change.txn(), &node)?;
+            next.extend(self.graph.kept_by(id).into_iter().filter_map(|kept| self.graph.node(kept).cloned()));
+            // What the mark reached fully was followed then, and what was written since is in the list itself.
+            todo.extend(
+                next.into_iter()
+                    .filter(|next| self.graph.find(next).is_none_or(|id| self.graph.reached(id) != Reach::Full)),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What is told of a record that goes or would go.
+pub(crate) fn describe(from: &impl Reader, node: &Node) -> Result<msg::Garbage, Status> {
+    let namespace = node.namespace.to_string();
+    Ok(match &node.thing {
+        Thing::Image(name) => {
+            msg::Garbage { namespace, r#type: "images".into(), id: name.to_string(), ..msg::Garbage::default() }
+        }
+        Thing::Content(digest) => {
+            let size = content::get(from, &namespace, digest)?.map_or(0, |record| record.size);
+            msg::Garbage {
+                namespace,
+                r#type: "content".into(),
+                id: digest.to_string(),
+                size,
+                ..msg::Garbage::default()
+            }
+        }
+        Thing::Snapshot { snapshotter, key } => {
+            let place = Place { namespace: namespace.clone(), snapshotter: snapshotter.to_string() };
+            let record = snapshot::get(from, &place, key)?.unwrap_or_default();
+            msg::Garbage {
+                namespace,
+                r#type: format!("snapshots/{snapshotter}"),
+                id: key.to_string(),
+                size: record.usage.map_or(0, |usage| usage.size),
+                snapshot_id: record.id,
+            }
+        }
+    })
+}
+
+fn delete(change: &mut Change<'_, '_>, node: &Node) -> Result<(), Status> {
+    let namespace = &*node.namespace;
+    match &node.thing {
+        Thing::Image(name) => {
+            let now = change.now();
+            let expired =
+                image::get(change.txn(), namespace, name)?.is_none_or(|image| scan::is_expired(&image.labels, now));
+            if !expired {
+                return Err(Status::failed_precondition("it is no longer expired"));
+            }
+            images::delete(change, namespace, name, None)
+        }
+        Thing::Content(digest) => contents::delete(change, namespace, digest),
+        Thing::Snapshot { snapshotter, key } => {
+            let place = Place { namespace: namespace.to_owned(), snapshotter: snapshotter.to_string() };
+            snapshots::remove(change, &place, key).map(drop)
+        }
+    }
+}
