@@ -2,7 +2,8 @@
 //!
 //! The environment variable [`VARIABLE`] orders them: `content.flush-dir=kill@3;kv.flush=enospc`. The process kills itself
 //! when it comes to `content.flush-dir` for the third time, and the first flush of a store's log fails with "no space left".
-//! `any` stands for every point: `any=kill@57` dies at the 57th point passed, whichever it is.
+//! `any` stands for every point: `any=kill@57` dies at the 57th point passed, whichever it is. `kv.flush=skip` leaves every
+//! such flush out, as a bug would: it shows that a test of power cuts sees such a bug.
 //!
 //! They are in every build, for the program that is killed in tests should be the one that is shipped. An unarmed point is
 //! one relaxed load of a flag, and each stands beside a system call that costs a thousand times as much. What an order can do
@@ -22,7 +23,7 @@ use std::{
 };
 
 use crate::order::{Action, Orders};
-pub use crate::point::Point;
+pub use crate::point::{Kind, Point};
 
 /// The environment variable that orders what shall fail.
 pub const VARIABLE: &str = "BERTH_FAILPOINTS";
@@ -34,7 +35,7 @@ static ORDERS: OnceLock<Orders> = OnceLock::new();
 /// Reads the orders from the environment; called once, by `main`, before any thread. An error names what is wrong.
 pub fn arm() -> Result<(), String> {
     let Some(text) = std::env::var_os(VARIABLE) else { return Ok(()) };
-    let text = text.into_string().map_err(|_| format!("{VARIABLE} is not UTF-8"))?;
+    let text = text.into_string().map_err(|text| format!("{VARIABLE} is not UTF-8: {}", text.display()))?;
     let orders = Orders::parse(&text).map_err(|wrong| format!("{VARIABLE}: {wrong}"))?;
     if ORDERS.set(orders).is_ok() {
         ARMED.store(true, Ordering::Relaxed);
@@ -52,13 +53,20 @@ pub fn pass(point: Point) {
 /// Passes a point where the process may die, or a step of the disk fail.
 #[inline]
 pub fn check(point: Point) -> io::Result<()> {
-    if ARMED.load(Ordering::Relaxed) { strike(point) } else { Ok(()) }
+    wanted(point).map(drop)
+}
+
+/// Passes a point where the process may die, or a flush fail or be left out. `false`: it is to be left out.
+#[inline]
+pub fn wanted(point: Point) -> io::Result<bool> {
+    if ARMED.load(Ordering::Relaxed) { strike(point) } else { Ok(true) }
 }
 
 #[cold]
-fn strike(point: Point) -> io::Result<()> {
+fn strike(point: Point) -> io::Result<bool> {
     match ORDERS.get().and_then(|orders| orders.take(point)) {
-        None => Ok(()),
+        None => Ok(true),
+        Some(Action::Skip) => Ok(false),
         Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
         Some(Action::Kill) => die(),
     }

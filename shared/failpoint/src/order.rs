@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Point;
+use crate::{Kind, Point};
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,9 +11,22 @@ pub(crate) enum Action {
     Kill,
     /// The step fails with this error of the system.
     Fail(i32),
+    /// The flush is not done, and nobody is told.
+    Skip,
 }
 
-/// One order. It is carried out once.
+impl Action {
+    /// Whether it makes sense at a point.
+    fn fits(self, point: Point) -> bool {
+        match self {
+            Self::Kill => true,
+            Self::Fail(_) => point.kind() != Kind::Place,
+            Self::Skip => point.kind() == Kind::Flush,
+        }
+    }
+}
+
+/// One order. It is carried out once; a flush is left out each time.
 #[derive(Debug)]
 struct Order {
     /// `None`: at any.
@@ -36,12 +49,12 @@ impl Orders {
     /// What happens now at this point. Counts the passing.
     pub(crate) fn take(&self, point: Point) -> Option<Action> {
         let due = |order: &&Order| {
-            let fits = match order.point {
-                Some(ordered) => ordered == point,
-                // A point where nothing can fail does not use up an order to fail.
-                None => order.action == Action::Kill || point.may_fail(),
-            };
-            fits && order.passed.fetch_add(1, Ordering::Relaxed) + 1 == order.at
+            // A point where nothing can fail does not use up an order to fail.
+            if order.point.is_some_and(|ordered| ordered != point) || !order.action.fits(point) {
+                return false;
+            }
+            let passed = order.passed.fetch_add(1, Ordering::Relaxed) + 1;
+            passed == order.at || (order.action == Action::Skip && passed > order.at)
         };
         // All are counted, also those behind the one that is due.
         let due: Vec<&Order> = self.0.iter().filter(due).collect();
@@ -71,10 +84,11 @@ fn parse(order: &str) -> Result<Order, String> {
         "kill" => Action::Kill,
         "enospc" => Action::Fail(libc::ENOSPC),
         "eio" => Action::Fail(libc::EIO),
-        other => return Err(format!("there is no action {other:?}; there are kill, enospc and eio")),
+        "skip" => Action::Skip,
+        other => return Err(format!("there is no action {other:?}; there are kill, enospc, eio and skip")),
     };
-    if action != Action::Kill && point.is_some_and(|point| !point.may_fail()) {
-        return Err(format!("nothing can fail at {name}; the process can be killed there"));
+    if point.is_some_and(|point| !action.fits(point)) {
+        return Err(format!("{order:?}: that cannot happen there; the process can be killed"));
     }
     Ok(Order { point, action, at, passed: AtomicU64::new(0) })
 }
@@ -110,6 +124,14 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_is_left_out_from_then_on() {
+        let orders = Orders::parse("kv.flush=skip@2").unwrap();
+        let taken: Vec<_> = (0..4).map(|_| orders.take(Point::KvFlush).is_some()).collect();
+        assert_eq!(taken, [false, true, true, true]);
+        assert_eq!(orders.take(Point::ContentFlush), None);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, named) in [
             ("kv.flush", "POINT=ACTION"),
@@ -117,6 +139,7 @@ mod tests {
             ("kv.flush=burn", "burn"),
             ("kv.flush=kill@0", "\"0\""),
             ("kv.flushed=eio", "kv.flushed"),
+            ("kv.write=skip", "kv.write"),
         ] {
             let error = Orders::parse(text).unwrap_err();
             assert!(error.contains(named), "{text}: {error}");
