@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod chance;
+pub mod crash;
 pub mod facts;
 pub mod gnu_tar;
 pub mod image;

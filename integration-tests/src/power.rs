@@ -16,6 +16,6 @@ mod disk;
 mod medium;
 
 pub use self::{
-    disk::PowerDisk,
+    disk::{PowerDisk, Survivor},
     medium::{Loss, Medium},
 };

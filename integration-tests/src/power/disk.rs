@@ -59,8 +59,7 @@ impl PowerDisk {
 
     /// The instant of the cut: what the disk will hold when it is switched on again. Whoever writes on does so in vain.
     #[must_use]
-    pub fn cut(&mut self, loss: Loss) -> Survivor {
-        self.cuts += 1;
+    pub fn cut(&self, loss: Loss) -> Survivor {
         let medium = self.mounted.as_ref().map(|mounted| mounted.medium.lock().survivor(loss));
         Survivor(medium.unwrap_or_default())
     }
@@ -68,6 +67,7 @@ impl PowerDisk {
     /// Mounts what survived. All who used the old file system are gone by now.
     pub fn restart(&mut self, survivor: Survivor) -> Result<()> {
         drop(self.mounted.take());
+        self.cuts += 1;
         self.switch_on(survivor.0, false)
     }
 

@@ -1,0 +1,52 @@
+//! `scripts/crash`: the crash test for as long as one likes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, ensure};
+use berth_integration_tests::crash::{Kind, Plan, run};
+use clap::Parser;
+
+/// Kills the real daemon again and again and checks that it keeps its word.
+#[derive(Debug, Parser)]
+struct Options {
+    /// What all choices come from; by default the time. It is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// So many rounds
+    #[arg(long, default_value_t = 200)]
+    rounds: usize,
+    /// Begin with this round: plays one again without those before
+    #[arg(long, default_value_t = 0)]
+    from: usize,
+    /// Cut the power of daemon and disk instead of killing the daemon
+    #[arg(long)]
+    power_cut: bool,
+    /// Of what the disk had not flushed, let nothing survive
+    #[arg(long)]
+    lose_all: bool,
+    /// Fail points for every round (BERTH_FAILPOINTS), in the place of chosen ones
+    #[arg(long)]
+    orders: Option<String>,
+    /// The setting of the daemon: synced or none
+    #[arg(long)]
+    durability: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    let time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let plan = Plan {
+        seed: options.seed.unwrap_or(time),
+        rounds: options.from..options.from + options.rounds,
+        kind: if options.power_cut { Kind::PowerCut } else { Kind::Kill },
+        lose_all: options.lose_all,
+        settings: options.durability.map(|durability| ("BERTH_DURABILITY", durability)).into_iter().collect(),
+        orders: options.orders,
+    };
+    eprintln!("seed {}", plan.seed);
+    let report = run(&plan).await?;
+    eprint!("{report}");
+    ensure!(report.offences.is_empty(), "seed {}: the program did not keep its word", plan.seed);
+    Ok(())
+}

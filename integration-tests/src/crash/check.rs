@@ -1,0 +1,87 @@
+//! The invariants, looked at after an accident: with the store's own commands, and in its files.
+
+use std::{collections::BTreeSet, fs};
+
+use anyhow::{Context as _, Result};
+use berth_testing::{berth::Berth, tree::differences};
+
+use super::{
+    catalog::Catalog,
+    look::{self, Shown},
+    oracle::{NAMESPACES, Oracle},
+};
+
+/// Looks at everything. Answers what is wrong, and makes what is there the beginning of the next round.
+pub(super) fn check(berth: &Berth, catalog: &Catalog, oracle: &mut Oracle) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let files = look::blob_files(berth.root()).unwrap_or_else(|error| {
+        wrong.push(format!("{error:#}"));
+        BTreeSet::new()
+    });
+    for namespace in NAMESPACES {
+        let shown = look::shown(berth, namespace)?;
+        wrong.extend(oracle.broken_promises(catalog, namespace, &shown));
+        // A record says that its bytes are there, whole; the files were hashed above.
+        for digest in shown.content.iter().filter(|digest| !files.contains(*digest)) {
+            wrong.push(format!("{namespace}: {digest} has a record and no bytes"));
+        }
+        wrong.extend(told(berth, namespace, &shown)?);
+        wrong.extend(snapshots(berth, namespace, catalog, &shown)?);
+        oracle.settle(namespace, &shown);
+    }
+    wrong.extend(half_made(berth)?);
+    Ok(wrong)
+}
+
+/// The events add up to what is there: no change without its event, no event without its change.
+fn told(berth: &Berth, namespace: &str, shown: &Shown) -> Result<Vec<String>> {
+    let told = match look::told(berth, namespace) {
+        Ok(told) => told,
+        Err(error) => return Ok(vec![format!("{namespace}: {error:#}")]),
+    };
+    let mut wrong = Vec::new();
+    let mut compare = |what: &str, told: BTreeSet<&String>, shown: BTreeSet<&String>| {
+        if told != shown {
+            wrong.push(format!("{namespace}: by the events there are the {what} {told:?}, listed are {shown:?}"));
+        }
+    };
+    compare("images", told.images.iter().collect(), shown.images.iter().collect());
+    compare("blobs", told.content.iter().collect(), shown.content.iter().collect());
+    compare("snapshots", told.snapshots.keys().collect(), shown.snapshots.keys().collect());
+    Ok(wrong)
+}
+
+/// Every committed snapshot is mounted and shows what it must; none stands on nothing.
+fn snapshots(berth: &Berth, namespace: &str, catalog: &Catalog, shown: &Shown) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for (name, snapshot) in shown.snapshots.iter().filter(|(_, snapshot)| snapshot.committed) {
+        let Some(expected) = catalog.trees.get(name) else {
+            wrong.push(format!("{namespace}: snapshot {name} is of no image"));
+            continue;
+        };
+        let stands = snapshot.parent.is_empty() || shown.snapshots.get(&snapshot.parent).is_some_and(|it| it.committed);
+        if !stands {
+            wrong.push(format!("{namespace}: the parent {} of snapshot {name} is not there", snapshot.parent));
+        }
+        match look::snapshot(berth, namespace, name) {
+            Ok(tree) => wrong.extend(
+                differences(expected, &tree).into_iter().map(|line| format!("{namespace}: snapshot {name}: {line}")),
+            ),
+            Err(error) => wrong.push(format!("{namespace}: snapshot {name}: {error:#}")),
+        }
+    }
+    Ok(wrong)
+}
+
+/// A start leaves nothing half made in the content store.
+fn half_made(berth: &Berth) -> Result<Vec<String>> {
+    let directory = berth.root().join("content/ingest");
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("list {}", directory.display()))? {
+        let path = entry?.path();
+        if !path.join("ref").exists() {
+            wrong.push(format!("{} is half made", path.display()));
+        }
+    }
+    Ok(wrong)
+}
