@@ -12,6 +12,7 @@ const BUS: &[&str] = &[
     "berth/fetcher/v1/fetcher.proto",
     "berth/unpacker/v1/unpacker.proto",
     "berth/transfer/v1/transfer.proto",
+    "berth/gc/v1/gc.proto",
 ];
 const GATEWAY: &str = "berth/v1/berth.proto";
 
@@ -49,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     gateway.file.retain(|file| file.name() == GATEWAY);
     let config = prost_build::Config::new();
     let mut builder = tonic_prost_build::configure().build_transport(false).emit_rerun_if_changed(false);
-    for area in ["types", "content", "metadata", "fetcher", "unpacker", "transfer"] {
+    for area in ["types", "content", "metadata", "fetcher", "unpacker", "transfer", "gc"] {
         builder = builder.extern_path(format!(".berth.{area}.v1"), format!("crate::{area}"));
     }
     builder.compile_fds_with_config(gateway, config)?;

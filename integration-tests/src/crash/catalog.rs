@@ -11,13 +11,18 @@ use berth_testing::{
     tree::Tree,
 };
 
-use super::{daemon::Daemon, look};
+use super::{
+    daemon::{Daemon, Settings},
+    look,
+};
 use crate::image::digests;
 
 /// An image and what a pull of it leaves.
 pub(super) struct Stored {
     pub(super) reference: String,
     pub(super) digests: Vec<String>,
+    /// Those of its manifest and its config, which refer to all the rest.
+    pub(super) documents: Vec<String>,
     /// Names of its snapshots, lowest first.
     pub(super) chain: Vec<String>,
 }
@@ -41,6 +46,7 @@ impl Catalog {
             images.push(Stored {
                 reference: registry.reference(name, "v1"),
                 digests: digests(&image),
+                documents: [&image.target, &image.config].map(|document| document.digest.to_string()).into(),
                 chain: berth_model::chain_ids(&image.diff_ids).iter().map(ToString::to_string).collect(),
             });
         }
@@ -52,7 +58,7 @@ impl Catalog {
     /// Pulls everything into a store that is left in peace, and reads what it shows.
     fn learn(&self) -> Result<BTreeMap<String, Tree>> {
         let berth = Berth::new()?;
-        let mut daemon = Daemon::start(&berth, "reference", &[], None)?;
+        let mut daemon = Daemon::start(&berth, "reference", &Settings::default())?;
         ensure!(daemon.wait_until_ready(&berth)?, "the daemon died:\n{}", daemon.log());
         for image in &self.images {
             berth.ok(["pull", "--plain-http", &image.reference])?;

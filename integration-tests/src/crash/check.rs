@@ -10,6 +10,7 @@ use super::{
     look::{self, Shown},
     oracle::{NAMESPACES, Oracle},
 };
+use crate::facts::lines;
 
 /// Looks at everything. Answers what is wrong, and makes what is there the beginning of the next round.
 pub(super) fn check(berth: &Berth, catalog: &Catalog, oracle: &mut Oracle) -> Result<Vec<String>> {
@@ -27,9 +28,48 @@ pub(super) fn check(berth: &Berth, catalog: &Catalog, oracle: &mut Oracle) -> Re
         }
         wrong.extend(told(berth, namespace, &shown)?);
         wrong.extend(snapshots(berth, namespace, catalog, &shown)?);
-        oracle.settle(namespace, &shown);
+        oracle.settle(catalog, namespace, &shown);
     }
     wrong.extend(half_made(berth)?);
+    Ok(wrong)
+}
+
+/// After a collection there is what the images refer to, and nothing else: no record, no file, no directory.
+pub(super) fn check_collected(berth: &Berth, catalog: &Catalog, oracle: &mut Oracle) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for namespace in NAMESPACES {
+        // Of pulls that died: they would keep what they had for a day.
+        let leases = lines(&berth.ok(["-n", namespace, "leases", "ls", "--quiet"])?);
+        if !leases.is_empty() {
+            berth.ok(["-n", namespace, "leases", "rm"].into_iter().chain(leases.iter().map(String::as_str)))?;
+        }
+    }
+    berth.ok(["gc"])?;
+    let (mut recorded, mut snapshots) = (BTreeSet::new(), 0);
+    for namespace in NAMESPACES {
+        let shown = look::shown(berth, namespace)?;
+        let images = || catalog.images.iter().filter(|image| shown.images.contains(&image.reference));
+        let content: BTreeSet<&String> = images().flat_map(|image| &image.digests).collect();
+        for digest in shown.content.iter().filter(|digest| !content.contains(digest)) {
+            wrong.push(format!("{namespace}: {digest} was not collected"));
+        }
+        let chains: BTreeSet<&String> = images().flat_map(|image| &image.chain).collect();
+        for name in shown.snapshots.keys().filter(|name| !chains.contains(name)) {
+            wrong.push(format!("{namespace}: snapshot {name} was not collected"));
+        }
+        snapshots += shown.snapshots.len();
+        recorded.extend(shown.content.iter().cloned());
+        oracle.settle(catalog, namespace, &shown);
+    }
+    let files = look::blob_files(berth.root())?;
+    if files != recorded {
+        wrong.push(format!("blob files {files:?}, but records {recorded:?}"));
+    }
+    let directory = berth.root().join("snapshots/overlayfs/snapshots");
+    let directories = fs::read_dir(&directory).map_or(0, Iterator::count);
+    if directories != snapshots {
+        wrong.push(format!("{directories} directories in {}, but {snapshots} snapshots", directory.display()));
+    }
     Ok(wrong)
 }
 

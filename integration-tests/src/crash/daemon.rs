@@ -1,6 +1,11 @@
 //! `berth serve`, with fail points armed or not, on a machine that was just switched on or not.
 
-use std::{os::unix::net::UnixStream, path::Path, process::Command, time::Duration};
+use std::{
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::Result;
 use berth_testing::{
@@ -9,26 +14,35 @@ use berth_testing::{
     wait::{Seen, wait_for},
 };
 
+/// How it is started.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings {
+    /// Environment.
+    pub(super) variables: Vec<(&'static str, String)>,
+    /// Its configuration file.
+    pub(super) file: &'static str,
+    /// A file with the id of this start of the machine; by default the real one's.
+    pub(super) boot_id: Option<PathBuf>,
+}
+
 /// A running daemon. Killed when dropped.
 pub(super) struct Daemon {
     server: Server,
 }
 
 impl Daemon {
-    /// Starts it. `boot_id`: a file with the id of this start of the machine; by default the real one's.
-    pub(super) fn start(
-        berth: &Berth,
-        name: &str,
-        settings: &[(&str, String)],
-        boot_id: Option<&Path>,
-    ) -> Result<Self> {
+    /// Starts it.
+    pub(super) fn start(berth: &Berth, name: &str, settings: &Settings) -> Result<Self> {
         let mut command = berth.command(["serve"]);
-        if let Some(boot_id) = boot_id {
+        if let Some(boot_id) = &settings.boot_id {
             command = after_boot(&command, boot_id);
         }
-        for (key, value) in settings {
+        for (key, value) in &settings.variables {
             command.env(key, value);
         }
+        let file = berth.scratch().join(format!("{name}.toml"));
+        std::fs::write(&file, settings.file)?;
+        command.env("BERTH_CONFIG", file);
         let log = berth.scratch().join(format!("{name}.log"));
         Ok(Self { server: Server::start(name, &command, &log)? })
     }

@@ -102,7 +102,8 @@ fn stops_soon(bell: &Bell) -> bool {
 fn choose(catalog: &Catalog, chance: &mut Chance) -> Wish {
     let number = chance.below(catalog.images.len());
     let Some(image) = catalog.images.get(number) else { return Wish::Pull(0, true) };
-    match chance.below(10) {
+    match chance.below(11) {
+        10 => Wish::Collect,
         0..6 => Wish::Pull(number, chance.below(6) > 0),
         6 | 7 => Wish::Remove(Thing::Image(image.reference.clone())),
         8 => Wish::Remove(Thing::Content(chance.pick(&image.digests).cloned().unwrap_or_default())),
@@ -123,6 +124,7 @@ fn words(catalog: &Catalog, namespace: &str, wish: &Wish) -> Vec<String> {
                 say(&["--no-unpack"]);
             }
         }
+        Wish::Collect => say(&["gc"]),
         Wish::Remove(Thing::Image(name)) => say(&["images", "rm", name]),
         Wish::Remove(Thing::Content(digest)) => say(&["content", "rm", digest]),
         Wish::Remove(Thing::Snapshot(name)) => say(&["snapshots", "rm", name]),

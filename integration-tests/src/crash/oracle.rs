@@ -1,9 +1,9 @@
 //! What was promised: for each image, content record and snapshot of each namespace, whether it must be there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    catalog::Catalog,
+    catalog::{Catalog, Stored},
     look::Shown,
     register::{Change, Register},
 };
@@ -25,6 +25,7 @@ pub(super) enum Wish {
     /// An image, by its number in the catalog; with its snapshots or without.
     Pull(usize, bool),
     Remove(Thing),
+    Collect,
 }
 
 /// A command that was given, and how it ended.
@@ -44,6 +45,8 @@ pub(super) struct Oracle {
     things: BTreeMap<(&'static str, Thing), Register>,
     /// Pulls of this round.
     pulls: Vec<(Done, usize, bool)>,
+    /// Images that are there and keep their snapshots, by their numbers.
+    unpacked: BTreeSet<(&'static str, usize)>,
 }
 
 impl Oracle {
@@ -54,6 +57,7 @@ impl Oracle {
             self.things.entry((done.namespace, thing)).or_default().changes.push(change);
         };
         match &done.wish {
+            Wish::Collect => {}
             Wish::Remove(thing) => tried(thing.clone(), false),
             Wish::Pull(number, unpack) => {
                 for thing in left_by(catalog, *number, *unpack) {
@@ -70,7 +74,9 @@ impl Oracle {
         let mut broken = Vec::new();
         for ((_, thing), register) in self.things.iter().filter(|((of, _), _)| *of == namespace) {
             let there = is_there(shown, thing);
-            if !register.may_be(there) {
+            // What nothing refers to may be collected at any time.
+            let collected = !there && !matches!(thing, Thing::Image(_)) && !self.is_kept(catalog, namespace, thing);
+            if !register.may_be(there) && !collected {
                 let word = if there { "is there, and was deleted" } else { "is gone, and was acknowledged" };
                 broken.push(format!("{namespace}: {thing:?} {word}: {register:?}"));
             }
@@ -83,9 +89,51 @@ impl Oracle {
         broken
     }
 
+    /// Whether some image refers to it all the time since it was there for sure.
+    fn is_kept(&self, catalog: &Catalog, namespace: &'static str, thing: &Thing) -> bool {
+        let is_snapshot = matches!(thing, Thing::Snapshot(_));
+        catalog.images.iter().enumerate().any(|(number, image)| {
+            if !left_by(catalog, number, true).contains(thing) {
+                return false;
+            }
+            let since_before = self.stands(namespace, image, 0)
+                && self.register(namespace, &Thing::Image(image.reference.clone())).before
+                && (!is_snapshot || self.unpacked.contains(&(namespace, number)));
+            since_before
+                || self.pulls_of(namespace, number).any(|(done, unpack)| {
+                    (unpack || !is_snapshot) && self.is_sure(image, done) && self.stands(namespace, image, done.begin)
+                })
+        })
+    }
+
+    /// Whether nobody removed the image, or one of the documents through which it refers to the rest, after that tick.
+    fn stands(&self, namespace: &'static str, image: &Stored, tick: u64) -> bool {
+        let documents = image.documents.iter().cloned().map(Thing::Content);
+        documents.chain([Thing::Image(image.reference.clone())]).all(|thing| {
+            let register = self.register(namespace, &thing);
+            (tick > 0 || register.before) && !register.changes.iter().any(|change| !change.to && change.end > tick)
+        })
+    }
+
+    fn register(&self, namespace: &'static str, thing: &Thing) -> Register {
+        self.things.get(&(namespace, thing.clone())).cloned().unwrap_or_default()
+    }
+
+    fn pulls_of(&self, namespace: &str, number: usize) -> impl Iterator<Item = (&Done, bool)> {
+        let of = move |pull: &&(Done, usize, bool)| pull.0.namespace == namespace && pull.1 == number;
+        self.pulls.iter().filter(of).map(|(done, _, unpack)| (done, *unpack))
+    }
+
+    /// Whether a pull was acknowledged, or left its record.
+    fn is_sure(&self, image: &Stored, done: &Done) -> bool {
+        let register = self.register(done.namespace, &Thing::Image(image.reference.clone()));
+        register.changes.iter().any(|change| change.begin == done.begin && change.sure)
+    }
+
     /// An image record that is there is as good as an acknowledgement, for it is the last thing that a pull writes.
     fn believe_records(&mut self, catalog: &Catalog, namespace: &'static str, shown: &Shown) {
-        for (done, number, unpack) in self.pulls.iter().filter(|(done, ..)| done.namespace == namespace) {
+        let here = self.pulls.iter().filter(|(done, ..)| done.namespace == namespace);
+        for (done, number, unpack) in here {
             let Some(image) = catalog.images.get(*number) else { continue };
             let thing = (namespace, Thing::Image(image.reference.clone()));
             let new = self.things.get(&thing).is_some_and(|register| !register.before);
@@ -106,7 +154,16 @@ impl Oracle {
     }
 
     /// What was looked at is the beginning of the next round.
-    pub(super) fn settle(&mut self, namespace: &'static str, shown: &Shown) {
+    pub(super) fn settle(&mut self, catalog: &Catalog, namespace: &'static str, shown: &Shown) {
+        for (number, image) in catalog.images.iter().enumerate() {
+            // Its top snapshot is as good as any: the others go after it.
+            let top = image.chain.last().cloned().unwrap_or_default();
+            if shown.images.contains(&image.reference) && self.is_kept(catalog, namespace, &Thing::Snapshot(top)) {
+                self.unpacked.insert((namespace, number));
+            } else {
+                self.unpacked.remove(&(namespace, number));
+            }
+        }
         self.pulls.retain(|(done, ..)| done.namespace != namespace);
         for thing in all(shown) {
             self.things.entry((namespace, thing)).or_default();

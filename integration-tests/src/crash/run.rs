@@ -10,9 +10,10 @@ use berth_failpoint::{Kind as PointKind, Point};
 
 use super::{
     catalog::Catalog,
-    check::check,
-    daemon::Daemon,
+    check::{check, check_collected},
+    daemon::{Daemon, Settings},
     ground::{Ground, Kind},
+    look,
     ops::{Bell, work},
     oracle::{Done, NAMESPACES, Oracle, Wish},
 };
@@ -22,6 +23,12 @@ use crate::chance::Chance;
 const WORKERS: usize = 3;
 /// A fail point that is not reached by then is not waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A daemon that is used collects whenever it can.
+const BUSY: &str = "[gc]\nstartup_delay = \"0s\"\nmutation_threshold = 5\ndeletion_threshold = 1\npause_threshold = 0.5\n\
+    interval = \"2s\"\ningest_age = \"2s\"\n";
+/// A daemon that is looked at does not change meanwhile.
+const CALM: &str = "[gc]\nschedule = false\n";
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -94,7 +101,9 @@ fn play(plan: &Plan, catalog: &Catalog) -> Result<Report> {
         report.rounds += 1;
         report.commands += done.len();
         report.acknowledged += done.iter().filter(|done| done.acknowledged).count();
-        let mut offences = refusals(&done);
+        // A disk that fails as ordered makes pulls fail, as it should.
+        let disk_fails = orders.as_deref().is_some_and(|orders| orders.contains("=eio"));
+        let mut offences = if disk_fails { Vec::new() } else { refusals(&done) };
         done.iter().for_each(|done| oracle.hear(catalog, done));
         offences.extend(after(plan, catalog, &ground, &mut oracle, round).with_context(|| shown.clone())?);
         eprintln!("{shown}: {} commands, {:.1} s", done.len(), begun.elapsed().as_secs_f64());
@@ -136,9 +145,10 @@ fn accident(
     round: usize,
     report: &mut Report,
 ) -> Result<Vec<Done>> {
-    let mut settings = plan.settings.clone();
-    settings.extend(orders.map(|orders| (berth_failpoint::VARIABLE, orders.to_owned())));
-    let mut daemon = Daemon::start(&ground.berth, &format!("round-{round}"), &settings, ground.boot_id().as_deref())?;
+    let mut variables = plan.settings.clone();
+    variables.extend(orders.map(|orders| (berth_failpoint::VARIABLE, orders.to_owned())));
+    let settings = Settings { variables, file: BUSY, boot_id: ground.boot_id() };
+    let mut daemon = Daemon::start(&ground.berth, &format!("round-{round}"), &settings)?;
     let moment = Duration::from_millis(20 + chance.below(1500) as u64);
     let patience = if orders.is_some() && plan.orders.is_none() { PATIENCE } else { moment };
     let hands: Vec<Chance> = (0..WORKERS).map(|_| chance.branch()).collect();
@@ -195,21 +205,28 @@ fn refusals(done: &[Done]) -> Vec<String> {
 /// Starts again, unarmed, and looks.
 fn after(plan: &Plan, catalog: &Catalog, ground: &Ground, oracle: &mut Oracle, round: usize) -> Result<Vec<String>> {
     let name = format!("after-{round}");
-    let mut daemon = Daemon::start(&ground.berth, &name, &plan.settings, ground.boot_id().as_deref())?;
+    let mut daemon = Daemon::start(&ground.berth, &name, &calm(plan, ground))?;
     if !daemon.wait_until_ready(&ground.berth)? {
         return Ok(vec![format!("the store does not open:\n{}", daemon.log())]);
     }
     let mut offences = check(&ground.berth, catalog, oracle)?;
+    if offences.is_empty() && round % 4 == 3 {
+        offences.extend(check_collected(&ground.berth, catalog, oracle)?);
+    }
     if daemon.log().contains("panicked at") {
         offences.push(format!("a panic:\n{}", daemon.log()));
     }
     Ok(offences)
 }
 
+fn calm(plan: &Plan, ground: &Ground) -> Settings {
+    Settings { variables: plan.settings.clone(), file: CALM, boot_id: ground.boot_id() }
+}
+
 /// At the end everything still works: each image can be pulled, whatever was left of it.
 fn last(plan: &Plan, catalog: &Catalog, ground: &Ground) -> Result<Vec<String>> {
     let berth = &ground.berth;
-    let mut daemon = Daemon::start(berth, "last", &plan.settings, ground.boot_id().as_deref())?;
+    let mut daemon = Daemon::start(berth, "last", &calm(plan, ground))?;
     anyhow::ensure!(daemon.wait_until_ready(berth)?, "the store does not open:\n{}", daemon.log());
     let mut oracle = Oracle::default();
     let mut offences = Vec::new();
@@ -224,5 +241,13 @@ fn last(plan: &Plan, catalog: &Catalog, ground: &Ground) -> Result<Vec<String>> 
         }
     }
     offences.extend(check(berth, catalog, &mut oracle)?);
+    for namespace in NAMESPACES {
+        let names = catalog.images.iter().map(|image| image.reference.as_str());
+        berth.ok(["-n", namespace, "images", "rm"].into_iter().chain(names))?;
+    }
+    offences.extend(check_collected(berth, catalog, &mut oracle)?);
+    if !look::blob_files(berth.root())?.is_empty() {
+        offences.push("without images there are blobs".to_owned());
+    }
     Ok(offences)
 }

@@ -62,7 +62,7 @@ pub(crate) async fn commit(
             return Err(status);
         }
     };
-    let recorded = state.settle(digest).await;
+    let recorded = state.settle(vec![digest]).await;
     pass(Point::ContentRecorded);
     state.end(&open);
     recorded?;

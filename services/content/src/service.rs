@@ -7,7 +7,7 @@ use berth_model::{Digest, Status};
 use berth_wire::{content as msg, convert};
 
 use crate::{
-    Config, blobs, commit,
+    Config, blobs, commit, inspection, measure,
     state::{State, detached},
     store::{Disk, Host},
     watch, writing,
@@ -86,5 +86,16 @@ impl Content for Service {
 
     async fn delete_blob(&self, request: msg::DeleteBlobRequest) -> Result<msg::DeleteBlobReply, Status> {
         detached(blobs::delete(self.state(), request)).await
+    }
+    async fn delete_blobs(&self, request: msg::DeleteBlobsRequest) -> Result<msg::DeleteBlobsReply, Status> {
+        detached(blobs::delete_many(self.state(), request)).await
+    }
+
+    async fn check_blobs(&self, request: msg::CheckBlobsRequest) -> Result<msg::CheckBlobsReply, Status> {
+        detached(inspection::check(self.state(), request)).await
+    }
+
+    async fn measure_store(&self, _: msg::MeasureStoreRequest) -> Result<msg::MeasureStoreReply, Status> {
+        measure::measure(&self.state).await
     }
 }

@@ -239,6 +239,16 @@ impl Store {
         Ok(size)
     }
 
+    /// Takes a damaged blob out of the store; its file is kept aside, in place of what was kept of it before.
+    pub(crate) fn put_aside(&self, digest: &Digest) -> Result<(), Status> {
+        let (path, dir) = (self.layout.blob(digest), self.layout.damaged());
+        self.disk.make_dir(&dir, 0o700).map_err(|error| Status::io("make directory", &dir, &error))?;
+        match self.disk.rename(&path, &dir.join(digest.hex())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Status::io("put aside", &path, &error)),
+            _ => self.flush_blobs(),
+        }
+    }
+
     /// The ingests found at the start, and how many half-made ones were removed.
     pub(crate) fn recover(&self) -> Result<(Vec<Kept>, usize), Status> {
         let found = self.layout.list_ingests()?;

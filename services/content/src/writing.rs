@@ -7,7 +7,7 @@ use std::{
 };
 
 use berth_model::{Digest, Status};
-use berth_wire::{content as msg, types::Time};
+use berth_wire::content as msg;
 
 use crate::{
     ingest::lost,
@@ -223,6 +223,16 @@ pub(crate) async fn abort(
     let open = state.find(&request.r#ref).ok_or_else(missing)?;
     // Committed or dropped while we waited: it is not there.
     let turn = open.turn().await.map_err(|_gone| missing())?;
+    if let Some(since) = request.untouched_since {
+        if open.ingest().is_active(Instant::now(), state.silence) {
+            return Err(Status::failed_precondition(format!("ingest {} has a writer", request.r#ref)));
+        }
+        let name = open.reference().to_owned();
+        let written = state.files(move |store| store.layout().written_at(&name)).await?;
+        if written.is_some_and(|written| written.millis() > since.millis()) {
+            return Err(Status::failed_precondition(format!("ingest {} was written to since {since}", request.r#ref)));
+        }
+    }
     drop_ingest(&state, &open, &turn).await?;
     tracing::debug!(reference = open.reference(), "an ingest was dropped");
     Ok(msg::AbortIngestReply {})
@@ -252,8 +262,7 @@ pub(crate) async fn list(
     state
         .files(move |store| {
             for ingest in &mut ingests {
-                let written = std::fs::metadata(store.layout().data(&ingest.r#ref)).and_then(|facts| facts.modified());
-                ingest.updated_at = written.ok().map(Time::from).or(ingest.started_at);
+                ingest.updated_at = store.layout().written_at(&ingest.r#ref)?.or(ingest.started_at);
             }
             let more = page::cut(&mut ingests, items);
             Ok(msg::ListIngestsReply { ingests, more })

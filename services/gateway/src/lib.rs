@@ -4,7 +4,9 @@
 
 mod content;
 mod events;
+mod gc;
 mod images;
+mod leases;
 mod serve;
 mod snapshots;
 mod status;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use berth_api::{
     content::{Content, ContentClient},
+    gc::{Gc, GcClient},
     metadata::{Metadata, MetadataClient},
     transfer::{Transfer, TransferClient},
     unpacker::{Unpacker, UnpackerClient},
@@ -47,6 +50,7 @@ struct Backend {
     metadata: Arc<dyn Metadata>,
     transfer: Arc<dyn Transfer>,
     unpacker: Arc<dyn Unpacker>,
+    gc: Arc<dyn Gc>,
     info: ServerInfo,
 }
 
@@ -58,6 +62,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Routes {
         metadata: Arc::new(MetadataClient::new(bus.clone())),
         transfer: Arc::new(TransferClient::new(bus.clone())),
         unpacker: Arc::new(UnpackerClient::new(bus.clone())),
+        gc: Arc::new(GcClient::new(bus.clone())),
         info,
     };
     let mut routes = RoutesBuilder::default();
@@ -75,6 +80,8 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Routes {
         grpc::content_server::ContentServer<Backend>,
         grpc::snapshots_server::SnapshotsServer<Backend>,
         grpc::transfer_server::TransferServer<Backend>,
+        grpc::leases_server::LeasesServer<Backend>,
+        grpc::gc_server::GcServer<Backend>,
         grpc::events_server::EventsServer<Backend>,
         grpc::version_server::VersionServer<Backend>
     );

@@ -21,6 +21,7 @@ pub(crate) struct Change<'a, 'db> {
     now: types::Time,
     barrier: &'a Barrier,
     facts: Vec<(String, &'static str, String)>,
+    frees: bool,
 }
 
 /// Which events stay.
@@ -34,12 +35,22 @@ pub(crate) struct Retention {
 
 impl<'a, 'db> Change<'a, 'db> {
     pub(crate) fn new(txn: &'a mut Txn<'db>, now: types::Time, barrier: &'a Barrier) -> Self {
-        Self { txn, now, barrier, facts: Vec::new() }
+        Self { txn, now, barrier, facts: Vec::new(), frees: false }
     }
 
     /// Says that a record is written, or newly leased: a mark that is in force must keep it.
     pub(crate) fn keeps(&self, node: impl FnOnce() -> Option<Node>) {
         self.barrier.note(node);
+    }
+
+    /// Says that something may have lost what kept it.
+    pub(crate) fn frees(&mut self) {
+        self.frees = true;
+    }
+
+    /// Whether anything said so.
+    pub(crate) fn freed(&self) -> bool {
+        self.frees
     }
 
     /// What the rules read and write. What one writes, the next reads.

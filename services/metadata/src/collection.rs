@@ -8,6 +8,7 @@
 
 mod barrier;
 mod graph;
+mod images;
 mod node;
 mod round;
 mod scan;
@@ -21,6 +22,7 @@ use std::{
 use berth_model::Status;
 
 pub(crate) use barrier::Barrier;
+pub(crate) use images::{Totals, of_images};
 pub(crate) use node::Node;
 pub(crate) use round::Round;
 pub(crate) use why::{chain, exists, namespaces_of};

@@ -96,6 +96,7 @@ pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, digest: &Dige
         return Err(missing::content(namespace, &digest.to_string()));
     }
     content::delete(change.txn(), namespace, digest);
+    change.frees();
     change.report(namespace, &Fact::ContentDeleted { digest: digest.to_string() });
     Ok(())
 }

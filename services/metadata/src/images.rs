@@ -60,10 +60,14 @@ impl Put {
 /// Creates or replaces.
 pub(crate) fn put(change: &mut Change<'_, '_>, namespace: &str, put: Put) -> Result<msg::Image, Status> {
     let present = image::get(change.txn(), namespace, &put.image.name)?;
+    let points_to = |image: &msg::Image| image.target.as_ref().map(|target| target.digest.clone());
     let (stored, fact) = put.decide(namespace, present.as_ref(), change.now())?;
     change.touch_namespace(namespace)?;
     change.keeps(|| Some(Node::image(namespace, &stored.name)));
     image::put(change.txn(), namespace, &stored);
+    if present.is_some_and(|present| points_to(&present) != points_to(&stored)) {
+        change.frees();
+    }
     change.report(namespace, &fact);
     Ok(stored)
 }
@@ -85,6 +89,7 @@ pub(crate) fn delete(
         )));
     }
     image::delete(change.txn(), namespace, name);
+    change.frees();
     change.report(namespace, &Fact::ImageDeleted { name: name.to_owned() });
     Ok(())
 }

@@ -62,6 +62,21 @@ pub(crate) fn create(
     Ok(created)
 }
 
+/// Moves the end of a lease that is not over.
+pub(crate) fn renew(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    id: &str,
+    seconds: u64,
+) -> Result<msg::Lease, Status> {
+    let now = change.now();
+    let found = lease::get(change.txn(), namespace, id)?.filter(|lease| !is_over(lease, now));
+    let mut renewed = found.ok_or_else(|| missing::lease(namespace, id))?;
+    renewed.expires_at = expiry(&mut renewed.labels, seconds, now);
+    lease::put(change.txn(), namespace, &renewed);
+    Ok(renewed)
+}
+
 /// Ends a lease.
 pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> Result<(), Status> {
     if lease::get(change.txn(), namespace, id)?.is_none() {
@@ -71,6 +86,7 @@ pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> 
         lease_resource::delete(change.txn(), namespace, id, &named)?;
     }
     lease::delete(change.txn(), namespace, id);
+    change.frees();
     Ok(())
 }
 
@@ -112,6 +128,7 @@ pub(crate) fn take_off(
     if lease::get(change.txn(), namespace, id)?.is_none() {
         return Err(missing::lease(namespace, id));
     }
+    change.frees();
     less.iter().try_for_each(|named| lease_resource::delete(change.txn(), namespace, id, named))
 }
 

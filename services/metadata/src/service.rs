@@ -5,9 +5,13 @@ mod contents;
 mod events;
 mod images;
 mod leases;
+mod measure;
 mod snapshots;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use berth_api::metadata::Metadata;
@@ -17,6 +21,9 @@ use berth_wire::metadata as msg;
 use tokio::task::JoinHandle;
 
 use crate::{Config, relay, store::Store};
+
+/// Longest wait of one call; who wants to wait longer asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The metadata service over one store. The store closes when the last handle is dropped.
 pub struct Service {
@@ -104,6 +111,9 @@ impl Metadata for Service {
     async fn get_lease(&self, request: msg::GetLeaseRequest) -> Result<msg::Lease, Status> {
         leases::get(&self.store, request).await
     }
+    async fn renew_lease(&self, request: msg::RenewLeaseRequest) -> Result<msg::Lease, Status> {
+        leases::renew(&self.store, request).await
+    }
     async fn delete_lease_resources(
         &self,
         request: msg::DeleteLeaseResourcesRequest,
@@ -121,6 +131,19 @@ impl Metadata for Service {
     }
     async fn end_mark(&self, request: msg::EndMarkRequest) -> Result<msg::EndMarkReply, Status> {
         collection::end(&self.store, request).await
+    }
+    async fn list_unnamed(&self, request: msg::ListUnnamedRequest) -> Result<msg::ListUnnamedReply, Status> {
+        collection::unnamed(&self.store, request).await
+    }
+    async fn watch_activity(&self, request: msg::WatchActivityRequest) -> Result<msg::Activity, Status> {
+        let wait = Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
+        Ok(self.store.activity().wait(request.mutations, request.deletions, wait).await)
+    }
+    async fn measure_images(&self, request: msg::MeasureImagesRequest) -> Result<msg::MeasureImagesReply, Status> {
+        measure::images(&self.store, request).await
+    }
+    async fn measure_records(&self, _: msg::MeasureRecordsRequest) -> Result<msg::MeasureRecordsReply, Status> {
+        measure::records(&self.store).await
     }
     async fn explain(&self, request: msg::ExplainRequest) -> Result<msg::ExplainReply, Status> {
         collection::explain(&self.store, request).await

@@ -96,6 +96,7 @@ pub(crate) fn remove(change: &mut Change<'_, '_>, place: &Place, key: &str) -> R
         return Err(Status::failed_precondition("cannot remove snapshot with child").context(what));
     }
     drop_record(change, place, &found);
+    change.frees();
     change.report(
         &place.namespace,
         &Fact::SnapshotRemoved { snapshotter: place.snapshotter.clone(), key: key.to_owned() },

@@ -20,6 +20,7 @@ use tracing::Instrument;
 
 use crate::{
     Config,
+    activity::Counter,
     change::{Change, Retention},
     collection::Collection,
     page::Page,
@@ -41,6 +42,7 @@ pub(crate) struct Store {
     /// The last relayed event, or [`NOBODY_RELAYS`].
     relayed: Arc<AtomicU64>,
     collection: Arc<Collection>,
+    activity: Arc<Counter>,
 }
 
 impl Store {
@@ -58,12 +60,28 @@ impl Store {
             event_retention: config.event_retention,
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
             collection: Arc::default(),
+            activity: Arc::default(),
         })
     }
 
     /// The round of collection that is in force.
     pub(crate) fn collection(&self) -> &Arc<Collection> {
         &self.collection
+    }
+
+    /// How much others than a collector changed.
+    pub(crate) fn activity(&self) -> &Counter {
+        &self.activity
+    }
+
+    /// Random, and stays: of the outbox, and so of all records.
+    pub(crate) fn id(&self) -> &str {
+        &self.outbox_id
+    }
+
+    /// Where it is on the disk.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.db.path()
     }
 
     /// Reads one state of all tables.
@@ -81,23 +99,42 @@ impl Store {
         &self,
         rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
     ) -> Result<R, Status> {
+        self.make(rule, Some(Arc::clone(&self.activity))).await
+    }
+
+    /// A change by a collector: it is no reason for another collection.
+    pub(crate) async fn tidy<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        self.make(rule, None).await
+    }
+
+    async fn make<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+        activity: Option<Arc<Counter>>,
+    ) -> Result<R, Status> {
         let db = self.db.clone();
         let horizon = Arc::clone(&self.horizon);
         let newest = self.event_retention;
         let relayed = Arc::clone(&self.relayed);
         let barrier = Arc::clone(&self.collection.barrier);
         let writing = async move {
-            let (done, last) = db
+            let (done, freed, last) = db
                 .write(move |txn| {
                     let mut change = Change::new(txn, types::Time::now(), &barrier);
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
-                    let last = change.finish(retention)?;
+                    let (freed, last) = (change.freed(), change.finish(retention)?);
                     pass(Point::MetadataDecided);
-                    Ok::<_, Status>((done, last))
+                    Ok::<_, Status>((done, freed, last))
                 })
                 .await?;
             pass(Point::MetadataChanged);
+            if let Some(activity) = activity {
+                activity.count(freed);
+            }
             if let Some(last) = last {
                 horizon.send_if_modified(|horizon| {
                     let grown = last > *horizon;

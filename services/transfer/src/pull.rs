@@ -4,7 +4,7 @@
 //! diff id are proved and after the snapshot below; content records come after the snapshots they name, and the image
 //! record last. A pull that stops anywhere in between leaves only what the next one uses or a collection takes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
 use berth_bus::Bus;
@@ -24,6 +24,9 @@ use crate::{
     plan,
     records::{self, ContentRecords, Lease},
 };
+
+/// How long what a failed pull fetched is kept for the next try.
+const RETRY_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// What is asked of a pull; read and checked from the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,11 +49,12 @@ pub(crate) struct Pull {
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) fetcher: Arc<dyn Fetcher>,
     pub(crate) unpacker: Arc<dyn Unpacker>,
-    pub(crate) lease_lasts: std::time::Duration,
+    pub(crate) lease_lasts: Duration,
 }
 
 impl Pull {
-    /// Runs it to its end, or until `stop` gives a reason to end early: its jobs are then cancelled and its lease ended.
+    /// Runs it to its end, or until `stop` gives a reason to end early: its jobs are then cancelled. What a pull that did
+    /// not succeed has fetched stays under its lease for a while, for the next try.
     pub(crate) async fn run(&self, stop: impl Future<Output = Status>) -> Result<(), Status> {
         if self.wish.unpack {
             self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
@@ -61,7 +65,10 @@ impl Pull {
             done = self.under(&lease) => done,
             reason = stop => Err(reason),
         };
-        lease.end().await;
+        match &done {
+            Ok(_) => lease.end().await,
+            Err(_) => lease.shorten(RETRY_WITHIN).await,
+        }
         pass(Point::TransferEnded);
         let chain_ids = done?;
         self.board.done(chain_ids.iter().map(ToString::to_string).collect());
@@ -81,7 +88,7 @@ impl Pull {
         let mut chain_ids = Vec::new();
         for image in &images {
             self.protect(lease, image).await?;
-            chain_ids.extend(self.image(&lease.id, image, image.descriptor == target, &mut records).await?);
+            chain_ids.extend(self.image(lease, image, image.descriptor == target, &mut records).await?);
         }
         self.board.phase(Phase::Recording);
         pass(Point::TransferRecording);

@@ -35,11 +35,17 @@ impl Lease {
 
     /// Protects blobs and their ingests. Waits for a deletion of one of them to end.
     pub(crate) async fn protect(&self, descriptors: &[Descriptor]) -> Result<(), Status> {
-        let resource = |r#type: &str, id: String| msg::Resource { r#type: r#type.to_owned(), id };
-        let resources: Vec<msg::Resource> = descriptors
-            .iter()
-            .flat_map(|d| [resource("content", d.digest.to_string()), resource("ingests", d.ingest_ref())])
-            .collect();
+        let of = |d: &Descriptor| [resource("content", d.digest.to_string()), resource("ingests", d.ingest_ref())];
+        self.add(descriptors.iter().flat_map(of).collect()).await
+    }
+
+    /// Protects committed snapshots, those that are there and those that will be.
+    pub(crate) async fn protect_snapshots(&self, snapshotter: &str, names: &[String]) -> Result<(), Status> {
+        let r#type = format!("snapshots/{snapshotter}");
+        self.add(names.iter().map(|name| resource(&r#type, name.clone())).collect()).await
+    }
+
+    async fn add(&self, resources: Vec<msg::Resource>) -> Result<(), Status> {
         while_busy(|| {
             self.metadata.add_lease_resources(msg::AddLeaseResourcesRequest {
                 namespace: self.namespace.clone(),
@@ -51,6 +57,15 @@ impl Lease {
         .map(|_| ())
     }
 
+    /// Lets it end by itself, sooner than it would.
+    pub(crate) async fn shorten(self, to: Duration) {
+        let expires_in_seconds = to.as_secs();
+        let request = msg::RenewLeaseRequest { namespace: self.namespace, id: self.id, expires_in_seconds };
+        if let Err(status) = self.metadata.renew_lease(request).await {
+            tracing::warn!(%status, "the lease of a failed pull could not be shortened; it ends by itself");
+        }
+    }
+
     /// Ends it: what it protected is recorded by now, or not wanted.
     pub(crate) async fn end(self) {
         let request = msg::DeleteLeaseRequest { namespace: self.namespace, id: self.id };
@@ -58,6 +73,10 @@ impl Lease {
             tracing::warn!(%status, "the lease of a pull could not be ended; it ends by itself");
         }
     }
+}
+
+fn resource(r#type: &str, id: String) -> msg::Resource {
+    msg::Resource { r#type: r#type.to_owned(), id }
 }
 
 async fn while_busy<T, F>(call: impl Fn() -> F) -> Result<T, Status>

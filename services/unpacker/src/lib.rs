@@ -6,6 +6,7 @@
 //!   puts on a file.
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
 //! - [`overlay`] lays out the directories and says how to mount them.
+//! - `orphans` removes directories that no record names.
 //! - `worker` does `unpack` jobs, `service` the calls.
 //!
 //! A layer writes nowhere but below its own directory, whatever its names, links and devices say.
@@ -22,6 +23,7 @@ pub mod facts;
 pub mod lock;
 pub mod merged;
 pub mod name;
+mod orphans;
 pub mod overlay;
 pub mod pipeline;
 pub mod rebase;

@@ -64,6 +64,18 @@ impl Overlay {
             .map_err(|error| Status::io("make directory", &path, &error))
     }
 
+    /// The directory it is all below.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where all snapshots are.
+    #[must_use]
+    pub fn all(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
     /// Where unpackings in progress keep their locks.
     #[must_use]
     pub fn locks(&self) -> PathBuf {
@@ -132,7 +144,8 @@ impl Overlay {
         self.erase(&going)
     }
 
-    fn erase(&self, path: &Path) -> Result<(), Status> {
+    /// Erases a directory among those of the snapshots.
+    pub(crate) fn erase(&self, path: &Path) -> Result<(), Status> {
         let Ok(parent) = fs::File::open(self.root.join("snapshots")) else { return Ok(()) };
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         check(Point::SnapshotErase).map_err(|error| Status::io("remove", path, &error))?;

@@ -14,8 +14,8 @@ use berth_model::{Code, Status, labels};
 use berth_wire::{
     convert,
     metadata::{
-        CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, Snapshot, StatSnapshotReply,
-        StatSnapshotRequest, snapshot::Kind,
+        AddLeaseResourcesRequest, CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, Resource,
+        Snapshot, StatSnapshotReply, StatSnapshotRequest, snapshot::Kind,
     },
     types::Usage,
     unpacker::{self as msg, LayerCommit},
@@ -24,6 +24,7 @@ use berth_wire::{
 use crate::{
     Config,
     lock::Lock,
+    orphans,
     overlay::{self, Overlay},
     rebase::rebase,
     unpacked::Unpacked,
@@ -69,6 +70,20 @@ impl Service {
                 overlay::NAME
             ))),
         }
+    }
+
+    /// Puts an unpacking under the lease of the job's pull.
+    pub(crate) async fn keep(&self, job: &msg::UnpackJob, key: &str) -> Result<(), Status> {
+        if job.lease.is_empty() {
+            return Ok(());
+        }
+        let resource = Resource { r#type: format!("snapshots/{}", job.snapshotter), id: key.to_owned() };
+        let request = AddLeaseResourcesRequest {
+            namespace: job.namespace.clone(),
+            id: job.lease.clone(),
+            resources: vec![resource],
+        };
+        self.metadata.add_lease_resources(request).await.map(drop)
     }
 
     /// A snapshot's record; `None` if there is none.
@@ -268,6 +283,18 @@ impl Unpacker for Service {
         let overlay = self.overlay(&request.snapshotter)?;
         blocking(move || overlay.check()).await?;
         Ok(msg::CheckHostReply {})
+    }
+
+    async fn remove_orphans(&self, request: msg::RemoveOrphansRequest) -> Result<msg::RemoveOrphansReply, Status> {
+        let overlay = self.overlay(&request.snapshotter)?;
+        orphans::remove(self.metadata.as_ref(), &overlay, request).await
+    }
+
+    async fn measure_snapshots(
+        &self,
+        request: msg::MeasureSnapshotsRequest,
+    ) -> Result<msg::MeasureSnapshotsReply, Status> {
+        orphans::measure(self.overlay(&request.snapshotter)?).await
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
-use berth_model::{Code, Descriptor, Digest, Status};
+use berth_model::{Code, Descriptor, Digest, Status, labels};
 use berth_wire::{
     convert,
     metadata::{PrepareSnapshotRequest, snapshot::Kind},
@@ -71,6 +71,7 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
             kind: Kind::Active.into(),
             replace: true,
             lease: job.lease.clone(),
+            labels: [(labels::UNPACKING.to_owned(), job.chain_id.clone())].into(),
             ..PrepareSnapshotRequest::default()
         })
         .await?;
@@ -98,7 +99,13 @@ async fn unpacked_already(
     overlay: &Overlay,
     diff_id: &Digest,
 ) -> Result<Option<UnpackOutcome>, Status> {
-    let Some(found) = service.stat(&job.namespace, &job.snapshotter, key).await? else { return Ok(None) };
+    let find = || service.stat(&job.namespace, &job.snapshotter, key);
+    if find().await?.is_none() {
+        return Ok(None);
+    }
+    // It may be of a pull that ended. Kept first, then looked at again: a collection may be taking it.
+    service.keep(job, key).await?;
+    let Some(found) = find().await? else { return Ok(None) };
     let id = convert::required(found.snapshot.as_ref(), "snapshot")?.id;
     let dir = overlay.dir(id);
     let kept = berth_api::blocking(move || Unpacked::kept(&dir)).await?;

@@ -35,5 +35,11 @@ contract! {
         list_blobs(msg::ListBlobsRequest);
         /// Deletes the file of a condemned blob.
         delete_blob(msg::DeleteBlobRequest);
+        /// Deletes the files of condemned blobs.
+        delete_blobs(msg::DeleteBlobsRequest) within |_| SLOW;
+        /// Compares records with files.
+        check_blobs(msg::CheckBlobsRequest) within |_| SLOW;
+        /// What the store takes of its disk.
+        measure_store(msg::MeasureStoreRequest) within |_| SLOW;
     }
 }

@@ -9,7 +9,11 @@ mod contract;
 
 pub mod content;
 pub mod fetcher;
+pub mod gc;
+
+pub mod measure;
 pub mod metadata;
+pub mod owner;
 pub mod transfer;
 pub mod unpacker;
 

@@ -40,6 +40,8 @@ contract! {
         add_lease_resources(msg::AddLeaseResourcesRequest);
         /// One lease with its resources.
         get_lease(msg::GetLeaseRequest);
+        /// Moves a lease's end.
+        renew_lease(msg::RenewLeaseRequest);
         /// Takes resources off a lease.
         delete_lease_resources(msg::DeleteLeaseResourcesRequest);
         /// Finds what nothing refers to.
@@ -50,6 +52,14 @@ contract! {
         sweep(msg::SweepRequest);
         /// Ends a mark.
         end_mark(msg::EndMarkRequest);
+        /// Which digests nothing will name after the sweep.
+        list_unnamed(msg::ListUnnamedRequest);
+        /// How much changed; waits for it.
+        watch_activity(msg::WatchActivityRequest) within |request| long_poll(request.wait_ms);
+        /// What each image keeps.
+        measure_images(msg::MeasureImagesRequest) within |_request| MARK;
+        /// What the store takes of its disk.
+        measure_records(msg::MeasureRecordsRequest) within |_request| MARK;
         /// The references that keep a thing.
         explain(msg::ExplainRequest) within |_request| MARK;
         /// Which snapshot directories have a record.

@@ -21,5 +21,9 @@ contract! {
         commit_layers(msg::CommitLayersRequest) within |_| SLOW;
         /// Whether this service can work here.
         check_host(msg::CheckHostRequest);
+        /// Removes directories that no record names.
+        remove_orphans(msg::RemoveOrphansRequest) within |_| SLOW;
+        /// What the snapshotter takes of its disk.
+        measure_snapshots(msg::MeasureSnapshotsRequest) within |_| SLOW;
     }
 }

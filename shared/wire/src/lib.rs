@@ -21,13 +21,13 @@ mod berth {
             })*
         };
     }
-    package! { types content metadata fetcher unpacker transfer }
+    package! { types content metadata fetcher unpacker transfer gc }
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/berth.v1.rs"));
     }
 }
 
 pub use berth::{
-    content::v1 as content, fetcher::v1 as fetcher, metadata::v1 as metadata, transfer::v1 as transfer,
+    content::v1 as content, fetcher::v1 as fetcher, gc::v1 as gc, metadata::v1 as metadata, transfer::v1 as transfer,
     types::v1 as types, unpacker::v1 as unpacker, v1 as gateway,
 };

@@ -6,6 +6,7 @@ mod blobs;
 mod disk;
 mod following;
 mod kit;
+mod upkeep;
 mod writing;
 
 macro_rules! in_every_home {
@@ -32,6 +33,7 @@ in_every_home! {
     waiting_ends_with_news in following,
     silence_is_news in following,
     a_ref_can_be_watched in following,
+    a_reader_ends_with_the_program in following,
     wrong_bytes_are_refused in writing,
     wrong_bytes_are_not_resumed in writing,
     one_writer_at_a_time in writing,
@@ -43,4 +45,8 @@ in_every_home! {
     a_crash_costs_at_most_what_was_not_kept in disk,
     a_full_disk_is_named in disk,
     a_store_is_opened_once in disk,
+    many_go_at_once in upkeep,
+    damage_is_found_and_mended in upkeep,
+    the_store_measures_what_du_does in upkeep,
+    only_an_idle_ingest_is_taken_away_for_its_age in upkeep,
 }

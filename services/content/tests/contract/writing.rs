@@ -133,7 +133,7 @@ pub(crate) async fn ingests_are_bounded(kind: Kind) {
     let _writers = (home.writer("a", None, 0).await.unwrap(), home.writer("b", None, 0).await.unwrap());
     let error = home.writer("c", None, 0).await.err().unwrap();
     assert_eq!(error.code, Code::ResourceExhausted, "{error}");
-    home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "a".into() }).await.unwrap();
+    home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "a".into(), ..Default::default() }).await.unwrap();
     home.writer("c", None, 0).await.unwrap();
     let long = msg::OpenIngestRequest { r#ref: "x".repeat(5000), ..Default::default() };
     assert_eq!(home.content.open_ingest(long).await.unwrap_err().code, Code::InvalidArgument);

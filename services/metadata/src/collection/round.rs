@@ -47,6 +47,7 @@ impl Round {
             references: count(references),
             garbage: count(self.garbage.len()),
             ended_leases: count(self.ended_leases.len()),
+            ..msg::MarkReply::default()
         }
     }
 
@@ -54,6 +55,11 @@ impl Round {
     pub(crate) fn list(&self, from: &impl Reader, first: usize, limit: usize) -> Result<Vec<msg::Garbage>, Status> {
         let wanted = self.garbage.iter().skip(first).take(limit);
         wanted.filter_map(|id| self.graph.node(*id)).map(|node| describe(from, node)).collect()
+    }
+
+    /// Whether it was found to be garbage.
+    pub(crate) fn is_garbage(&self, node: &Node) -> bool {
+        self.graph.find(node).is_some_and(|id| self.graph.reached(id) == Reach::Garbage)
     }
 
     pub(crate) fn garbage_count(&self) -> usize {

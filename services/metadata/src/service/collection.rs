@@ -30,13 +30,13 @@ pub(super) async fn mark(store: &Store, _: msg::MarkRequest) -> Result<msg::Mark
     let raised = Arc::clone(&collection);
     // Among the writers: what comes after it is noted, what came before is in the view.
     store
-        .change(move |_| {
+        .tidy(move |_| {
             raised.barrier.raise();
             Ok(())
         })
         .await?;
     let round = store.read(move |view| Round::mark(id, view, types::Time::now())).await?;
-    let reply = round.reply();
+    let reply = msg::MarkReply { store_id: store.id().to_owned(), ..round.reply() };
     pending.complete(round);
     Ok(reply)
 }
@@ -88,7 +88,7 @@ pub(super) async fn sweep(store: &Store, request: msg::SweepRequest) -> Result<m
     let before = collection.with(&id, |round| Ok(round.position()))?;
     let working = Arc::clone(&collection);
     let swept = store
-        .change(move |change| {
+        .tidy(move |change| {
             let barrier = Arc::clone(&working.barrier);
             working.with(&request.mark_id, |round| round.sweep(change, &barrier, limit))
         })
@@ -105,6 +105,30 @@ pub(super) async fn sweep(store: &Store, request: msg::SweepRequest) -> Result<m
 pub(super) async fn end(store: &Store, request: msg::EndMarkRequest) -> Result<msg::EndMarkReply, Status> {
     store.collection().end(&request.mark_id);
     Ok(msg::EndMarkReply {})
+}
+
+pub(super) async fn unnamed(store: &Store, request: msg::ListUnnamedRequest) -> Result<msg::ListUnnamedReply, Status> {
+    at_most(request.digests.len())?;
+    let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    let collection = Arc::clone(store.collection());
+    store
+        .read(move |view| {
+            let now = types::Time::now();
+            let mut digests = Vec::new();
+            for digest in asked {
+                let recorded = collection::namespaces_of(view, &digest)?;
+                let id = digest.to_string();
+                let named = msg::Resource { r#type: resource::CONTENT.to_owned(), id: id.clone() };
+                let kept = collection.with(&request.mark_id, |round| {
+                    Ok(recorded.iter().any(|namespace| !round.is_garbage(&Node::content(namespace, digest))))
+                })?;
+                if !kept && crate::leases::any_running(view, &named, now)?.is_none() {
+                    digests.push(id);
+                }
+            }
+            Ok(msg::ListUnnamedReply { digests })
+        })
+        .await
 }
 
 pub(super) async fn explain(store: &Store, request: msg::ExplainRequest) -> Result<msg::ExplainReply, Status> {
@@ -133,6 +157,7 @@ pub(super) async fn known(
     let snapshotter = check::snapshotter(&request.snapshotter)?;
     at_most(request.ids.len())?;
     let asked: HashSet<u64> = request.ids.into_iter().collect();
+    let store_id = store.id().to_owned();
     store
         .read(move |view| {
             let mut ids = Vec::new();
@@ -142,7 +167,7 @@ pub(super) async fn known(
                 }
                 Ok(())
             })?;
-            Ok(msg::KnownSnapshotsReply { ids })
+            Ok(msg::KnownSnapshotsReply { ids, store_id })
         })
         .await
 }
@@ -171,7 +196,7 @@ pub(super) async fn condemn(
     at_most(request.digests.len())?;
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
     store
-        .change(move |change| {
+        .tidy(move |change| {
             let mut reply = msg::CondemnContentsReply::default();
             for digest in &asked {
                 // In use, or being deleted by somebody else: not ours.
@@ -192,7 +217,7 @@ pub(super) async fn absolve(
     at_most(request.digests.len())?;
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
     store
-        .change(move |change| {
+        .tidy(move |change| {
             for digest in &asked {
                 condemnation::absolve(change, digest);
             }

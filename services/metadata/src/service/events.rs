@@ -5,10 +5,8 @@ use std::time::Duration;
 use berth_model::Status;
 use berth_wire::metadata as msg;
 
+use super::LONGEST_WAIT;
 use crate::{store::Store, tables::namespace};
-
-/// Longest wait of one call; who wants to wait longer asks again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) async fn namespaces(store: &Store) -> Result<msg::ListNamespacesReply, Status> {
     let namespaces = store.read(|view| namespace::all(view)).await?;

@@ -6,12 +6,13 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt as _,
     path::Path,
-    sync::Arc,
+    sync::{Arc, mpsc},
 };
 
 use berth_model::{Digest, Status};
 use berth_wire::content::{self as msg, watch_blob_reply::State};
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 use super::{Content, writer::check_same_disk};
 
@@ -95,6 +96,15 @@ impl BlobReader {
         error
     }
 
+    /// Asks, and waits on this thread. Not by blocking on the runtime itself: that one may be on its way down.
+    fn ask(&self, request: msg::WatchBlobRequest) -> Result<msg::WatchBlobReply, Status> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let content = Arc::clone(&self.content);
+        let asking = async move { drop(answer.send(content.watch_blob(request).await)) };
+        drop(self.runtime.spawn(asking.in_current_span()));
+        answered.recv().unwrap_or_else(|_down| Err(Status::cancelled("the program is ending")))
+    }
+
     /// Waits until there is more to read than `offset`, or the blob is complete.
     fn wait(&mut self) -> io::Result<()> {
         loop {
@@ -110,7 +120,7 @@ impl BlobReader {
                 frontier: self.frontier,
                 wait_ms: POLL_MS,
             };
-            let news = match self.runtime.block_on(self.content.watch_blob(request)) {
+            let news = match self.ask(request) {
                 Ok(news) => news,
                 Err(status) => return Err(self.finish(Followed::Failed(status))),
             };
