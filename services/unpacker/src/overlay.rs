@@ -240,6 +240,25 @@ mod tests {
         }
     }
 
+    /// As a removal and a collection of directories without records may.
+    #[test]
+    fn several_remove_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = Overlay::new(dir.path());
+        for id in 1..8 {
+            overlay.make(id, None).unwrap();
+            for number in 0..40 {
+                fs::create_dir_all(overlay.upper(id).join(format!("{number}/below"))).unwrap();
+            }
+            std::thread::scope(|scope| {
+                let removals: Vec<_> = (0..3).map(|_| scope.spawn(|| overlay.remove(id))).collect();
+                removals.into_iter().for_each(|removal| removal.join().unwrap().unwrap());
+            });
+            assert!(!overlay.dir(id).exists());
+        }
+        assert_eq!(fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 0);
+    }
+
     #[test]
     fn removal_survives_a_half_finished_one() {
         let dir = tempfile::tempdir().unwrap();

@@ -165,7 +165,8 @@ impl Tree {
     }
 }
 
-/// Removes a name and all below it; directories without permissions too. One that is not there is fine.
+/// Removes a name and all below it; directories without permissions too. One that is not there is fine, also when it goes
+/// meanwhile: a removal and a collection may erase the same directory.
 pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -173,11 +174,17 @@ pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         Err(errno) => return Err(errno),
     }
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
     for below in names(opened.as_fd())? {
         remove(opened.as_fd(), &below)?;
     }
-    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The names in a directory, in no order.
