@@ -15,10 +15,12 @@ mod ground;
 mod look;
 mod ops;
 mod oracle;
+mod points;
 mod register;
 mod run;
 
 pub use self::{
     ground::Kind,
+    points::{Accident, each_point},
     run::{Plan, Report, run},
 };

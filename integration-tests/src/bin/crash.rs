@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
-use berth_integration_tests::crash::{Kind, Plan, run};
+use berth_integration_tests::crash::{Accident, Kind, Plan, each_point, run};
 use clap::Parser;
 
 /// Kills the real daemon again and again and checks that it keeps its word.
@@ -27,6 +27,9 @@ struct Options {
     /// Fail points for every round (BERTH_FAILPOINTS), in the place of chosen ones
     #[arg(long)]
     orders: Option<String>,
+    /// Instead of rounds: a scenario for each fail point, which dies there, or fails there once
+    #[arg(long)]
+    each_point: bool,
     /// The setting of the daemon: synced or none
     #[arg(long)]
     durability: Option<String>,
@@ -44,6 +47,13 @@ async fn main() -> Result<()> {
         settings: options.durability.map(|durability| ("BERTH_DURABILITY", durability)).into_iter().collect(),
         orders: options.orders,
     };
+    if options.each_point {
+        let accidents = [Accident::Kill, Accident::Fail("enospc"), Accident::Fail("eio")];
+        let offences = each_point(&accidents).await?;
+        offences.iter().for_each(|offence| eprintln!("{offence}"));
+        ensure!(offences.is_empty(), "{} offences", offences.len());
+        return Ok(());
+    }
     eprintln!("seed {}", plan.seed);
     let report = run(&plan).await?;
     eprint!("{report}");

@@ -62,6 +62,14 @@ impl Ground {
         self.disk.as_ref().map(|disk| disk.cut(loss))
     }
 
+    /// Leaves the store where it is, for whoever looks for the reason.
+    pub(super) fn keep(&mut self) {
+        if self.disk.is_none() {
+            eprintln!("  the store stays at {}, the daemons' logs beside it", self.berth.root().display());
+            self.berth.keep();
+        }
+    }
+
     /// The power is back. All who used the store are gone.
     pub(super) fn restart(&mut self, survivor: Option<Survivor>) -> Result<()> {
         if let (Some(disk), Some(survivor)) = (&mut self.disk, survivor) {

@@ -113,7 +113,8 @@ fn choose(catalog: &Catalog, chance: &mut Chance) -> Wish {
     }
 }
 
-fn words(catalog: &Catalog, namespace: &str, wish: &Wish) -> Vec<String> {
+/// The command line of a wish.
+pub(super) fn words(catalog: &Catalog, namespace: &str, wish: &Wish) -> Vec<String> {
     let mut words = vec!["-n".to_owned(), namespace.to_owned()];
     let mut say = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
     match wish {

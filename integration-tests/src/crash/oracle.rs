@@ -96,20 +96,24 @@ impl Oracle {
             if !left_by(catalog, number, true).contains(thing) {
                 return false;
             }
-            let since_before = self.stands(namespace, image, 0)
+            let since_before = self.stands(namespace, image, is_snapshot, 0)
                 && self.register(namespace, &Thing::Image(image.reference.clone())).before
                 && (!is_snapshot || self.unpacked.contains(&(namespace, number)));
             since_before
                 || self.pulls_of(namespace, number).any(|(done, unpack)| {
-                    (unpack || !is_snapshot) && self.is_sure(image, done) && self.stands(namespace, image, done.begin)
+                    (unpack || !is_snapshot)
+                        && self.is_sure(image, done)
+                        && self.stands(namespace, image, is_snapshot, done.begin)
                 })
         })
     }
 
-    /// Whether nobody removed the image, or one of the documents through which it refers to the rest, after that tick.
-    fn stands(&self, namespace: &'static str, image: &Stored, tick: u64) -> bool {
+    /// Whether nobody removed the image, or something through which it refers to the rest, after that tick: its documents,
+    /// and for snapshots those above, by which the ones below are kept.
+    fn stands(&self, namespace: &'static str, image: &Stored, is_snapshot: bool, tick: u64) -> bool {
         let documents = image.documents.iter().cloned().map(Thing::Content);
-        documents.chain([Thing::Image(image.reference.clone())]).all(|thing| {
+        let chain = image.chain.iter().filter(|_| is_snapshot).cloned().map(Thing::Snapshot);
+        documents.chain(chain).chain([Thing::Image(image.reference.clone())]).all(|thing| {
             let register = self.register(namespace, &thing);
             (tick > 0 || register.before) && !register.changes.iter().any(|change| !change.to && change.end > tick)
         })

@@ -109,11 +109,25 @@ fn play(plan: &Plan, catalog: &Catalog) -> Result<Report> {
         eprintln!("{shown}: {} commands, {:.1} s", done.len(), begun.elapsed().as_secs_f64());
         if !offences.is_empty() {
             report.offences = offences.into_iter().map(|offence| format!("{shown}: {offence}")).collect();
+            tell(catalog, &done);
+            ground.keep();
             return Ok(report);
         }
     }
     report.offences = last(plan, catalog, &ground)?;
     Ok(report)
+}
+
+/// What was done in a round, for whoever looks for the reason.
+fn tell(catalog: &Catalog, done: &[Done]) {
+    let mut done: Vec<&Done> = done.iter().collect();
+    done.sort_by_key(|done| done.begin);
+    for Done { namespace, wish, begin, end, acknowledged, .. } in done {
+        eprintln!("  {begin}..{end} {namespace} {wish:?} acknowledged: {acknowledged}");
+    }
+    for (number, image) in catalog.images.iter().enumerate() {
+        eprintln!("  image {number}: {}, documents {:?}, chain {:?}", image.reference, image.documents, image.chain);
+    }
 }
 
 /// At which point the daemon is to die; `None`: at a moment of our choice.

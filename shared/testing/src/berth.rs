@@ -65,6 +65,11 @@ impl Berth {
         &self.root
     }
 
+    /// Leaves everything there when this is dropped.
+    pub fn keep(&mut self) {
+        self.scratch.disable_cleanup(true);
+    }
+
     /// A directory that is neither store nor anything else.
     #[must_use]
     pub fn scratch(&self) -> &Path {
