@@ -79,7 +79,10 @@ fn play(catalog: &Catalog, point: Point, accident: Accident) -> Result<Vec<Strin
                 let namespace = "default";
                 let ended = ground.berth.run(super::ops::words(catalog, namespace, &wish))?;
                 let acknowledged = ended.code == 0;
-                oracle.hear(catalog, &Done { namespace, wish: wish.clone(), begin, end: clock, acknowledged, refused: None });
+                oracle.hear(
+                    catalog,
+                    &Done { namespace, wish: wish.clone(), begin, end: clock, acknowledged, refused: None },
+                );
                 if acknowledged || daemon.has_ended() {
                     break;
                 }

@@ -23,15 +23,18 @@ pub struct PowerDisk {
 
 struct Mounted {
     path: PathBuf,
+    device: PathBuf,
     medium: Shared,
-    _device: BackgroundSession,
+    _served: BackgroundSession,
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Detached: a process that dies just now may hold it for a moment. The loop device goes with the mount.
-        if let Err(error) = unmount(&self.path, UnmountFlags::DETACH) {
-            eprintln!("unmount {}: {error}", self.path.display());
+        // Detached: a process that dies just now may hold it for a moment, and the loop device holds its file for as long.
+        for path in [&self.path, &self.device] {
+            if let Err(error) = unmount(path, UnmountFlags::DETACH) {
+                eprintln!("unmount {}: {error}", path.display());
+            }
         }
     }
 }
@@ -95,7 +98,7 @@ impl PowerDisk {
                 done => Seen::Yes(done),
             }
         })?;
-        self.mounted = Some(Mounted { path, medium, _device: session });
+        self.mounted = Some(Mounted { path, device, medium, _served: session });
         Ok(())
     }
 }
