@@ -5,6 +5,7 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +13,9 @@ use berth_model::Digest;
 use berth_testing::{
     berth::Berth,
     tree::{Tree, read_tree},
+    wait::{Seen, wait_for},
 };
+use nix::{errno::Errno, mount::umount};
 use serde_json::Value;
 
 use crate::facts::lines;
@@ -72,8 +75,11 @@ pub(super) fn snapshot(berth: &Berth, namespace: &str, name: &str) -> Result<Tre
     let done = Command::new("sh").args(["-ec", &command]).output()?;
     ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     let tree = read_tree(directory.path());
-    let unmounted = Command::new("umount").arg(directory.path()).output()?;
-    ensure!(unmounted.status.success(), "umount: {}", String::from_utf8_lossy(&unmounted.stderr));
+    // A child that another thread is just starting may hold our files open until its exec.
+    wait_for("an unmount", Duration::from_secs(5), || match umount(directory.path()) {
+        Err(Errno::EBUSY) => Seen::NotYet(Errno::EBUSY),
+        done => Seen::Yes(done),
+    })?;
     berth.ok(["-n", namespace, "snapshots", "rm", &key])?;
     let mut tree = tree?;
     if let Some(root) = tree.get_mut(Path::new("")) {

@@ -136,10 +136,11 @@ impl Overlay {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // A half-finished removal of the same id is in the way: finish it first.
-            Err(_in_the_way) => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 self.erase(&going)?;
                 fs::rename(&dir, &going).map_err(|error| Status::io("remove", &dir, &error))?;
             }
+            Err(error) => return Err(Status::io("remove", &dir, &error)),
         }
         self.erase(&going)
     }

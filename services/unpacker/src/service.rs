@@ -134,12 +134,13 @@ impl Unpacker for Service {
         let overlay = self.overlay(&request.snapshotter)?;
         overlay.check()?;
         let kind = if request.view { Kind::View } else { Kind::Active };
+        let (namespace, snapshotter, key) = (request.namespace, request.snapshotter, request.key);
         let prepared = self
             .metadata
             .prepare_snapshot(PrepareSnapshotRequest {
-                namespace: request.namespace,
-                snapshotter: request.snapshotter,
-                key: request.key,
+                namespace: namespace.clone(),
+                snapshotter: snapshotter.clone(),
+                key: key.clone(),
                 parent: request.parent,
                 kind: kind.into(),
                 labels: request.labels,
@@ -149,12 +150,19 @@ impl Unpacker for Service {
         let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
         let parents = prepared.parent_ids;
         pass(Point::SnapshotPrepared);
-        blocking(move || {
+        let made = blocking(move || {
             overlay.make(id, parents.first().copied())?;
             pass(Point::SnapshotMade);
             Ok(msg::MountsReply { mounts: overlay.mounts(id, &parents, request.view) })
         })
-        .await
+        .await;
+        // Who tries again must not hear that it exists.
+        if made.is_err()
+            && let Err(status) = self.remove(&namespace, &snapshotter, &key).await
+        {
+            tracing::warn!(%status, key, "a snapshot that could not be made stays until it is removed");
+        }
+        made
     }
 
     async fn get_mounts(&self, request: msg::GetMountsRequest) -> Result<msg::MountsReply, Status> {

@@ -5,6 +5,8 @@
 //! `any` stands for every point: `any=kill@57` dies at the 57th point passed, whichever it is. `kv.flush=skip` leaves every
 //! such flush out, as a bug would: it shows that a test of power cuts sees such a bug.
 //!
+//! What comes to pass is said on standard error.
+//!
 //! They are in every build, for the program that is killed in tests should be the one that is shipped. An unarmed point is
 //! one relaxed load of a flag, and each stands beside a system call that costs a thousand times as much. What an order can do
 //! its giver could do anyway: whoever sets the environment of a process may kill it.
@@ -15,7 +17,7 @@ mod order;
 mod point;
 
 use std::{
-    io,
+    io::{self, Write as _},
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -64,7 +66,12 @@ pub fn wanted(point: Point) -> io::Result<bool> {
 
 #[cold]
 fn strike(point: Point) -> io::Result<bool> {
-    match ORDERS.get().and_then(|orders| orders.take(point)) {
+    let ordered = ORDERS.get().and_then(|orders| orders.take(point));
+    if let Some(action) = ordered {
+        // Whoever ordered it can see that it came to pass; to others it is no news that they cannot be told.
+        drop(writeln!(io::stderr(), "{VARIABLE}: {}: {action:?}", point.name()));
+    }
+    match ordered {
         None => Ok(true),
         Some(Action::Skip) => Ok(false),
         Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
