@@ -24,6 +24,9 @@ struct Options {
     /// Of what the disk had not flushed, let nothing survive
     #[arg(long)]
     lose_all: bool,
+    /// Pull without unpacking
+    #[arg(long)]
+    fetch_only: bool,
     /// Fail points for every round (BERTH_FAILPOINTS), in the place of chosen ones
     #[arg(long)]
     orders: Option<String>,
@@ -39,14 +42,13 @@ struct Options {
 async fn main() -> Result<()> {
     let options = Options::parse();
     let time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let plan = Plan {
-        seed: options.seed.unwrap_or(time),
-        rounds: options.from..options.from + options.rounds,
-        kind: if options.power_cut { Kind::PowerCut } else { Kind::Kill },
-        lose_all: options.lose_all,
-        settings: options.durability.map(|durability| ("BERTH_DURABILITY", durability)).into_iter().collect(),
-        orders: options.orders,
-    };
+    let kind = if options.power_cut { Kind::PowerCut } else { Kind::Kill };
+    let mut plan = Plan::new(kind, options.seed.unwrap_or(time), 0);
+    plan.rounds = options.from..options.from + options.rounds;
+    plan.lose_all = options.lose_all;
+    plan.fetch_only = options.fetch_only;
+    plan.settings.extend(options.durability.map(|durability| ("BERTH_DURABILITY", durability)));
+    plan.orders = options.orders;
     if options.each_point {
         let accidents = [Accident::Kill, Accident::Fail("enospc"), Accident::Fail("eio")];
         let offences = each_point(&accidents).await?;

@@ -52,11 +52,20 @@ impl Bell {
 }
 
 /// Gives commands until the bell rings.
-pub(super) fn work(berth: &Berth, catalog: &Catalog, bell: &Bell, mut chance: Chance) -> Result<Vec<Done>> {
+pub(super) fn work(
+    berth: &Berth,
+    catalog: &Catalog,
+    bell: &Bell,
+    mut chance: Chance,
+    fetch_only: bool,
+) -> Result<Vec<Done>> {
     let mut all = Vec::new();
     while !bell.has_stopped() {
         let namespace = NAMESPACES.get(usize::from(chance.below(4) == 0)).copied().unwrap_or("default");
-        let wish = choose(catalog, &mut chance);
+        let wish = match choose(catalog, &mut chance) {
+            Wish::Pull(number, _) if fetch_only => Wish::Pull(number, false),
+            wish => wish,
+        };
         let args = words(catalog, namespace, &wish);
         let begin = bell.tick();
         let Some((code, output)) = follow(Running::start(berth.command(&args))?, bell) else {

@@ -41,10 +41,20 @@ pub struct Plan {
     pub kind: Kind,
     /// Of what the disk had not flushed, nothing survives.
     pub lose_all: bool,
+    /// Only fetch: what unpacking flushes hides what fetching does not.
+    pub fetch_only: bool,
     /// Environment of every daemon, armed or not (`BERTH_DURABILITY`).
     pub settings: Vec<(&'static str, String)>,
     /// Fail points of every round, in the place of chosen ones.
     pub orders: Option<String>,
+}
+
+impl Plan {
+    /// So many rounds of accidents of every kind.
+    #[must_use]
+    pub fn new(kind: Kind, seed: u64, rounds: usize) -> Self {
+        Self { seed, rounds: 0..rounds, kind, lose_all: false, fetch_only: false, settings: Vec::new(), orders: None }
+    }
 }
 
 /// What was seen.
@@ -173,8 +183,10 @@ fn accident(
         let begun = Instant::now();
         thread::scope(|scope| {
             let berth = &ground.berth;
-            let people: Vec<_> =
-                hands.into_iter().map(|hand| scope.spawn(|| work(berth, catalog, &bell, hand))).collect();
+            let people: Vec<_> = hands
+                .into_iter()
+                .map(|hand| scope.spawn(|| work(berth, catalog, &bell, hand, plan.fetch_only)))
+                .collect();
             while begun.elapsed() < patience && !daemon.has_ended() {
                 thread::sleep(Duration::from_millis(2));
             }
