@@ -8,6 +8,7 @@
 
 pub mod chance;
 pub mod crash;
+pub mod ctr;
 pub mod facts;
 pub mod gnu_tar;
 pub mod image;

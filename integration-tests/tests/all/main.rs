@@ -37,6 +37,7 @@ use in_shapes;
 mod bad_input;
 mod content;
 mod crash;
+mod ctr;
 mod differential;
 mod events;
 mod gc;

@@ -55,8 +55,12 @@ async fn delete(
         owner: mark.owner.clone(),
     };
     let deleted = run.backend.content.delete_blobs(request).await;
-    // Also after an error: blobs that stay must not be barred for longer than necessary.
-    run.backend.metadata.absolve_contents(AbsolveContentsRequest { digests: condemned.digests }).await?;
+    // A deletion of which nothing is known may be under way still: then the condemnation has to end by itself, or bytes
+    // would go that somebody was told are there.
+    if deleted.as_ref().err().is_none_or(is_settled) {
+        let request = AbsolveContentsRequest { digests: condemned.digests, until: condemned.until };
+        run.backend.metadata.absolve_contents(request).await?;
+    }
     match deleted {
         Ok(deleted) => {
             let gone: Vec<&str> = deleted.deleted.iter().map(|blob| blob.digest.as_str()).collect();

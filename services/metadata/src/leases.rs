@@ -12,7 +12,9 @@ use crate::{
     change::Change,
     check,
     collection::Node,
-    condemnation, missing, resource,
+    condemnation,
+    fences::Fence,
+    missing, resource,
     tables::{lease, lease_resource},
 };
 
@@ -90,6 +92,24 @@ pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> 
     Ok(())
 }
 
+/// What is written under a lease is written only while it runs: what it protected may be gone otherwise. Nothing is
+/// asked of who names none.
+pub(crate) fn must_run(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> Result<(), Status> {
+    if id.is_empty() || change.lacks(Fence::LeaseRuns) {
+        return Ok(());
+    }
+    let lease = lease::get(change.txn(), namespace, id)?.ok_or_else(|| missing::lease(namespace, id))?;
+    refuse_over(&lease, namespace, change.now())
+}
+
+fn refuse_over(lease: &msg::Lease, namespace: &str, now: types::Time) -> Result<(), Status> {
+    if is_over(lease, now) {
+        let id = &lease.id;
+        return Err(Status::not_found(format!("lease {id:?} in namespace {namespace:?} not found: its time is over")));
+    }
+    Ok(())
+}
+
 /// Adds resources, all of them or none.
 pub(crate) fn add(
     change: &mut Change<'_, '_>,
@@ -98,9 +118,7 @@ pub(crate) fn add(
     more: &[msg::Resource],
 ) -> Result<(), Status> {
     let lease = lease::get(change.txn(), namespace, id)?.ok_or_else(|| missing::lease(namespace, id))?;
-    if is_over(&lease, change.now()) {
-        return Err(Status::not_found(format!("lease {id:?} in namespace {namespace:?} not found: its time is over")));
-    }
+    refuse_over(&lease, namespace, change.now())?;
     for named in more {
         if named.r#type == resource::CONTENT {
             condemnation::refuse_condemned(change, &check::digest(&named.id)?)?;

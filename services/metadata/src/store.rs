@@ -23,6 +23,7 @@ use crate::{
     activity::Counter,
     change::{Change, Retention},
     collection::Collection,
+    condemnation::Lasts,
     page::Page,
     tables::{self, meta, outbox},
 };
@@ -42,6 +43,7 @@ pub(crate) struct Store {
     /// The last relayed event, or [`NOBODY_RELAYS`].
     relayed: Arc<AtomicU64>,
     collection: Arc<Collection>,
+    condemnation: Lasts,
     activity: Arc<Counter>,
 }
 
@@ -49,7 +51,8 @@ impl Store {
     /// Opens the tables, or makes them.
     pub(crate) async fn open(config: Config) -> Result<Self, Status> {
         let options = Options { durability: config.durability, families: tables::FAMILIES, holder: config.holder };
-        let db = berth_api::blocking(move || Db::open(&config.root, options)).await?;
+        let root = config.root.clone();
+        let db = berth_api::blocking(move || Db::open(&root, options)).await?;
         let fresh = uuid::Uuid::new_v4().simple().to_string();
         let (outbox_id, last) =
             db.write(move |txn| Ok::<_, Status>((meta::outbox_id_or(txn, fresh)?, meta::last_event(txn)?))).await?;
@@ -59,7 +62,8 @@ impl Store {
             horizon: Arc::new(watch::Sender::new(last)),
             event_retention: config.event_retention,
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
-            collection: Arc::default(),
+            collection: Arc::new(Collection::new(config.fences, config.round_silence)),
+            condemnation: Lasts { leave: config.condemnation_leave, grace: config.condemnation_grace },
             activity: Arc::default(),
         })
     }
@@ -67,6 +71,11 @@ impl Store {
     /// The round of collection that is in force.
     pub(crate) fn collection(&self) -> &Arc<Collection> {
         &self.collection
+    }
+
+    /// How long a condemnation lasts.
+    pub(crate) fn condemnation(&self) -> Lasts {
+        self.condemnation
     }
 
     /// How much others than a collector changed.

@@ -19,7 +19,6 @@ use tokio::sync::watch;
 
 use crate::{
     board::Board,
-    document,
     layer::{self, Arrival},
     plan,
     records::{self, ContentRecords, Lease},
@@ -91,11 +90,11 @@ impl Pull {
             chain_ids.extend(self.image(lease, image, image.descriptor == target, &mut records).await?);
         }
         self.board.phase(Phase::Recording);
+        let Wish { namespace, reference, labels, .. } = &self.wish;
         pass(Point::TransferRecording);
-        records.write(&self.metadata, &self.wish.namespace, &self.wish.reference).await?;
+        records.write(&self.metadata, namespace, reference, &lease.id).await?;
         pass(Point::TransferRecorded);
-        records::put_image(&self.metadata, &self.wish.namespace, &self.wish.reference, &target, &self.wish.labels)
-            .await?;
+        records::put_image(&self.metadata, namespace, reference, &target, labels, &lease.id).await?;
         pass(Point::TransferNamed);
         Ok(chain_ids)
     }
@@ -143,7 +142,7 @@ impl Pull {
         self.board.add(descriptor);
         let arrival = watch::Sender::new(Arrival::Waiting);
         layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, Stage::Done).await?;
-        document::read(&self.content, descriptor).await
+        berth_api::content::read_document(&self.content, descriptor).await
     }
 
     pub(crate) fn fetch_job(&self, descriptor: &Descriptor) -> FetchJob {

@@ -17,6 +17,8 @@ contract! {
         open_ingest(msg::OpenIngestRequest);
         /// Says how far the file was written.
         advance_ingest(msg::AdvanceIngestRequest);
+        /// The same, and the digest up to there.
+        hash_ingest(msg::HashIngestRequest) within |_| SLOW;
         /// Cuts the ingest to zero bytes.
         restart_ingest(msg::RestartIngestRequest);
         /// Verifies, makes durable and publishes.
@@ -25,6 +27,8 @@ contract! {
         release_ingest(msg::ReleaseIngestRequest);
         /// Drops an ingest and its bytes.
         abort_ingest(msg::AbortIngestRequest);
+        /// One ingest.
+        stat_ingest(msg::StatIngestRequest);
         /// The ingests.
         list_ingests(msg::ListIngestsRequest);
         /// Waits for news of a blob or its ingest.

@@ -93,6 +93,8 @@ points! {
     SnapshotPrepared = "snapshot.prepared" Place,
     /// One of a snapshot's directories is to be made.
     SnapshotMakeDir = "snapshot.make-dir" Step,
+    /// A snapshot's directories are made, under another name.
+    SnapshotFilled = "snapshot.filled" Place,
     /// A snapshot has its directories, nobody was told.
     SnapshotMade = "snapshot.made" Place,
     /// The next entry of a layer is to be made.
