@@ -6,6 +6,7 @@ mod collect;
 mod containers;
 mod content;
 mod convert;
+mod diff;
 mod events;
 mod images;
 mod introspection;
@@ -14,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod pages;
 mod scope;
+mod snapshots;
 mod version;
 
 use berth_model::Status;
