@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_failpoint::{Point, check};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
@@ -69,6 +70,8 @@ impl Rebase {
     /// Settles the directories passed through, from the top down: what is above decides where those below are.
     fn implied(&mut self) -> Result<(), ApplyError> {
         while let Some(place) = self.residue.implied.iter().min_by_key(|place| place.0.len()).cloned() {
+            check(Point::UnpackSettle)
+                .map_err(|error| ApplyError::refused(place.shown().as_bytes(), "settle it", error))?;
             self.residue.implied.remove(&place);
             let found = self.below.look(&place).map_err(|errno| refused(&place, "look below", errno))?;
             let Some(found) = found else { continue };
