@@ -8,17 +8,40 @@ use berth_model::Status;
 
 use crate::cli::Service;
 
+/// All services on the bus, in the order in which they are started.
+const ALL: [Service; 6] =
+    [Service::Metadata, Service::Content, Service::Fetcher, Service::Unpacker, Service::Transfer, Service::Gc];
+
 /// What the services of this process need to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     /// What this process is, for whoever finds the store held.
     pub(crate) holder: String,
+    /// Whether it goes on until it is stopped, and so may do things in its own time.
+    pub(crate) lasts: bool,
 }
 
 impl Plan {
     fn dir(&self, name: &str) -> PathBuf {
         self.settings.root.join(name)
+    }
+
+    fn gc(&self) -> berth_gc::Config {
+        let gc = &self.settings.gc;
+        let knobs = berth_gc::Knobs {
+            pause_threshold: gc.pause_threshold,
+            deletion_threshold: gc.deletion_threshold,
+            mutation_threshold: gc.mutation_threshold,
+            schedule_delay: gc.schedule_delay,
+            startup_delay: gc.startup_delay,
+            interval: gc.interval,
+        };
+        berth_gc::Config {
+            ingest_age: gc.ingest_age,
+            schedule: (gc.schedule && self.lasts).then_some(knobs),
+            ..berth_gc::Config::default()
+        }
     }
 
     fn durability(&self) -> berth_kv::Durability {
@@ -54,7 +77,14 @@ impl Plan {
                 config.flush = self.settings.durability == Durability::Synced;
                 berth_unpacker::start(bus, config).await
             }
-            Service::Transfer => berth_transfer::start(bus, berth_transfer::Config::default()).await,
+            Service::Transfer => {
+                let config = berth_transfer::Config {
+                    lease: self.settings.lease_expiration,
+                    ..berth_transfer::Config::default()
+                };
+                berth_transfer::start(bus, config).await
+            }
+            Service::Gc => berth_gc::start(bus, self.gc()).await,
             Service::Gateway => Ok(Vec::new()),
         }
     }
@@ -64,7 +94,7 @@ impl Plan {
         let bus = Bus::in_process();
         let mut serving = Vec::new();
         // The stores first: their locks decide whether anything else makes sense.
-        for service in [Service::Metadata, Service::Content, Service::Fetcher, Service::Unpacker, Service::Transfer] {
+        for service in ALL {
             serving.extend(self.start(&bus, service).await?);
         }
         Ok((bus, serving))

@@ -32,12 +32,9 @@ use berth_bus::{Bus, Serving};
 use berth_model::Status;
 
 pub use config::{Config, Knobs};
-pub use service::{Scheduler, Service};
+pub use service::Service;
 
 /// Serves the gc contract on the bus.
-pub async fn start(bus: &Bus, config: Config) -> Result<(Vec<Serving>, Option<Scheduler>), Status> {
-    let service = Arc::new(Service::new(bus, config));
-    let scheduler = service.schedule();
-    let serving = berth_api::gc::serve(bus, service as Arc<dyn berth_api::gc::Gc>).await?;
-    Ok((serving, scheduler))
+pub async fn start(bus: &Bus, config: Config) -> Result<Vec<Serving>, Status> {
+    berth_api::gc::serve(bus, Arc::new(Service::new(bus, config))).await
 }

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use berth_api::measure;
 use berth_model::{Code, Status};
 use berth_wire::{
     gc::{Item, Summary, item::Outcome},
     metadata::{Garbage, ListGarbageRequest, MarkRequest, SweepRequest},
+    types::Measure,
 };
 
 use crate::collect::{Collection, Mark};
@@ -86,7 +88,7 @@ async fn sweep_by(run: &Collection<'_>, mark_id: &str) -> Result<(), Status> {
 
 fn told(run: &Collection<'_>, garbage: Vec<Garbage>) {
     let outcome: Outcome = run.outcome();
-    run.report.count(|summary| garbage.iter().for_each(|one| count(summary, one)));
+    run.report.count(|summary| garbage.iter().for_each(|one| count(summary, one, run.dry_run)));
     run.report.add(garbage.into_iter().map(|one| Item {
         outcome: outcome.into(),
         namespace: one.namespace,
@@ -97,10 +99,17 @@ fn told(run: &Collection<'_>, garbage: Vec<Garbage>) {
     }));
 }
 
-fn count(summary: &mut Summary, garbage: &Garbage) {
+fn count(summary: &mut Summary, garbage: &Garbage, dry_run: bool) {
     match garbage.r#type.as_str() {
         "images" => summary.images += 1,
         "content" => summary.contents += 1,
-        _ => summary.snapshots += 1,
+        _ => {
+            summary.snapshots += 1;
+            // Its directory is an orphan only when the record is gone.
+            if dry_run {
+                let one = Measure { count: 1, size: garbage.size, disk: garbage.size };
+                measure::add(summary.directories.get_or_insert_default(), &one);
+            }
+        }
     }
 }

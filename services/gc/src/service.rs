@@ -1,4 +1,4 @@
-//! The contract, and the scheduler that uses it as any other caller does.
+//! The contract, and the scheduler that begins runs as any other caller does.
 
 use std::{
     sync::Arc,
@@ -29,20 +29,17 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// After a service did not answer.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The gc service.
+/// The gc service. It collects without being asked, if the settings say so, for as long as it lives.
 pub struct Service {
-    backend: Backend,
-    config: Config,
-    runs: Arc<Runs>,
+    collector: Arc<Collector>,
+    scheduler: Option<JoinHandle<()>>,
 }
 
-/// Collects without being asked, until it is dropped.
-#[derive(Debug)]
-pub struct Scheduler(JoinHandle<()>);
-
-impl Drop for Scheduler {
+impl Drop for Service {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.abort();
+        }
     }
 }
 
@@ -50,20 +47,31 @@ impl Service {
     /// A service that works through this bus.
     #[must_use]
     pub fn new(bus: &Bus, config: Config) -> Self {
+        let knobs = config.schedule;
+        let collector = Arc::new(Collector::new(bus, config));
+        let scheduler = knobs.map(|knobs| {
+            let collector = Arc::clone(&collector);
+            tokio::spawn(async move { keep_collected(&collector, knobs).await })
+        });
+        Self { collector, scheduler }
+    }
+}
+
+/// Begins runs.
+struct Collector {
+    backend: Backend,
+    config: Config,
+    runs: Arc<Runs>,
+}
+
+impl Collector {
+    fn new(bus: &Bus, config: Config) -> Self {
         let backend = Backend {
             content: Arc::new(ContentClient::new(bus.clone())),
             metadata: Arc::new(MetadataClient::new(bus.clone())),
             unpacker: Arc::new(UnpackerClient::new(bus.clone())),
         };
         Self { backend, config, runs: Arc::default() }
-    }
-
-    /// Begins to collect without being asked, if the settings say so.
-    #[must_use]
-    pub fn schedule(self: &Arc<Self>) -> Option<Scheduler> {
-        let knobs = self.config.schedule?;
-        let service = Arc::clone(self);
-        Some(Scheduler(tokio::spawn(async move { keep_collected(&service, knobs).await })))
     }
 
     fn start(&self, kind: Kind) -> Result<(String, Arc<Report>), Status> {
@@ -79,7 +87,7 @@ impl Service {
     }
 }
 
-async fn keep_collected(service: &Service, knobs: Knobs) {
+async fn keep_collected(service: &Collector, knobs: Knobs) {
     let (mut schedule, started) = (Schedule::new(knobs), Instant::now());
     let mut seen = Activity::default();
     loop {
@@ -128,24 +136,24 @@ async fn keep_collected(service: &Service, knobs: Knobs) {
 impl Gc for Service {
     async fn start_run(&self, request: msg::StartRunRequest) -> Result<msg::StartRunReply, Status> {
         let kind = request.kind.ok_or_else(|| Status::invalid_argument("which kind of run was not said"))?;
-        let (run_id, _) = self.start(kind)?;
+        let (run_id, _) = self.collector.start(kind)?;
         Ok(msg::StartRunReply { run_id })
     }
 
     async fn read_run(&self, request: msg::ReadRunRequest) -> Result<msg::ReadRunReply, Status> {
-        let report = self.runs.find(&request.run_id)?;
+        let report = self.collector.runs.find(&request.run_id)?;
         let after = usize::try_from(request.after).unwrap_or(usize::MAX);
         let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
         Ok(report.read(after, wait).await)
     }
 
     async fn why(&self, request: msg::WhyRequest) -> Result<msg::WhyReply, Status> {
-        why::why(&self.backend, request).await
+        why::why(&self.collector.backend, request).await
     }
 
     async fn measure_disk(&self, _: msg::MeasureDiskRequest) -> Result<msg::MeasureDiskReply, Status> {
-        let (_, report) = self.start(Kind::Collect(msg::Collect { dry_run: true }))?;
+        let (_, report) = self.collector.start(Kind::Collect(msg::Collect { dry_run: true }))?;
         let reclaimable = report.ended().await?;
-        disk::measure(&self.backend, &self.config.snapshotters, reclaimable).await
+        disk::measure(&self.collector.backend, &self.collector.config.snapshotters, reclaimable).await
     }
 }

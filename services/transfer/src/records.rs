@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,6 +22,8 @@ pub(crate) struct Lease {
     metadata: Arc<dyn Metadata>,
     namespace: String,
     pub(crate) id: String,
+    /// Whether it names anything yet.
+    names: AtomicBool,
 }
 
 impl Lease {
@@ -30,7 +35,7 @@ impl Lease {
                 ..msg::CreateLeaseRequest::default()
             })
             .await?;
-        Ok(Self { metadata, namespace: namespace.to_owned(), id: lease.id })
+        Ok(Self { metadata, namespace: namespace.to_owned(), id: lease.id, names: AtomicBool::new(false) })
     }
 
     /// Protects blobs and their ingests. Waits for a deletion of one of them to end.
@@ -46,6 +51,7 @@ impl Lease {
     }
 
     async fn add(&self, resources: Vec<msg::Resource>) -> Result<(), Status> {
+        self.names.store(true, Ordering::Relaxed);
         while_busy(|| {
             self.metadata.add_lease_resources(msg::AddLeaseResourcesRequest {
                 namespace: self.namespace.clone(),
@@ -57,8 +63,11 @@ impl Lease {
         .map(|_| ())
     }
 
-    /// Lets it end by itself, sooner than it would.
+    /// Lets it end by itself, sooner than it would; at once if there is nothing that it keeps.
     pub(crate) async fn shorten(self, to: Duration) {
+        if !self.names.load(Ordering::Relaxed) {
+            return self.end().await;
+        }
         let expires_in_seconds = to.as_secs();
         let request = msg::RenewLeaseRequest { namespace: self.namespace, id: self.id, expires_in_seconds };
         if let Err(status) = self.metadata.renew_lease(request).await {

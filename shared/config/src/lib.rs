@@ -1,6 +1,12 @@
 //! Settings: built-in ones, then the file, then the environment (`BERTH_*`), then flags. Read raw, checked once.
 
-use std::path::{Path, PathBuf};
+mod duration;
+mod gc;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use berth_model::Status;
 use figment::{
@@ -8,11 +14,13 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 
+pub use gc::Gc;
+
 /// Where the file is looked for when nobody names one.
 pub const DEFAULT_FILE: &str = "/etc/berth/config.toml";
 
 /// All settings of a node.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where everything is kept.
@@ -25,6 +33,11 @@ pub struct Settings {
     pub fetch_jobs: Option<usize>,
     /// Layers unpacked at once; the default follows the number of cores.
     pub unpack_jobs: Option<usize>,
+    /// How long a lease lasts that nobody ends: of pulls, and of those made without an end of their own.
+    #[serde(with = "duration")]
+    pub lease_expiration: Duration,
+    /// Collection.
+    pub gc: Gc,
 }
 
 /// What an acknowledged write has survived.
@@ -45,6 +58,8 @@ impl Default for Settings {
             durability: Durability::Synced,
             fetch_jobs: None,
             unpack_jobs: None,
+            lease_expiration: Duration::from_secs(24 * 60 * 60),
+            gc: Gc::default(),
         }
     }
 }
@@ -60,7 +75,7 @@ impl Settings {
             return Err(Status::not_found(format!("the configuration file {} is not there", wanted.display())));
         }
         // Only these: BERTH_ADDRESS and others are read by the command line itself.
-        let known = ["root", "snapshotter", "durability", "fetch_jobs", "unpack_jobs"];
+        let known = ["root", "snapshotter", "durability", "fetch_jobs", "unpack_jobs", "lease_expiration"];
         let settings: Self = figment
             .merge(Env::prefixed("BERTH_").only(&known))
             .extract()
@@ -73,6 +88,12 @@ impl Settings {
             if jobs.is_some_and(|jobs| !(1..=1024).contains(&jobs)) {
                 return Err(Status::invalid_argument(format!("configuration: {name} must be 1 to 1024")));
             }
+        }
+        if let Some(fault) = self.gc.fault() {
+            return Err(Status::invalid_argument(format!("configuration: {fault}")));
+        }
+        if self.lease_expiration < Duration::from_secs(1) {
+            return Err(Status::invalid_argument("configuration: lease_expiration must be at least 1s"));
         }
         if self.root.as_os_str().is_empty() {
             return Err(Status::invalid_argument("configuration: root must not be empty"));
@@ -97,10 +118,16 @@ mod tests {
     fn what_is_said_counts_and_what_is_misspelt_is_refused() {
         let settings = read("root = \"/x\"\ndurability = \"none\"\n").unwrap();
         assert_eq!((settings.root, settings.durability), (PathBuf::from("/x"), Durability::None));
+        let gc = read("[gc]\ninterval = \"90s\"\n").unwrap().gc;
+        assert_eq!(gc, Gc { interval: Duration::from_secs(90), ..Gc::default() });
         for (text, named) in [
             ("rooot = \"/x\"", "rooot"),
             ("durability = \"some\"", "some"),
             ("fetch_jobs = 0", "fetch_jobs"),
+            ("lease_expiration = \"soon\"", "soon"),
+            ("lease_expiration = \"0s\"", "lease_expiration"),
+            ("[gc]\npause_threshold = 0.9", "pause_threshold"),
+            ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
             ("x", "config.toml"),
         ] {
             let error = read(text).unwrap_err();

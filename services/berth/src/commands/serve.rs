@@ -18,7 +18,7 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
     }
     let word = serve.service.map(|service| format!(" {service:?}").to_lowercase()).unwrap_or_default();
     let root = settings.root.clone();
-    let plan = Plan { settings, holder: format!("berth serve{word}") };
+    let plan = Plan { settings, holder: format!("berth serve{word}"), lasts: true };
 
     let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, &global.nats) {
         (None, None) => {
@@ -45,7 +45,7 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
         }
         (Some(_), None) => anyhow::bail!("`berth serve{word}` needs a bus to meet the other services on: --nats URL"),
         (None, Some(_)) => anyhow::bail!(
-            "with --nats name the service to run here (content, metadata, fetcher, unpacker, transfer or gateway); \
+            "with --nats name the service to run here (content, metadata, fetcher, unpacker, transfer, gc or gateway); \
              without --nats, `berth serve` runs all of them in this process"
         ),
     };
