@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stderr, reason = "tests report by printing")]
 
+pub mod ctr;
 pub mod facts;
 pub mod gnu_tar;
 pub mod image;

@@ -36,6 +36,7 @@ use in_shapes;
 
 mod bad_input;
 mod content;
+mod ctr;
 mod differential;
 mod events;
 mod gc;

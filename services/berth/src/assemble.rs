@@ -1,9 +1,9 @@
 //! Which services run in this process, and on which bus. The only place that knows them all.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use berth_bus::{Bus, NatsOptions, Serving};
-use berth_config::{Durability, Settings};
+use berth_config::{ContentSharing, Durability, Settings};
 use berth_model::Status;
 
 use crate::cli::Service;
@@ -107,10 +107,14 @@ pub(crate) async fn connect(url: &str, name: &str) -> Result<Bus, Status> {
 }
 
 /// What the gateway says of itself.
-pub(crate) fn info(root: &Path) -> berth_gateway::ServerInfo {
+pub(crate) fn info(settings: &Settings) -> berth_gateway::ServerInfo {
     berth_gateway::ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: option_env!("BERTH_REVISION").unwrap_or("unknown").to_owned(),
-        root: root.display().to_string(),
+        root: settings.root.display().to_string(),
+        sharing: match settings.content_sharing {
+            ContentSharing::Shared => berth_gateway::Sharing::Shared,
+            ContentSharing::Isolated => berth_gateway::Sharing::Isolated,
+        },
     }
 }

@@ -86,7 +86,7 @@ impl Client {
         let (namespace, address) = (global.namespace.clone(), address(global, &settings));
         if let Some(url) = &global.nats {
             let bus = assemble::connect(url, "berth command line").await?;
-            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
             return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
         }
         if let Some(channel) = daemon(address.clone()).await? {
@@ -94,7 +94,7 @@ impl Client {
         }
         let plan = Plan { settings: settings.clone(), holder: format!("berth {command}"), lasts: false };
         let (bus, serving) = plan.start_all().await?;
-        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
         Ok(Self { channel, namespace, is_local: true, settings, _serving: serving })
     }
 }

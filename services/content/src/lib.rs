@@ -25,6 +25,7 @@ mod config;
 mod hasher;
 mod ingest;
 mod inspection;
+mod listing;
 mod measure;
 mod open;
 mod page;

@@ -1,11 +1,13 @@
 //! The contract, method by method: each is check → decide → act, in the file of its noun.
 
 mod collection;
+mod containers;
 mod contents;
 mod events;
 mod images;
 mod leases;
 mod measure;
+mod namespaces;
 mod snapshots;
 
 use std::{
@@ -73,6 +75,9 @@ impl Metadata for Service {
     async fn delete_image(&self, request: msg::DeleteImageRequest) -> Result<msg::DeleteImageReply, Status> {
         images::delete(&self.store, request).await
     }
+    async fn update_image(&self, request: msg::UpdateImageRequest) -> Result<msg::Image, Status> {
+        images::update(&self.store, request).await
+    }
 
     async fn get_content(&self, request: msg::GetContentRequest) -> Result<msg::Content, Status> {
         contents::get(&self.store, request).await
@@ -82,6 +87,9 @@ impl Metadata for Service {
     }
     async fn put_content(&self, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {
         contents::put(&self.store, request).await
+    }
+    async fn update_content(&self, request: msg::UpdateContentRequest) -> Result<msg::Content, Status> {
+        contents::update(&self.store, request).await
     }
     async fn delete_content(&self, request: msg::DeleteContentRequest) -> Result<msg::DeleteContentReply, Status> {
         contents::delete(&self.store, request).await
@@ -189,8 +197,46 @@ impl Metadata for Service {
         snapshots::update(&self.store, request).await
     }
 
-    async fn list_namespaces(&self, _request: msg::ListNamespacesRequest) -> Result<msg::ListNamespacesReply, Status> {
-        events::namespaces(&self.store).await
+    async fn list_namespaces(&self, request: msg::ListNamespacesRequest) -> Result<msg::ListNamespacesReply, Status> {
+        namespaces::list(&self.store, request).await
+    }
+    async fn get_namespace(&self, request: msg::GetNamespaceRequest) -> Result<msg::Namespace, Status> {
+        namespaces::get(&self.store, request).await
+    }
+    async fn create_namespace(&self, request: msg::CreateNamespaceRequest) -> Result<msg::Namespace, Status> {
+        namespaces::create(&self.store, request).await
+    }
+    async fn update_namespace(&self, request: msg::UpdateNamespaceRequest) -> Result<msg::Namespace, Status> {
+        namespaces::update(&self.store, request).await
+    }
+    async fn delete_namespace(
+        &self,
+        request: msg::DeleteNamespaceRequest,
+    ) -> Result<msg::DeleteNamespaceReply, Status> {
+        namespaces::delete(&self.store, request).await
+    }
+
+    async fn get_container(&self, request: msg::GetContainerRequest) -> Result<msg::Container, Status> {
+        containers::get(&self.store, request).await
+    }
+    async fn list_containers(&self, request: msg::ListContainersRequest) -> Result<msg::ListContainersReply, Status> {
+        containers::list(&self.store, request).await
+    }
+    async fn create_container(&self, request: msg::CreateContainerRequest) -> Result<msg::Container, Status> {
+        containers::create(&self.store, request).await
+    }
+    async fn update_container(&self, request: msg::UpdateContainerRequest) -> Result<msg::Container, Status> {
+        containers::update(&self.store, request).await
+    }
+    async fn delete_container(
+        &self,
+        request: msg::DeleteContainerRequest,
+    ) -> Result<msg::DeleteContainerReply, Status> {
+        containers::delete(&self.store, request).await
+    }
+
+    async fn publish_event(&self, request: msg::PublishEventRequest) -> Result<msg::PublishEventReply, Status> {
+        events::publish(&self.store, request).await
     }
     async fn read_events(&self, request: msg::ReadEventsRequest) -> Result<msg::ReadEventsReply, Status> {
         events::read(&self.store, request).await

@@ -171,6 +171,7 @@ pub(crate) async fn put_image(
             image: Some(image),
             mode: msg::put_image_request::Mode::Upsert.into(),
             lease: lease.to_owned(),
+            at: None,
         })
         .await
         .map(|_| ())

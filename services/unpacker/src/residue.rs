@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::name::Place;
+use crate::{hidden::Hidden, name::Place};
 
 /// What a layer leaves open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -13,6 +13,9 @@ pub struct Residue {
     pub links: Vec<(Place, Place)>,
     /// Times of the layer's own directories: they change with what is made in them, so they are set again at the end.
     pub times: Vec<(Place, (i64, u32))>,
+    /// What lower layers have and this one hides, where the tree itself does not say so.
+    #[serde(default)]
+    pub hidden: Hidden,
     /// What the layer's tree holds: bytes on disk, each file once, and files.
     pub size: u64,
     /// See `size`.

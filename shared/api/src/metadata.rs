@@ -20,12 +20,16 @@ contract! {
         put_image(msg::PutImageRequest);
         /// Drops an image.
         delete_image(msg::DeleteImageRequest);
+        /// Changes fields of an image.
+        update_image(msg::UpdateImageRequest);
         /// One content record.
         get_content(msg::GetContentRequest);
         /// A page of content records.
         list_content(msg::ListContentRequest);
         /// Records blobs, or merges their labels.
         put_content(msg::PutContentRequest);
+        /// Changes labels of a content record.
+        update_content(msg::UpdateContentRequest);
         /// Drops a content record.
         delete_content(msg::DeleteContentRequest);
         /// Asks for leave to delete the bytes of a blob.
@@ -84,8 +88,28 @@ contract! {
         list_snapshots(msg::ListSnapshotsRequest);
         /// Merges labels of a snapshot.
         update_snapshot(msg::UpdateSnapshotRequest);
-        /// All namespaces.
+        /// A page of namespaces.
         list_namespaces(msg::ListNamespacesRequest);
+        /// One namespace's labels.
+        get_namespace(msg::GetNamespaceRequest);
+        /// Makes a namespace.
+        create_namespace(msg::CreateNamespaceRequest);
+        /// Changes labels of a namespace.
+        update_namespace(msg::UpdateNamespaceRequest);
+        /// Ends an empty namespace.
+        delete_namespace(msg::DeleteNamespaceRequest);
+        /// One container.
+        get_container(msg::GetContainerRequest);
+        /// A page of containers.
+        list_containers(msg::ListContainersRequest);
+        /// Records a container.
+        create_container(msg::CreateContainerRequest);
+        /// Changes fields of a container.
+        update_container(msg::UpdateContainerRequest);
+        /// Drops a container.
+        delete_container(msg::DeleteContainerRequest);
+        /// Adds somebody else's event to the outbox.
+        publish_event(msg::PublishEventRequest);
         /// Events after a sequence; waits for them.
         read_events(msg::ReadEventsRequest) within |request| long_poll(request.wait_ms);
     }

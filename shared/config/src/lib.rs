@@ -29,6 +29,9 @@ pub struct Settings {
     pub snapshotter: String,
     /// "synced": what was acknowledged survives a power cut. "none": only a crash of the process; for scratch machines.
     pub durability: Durability,
+    /// Whether a namespace gets a blob that another one has without its bytes being sent: "shared" to whoever knows the digest,
+    /// "isolated" only from namespaces with the label `containerd.io/namespace.shareable=true`.
+    pub content_sharing: ContentSharing,
     /// Blobs fetched at once; small ones overtake large ones.
     pub fetch_jobs: Option<usize>,
     /// Layers unpacked at once; the default follows the number of cores.
@@ -50,12 +53,23 @@ pub enum Durability {
     None,
 }
 
+/// What namespaces may have of one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContentSharing {
+    /// Blobs, by their digests.
+    Shared,
+    /// Nothing, unless one is labelled to lend.
+    Isolated,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             root: PathBuf::from("/var/lib/berth"),
             snapshotter: "overlayfs".to_owned(),
             durability: Durability::Synced,
+            content_sharing: ContentSharing::Shared,
             fetch_jobs: None,
             unpack_jobs: None,
             lease_expiration: Duration::from_secs(24 * 60 * 60),
@@ -75,7 +89,8 @@ impl Settings {
             return Err(Status::not_found(format!("the configuration file {} is not there", wanted.display())));
         }
         // Only these: BERTH_ADDRESS and others are read by the command line itself.
-        let known = ["root", "snapshotter", "durability", "fetch_jobs", "unpack_jobs", "lease_expiration"];
+        let known =
+            ["root", "snapshotter", "durability", "content_sharing", "fetch_jobs", "unpack_jobs", "lease_expiration"];
         let settings: Self = figment
             .merge(Env::prefixed("BERTH_").only(&known))
             .extract()

@@ -18,6 +18,7 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
     }
     let word = serve.service.map(|service| format!(" {service:?}").to_lowercase()).unwrap_or_default();
     let root = settings.root.clone();
+    let info = assemble::info(&settings);
     let plan = Plan { settings, holder: format!("berth serve{word}"), lasts: true };
 
     let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, &global.nats) {
@@ -26,14 +27,14 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
             let listener = berth_gateway::listen(&address).await?;
             let (bus, serving) = plan.start_all().await?;
             tracing::info!(address = %address.display(), root = %root.display(), "listening");
-            berth_gateway::serve(listener, berth_gateway::routes(&bus, assemble::info(&root)), stopped()).await?;
+            berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stopped()).await?;
             (bus, serving)
         }
         (Some(Service::Gateway), Some(url)) => {
             let bus = assemble::connect(url, "berth gateway").await?;
             let listener = berth_gateway::listen(&address).await?;
             tracing::info!(address = %address.display(), "listening");
-            berth_gateway::serve(listener, berth_gateway::routes(&bus, assemble::info(&root)), stopped()).await?;
+            berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stopped()).await?;
             (bus, Vec::new())
         }
         (Some(service), Some(url)) => {

@@ -41,6 +41,8 @@ in_every_home! {
     what_is_not_in_the_file_is_not_believed in writing,
     a_commit_goes_on_without_its_caller in writing,
     ingests_are_bounded in writing,
+    a_writer_learns_the_digest_so_far in writing,
+    one_ingest_can_be_asked_for in writing,
     what_was_written_outlives_the_service in disk,
     a_crash_costs_at_most_what_was_not_kept in disk,
     a_full_disk_is_named in disk,

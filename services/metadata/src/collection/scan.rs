@@ -12,7 +12,7 @@ use super::{
 use crate::{
     leases::is_over,
     snapshots::Place,
-    tables::{content, image, lease, lease_resource, snapshot},
+    tables::{container, content, image, lease, lease_resource, snapshot},
 };
 
 /// What was read beside the graph.
@@ -65,6 +65,13 @@ pub(crate) fn records(from: &impl Reader, now: types::Time) -> Result<Scanned, S
             graph.structure(id, Node::snapshot(&place.namespace, &place.snapshotter, &record.parent));
         }
         by_labels(graph, id, &node, &record.labels);
+        Ok(())
+    })?;
+    container::each(from, |namespace, record| {
+        // Whether it runs or not: somebody may start it again.
+        for node in Node::of_container(namespace, &record) {
+            graph.root(node, Reach::Full);
+        }
         Ok(())
     })?;
     Ok(scanned)

@@ -44,6 +44,13 @@ pub(super) async fn put(store: &Store, request: msg::PutContentRequest) -> Resul
     Ok(msg::PutContentReply {})
 }
 
+pub(super) async fn update(store: &Store, request: msg::UpdateContentRequest) -> Result<msg::Content, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let digest = check::digest(&request.digest)?;
+    let (labels, paths) = (request.labels, request.paths);
+    store.change(move |change| contents::update(change, &namespace, &digest, &labels, &paths)).await
+}
+
 pub(super) async fn delete(
     store: &Store,
     request: msg::DeleteContentRequest,

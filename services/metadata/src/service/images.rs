@@ -35,6 +35,13 @@ pub(super) async fn put(store: &Store, request: msg::PutImageRequest) -> Result<
         .await
 }
 
+pub(super) async fn update(store: &Store, request: msg::UpdateImageRequest) -> Result<msg::Image, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let given = request.image.ok_or_else(|| Status::invalid_argument("image is missing in the request"))?;
+    check::name("the image's name", &given.name)?;
+    store.change(move |change| images::update(change, &namespace, given, &request.paths, request.at)).await
+}
+
 pub(super) async fn delete(store: &Store, request: msg::DeleteImageRequest) -> Result<msg::DeleteImageReply, Status> {
     let namespace = check::namespace(&request.namespace)?;
     let name = check::name("the image's name", &request.name)?;
