@@ -19,7 +19,7 @@ use std::{
 
 use berth_api::metadata::Metadata;
 use berth_metadata::Config;
-use berth_model::Digest;
+use berth_model::{Digest, Status};
 use berth_wire::{metadata as msg, types};
 use msg::put_content_request::Entry;
 use tokio::task::JoinSet;
@@ -58,10 +58,10 @@ impl Large {
         for n in (0..blobs / 2).step_by(MANIFEST_EVERY) {
             puts.spawn(put_image(Arc::clone(&large.metadata), format!("image-{n}"), digest(n)));
             if puts.len() > 100 {
-                puts.join_next().await.unwrap().unwrap();
+                puts.join_next().await.unwrap().unwrap().unwrap();
             }
         }
-        puts.join_all().await;
+        puts.join_all().await.into_iter().for_each(Result::unwrap);
         large
     }
 
@@ -95,7 +95,7 @@ impl Large {
     }
 }
 
-async fn put_image(metadata: Arc<dyn Metadata>, name: String, target: Digest) {
+async fn put_image(metadata: Arc<dyn Metadata>, name: String, target: Digest) -> Result<(), Status> {
     let target = types::Descriptor {
         media_type: "application/vnd.oci.image.manifest.v1+json".into(),
         digest: target.to_string(),
@@ -104,7 +104,7 @@ async fn put_image(metadata: Arc<dyn Metadata>, name: String, target: Digest) {
     };
     let image = msg::Image { name, target: Some(target), ..Default::default() };
     let request = msg::PutImageRequest { namespace: NS.into(), image: Some(image), ..Default::default() };
-    metadata.put_image(request).await.unwrap();
+    metadata.put_image(request).await.map(drop)
 }
 
 /// Times of calls, each of which waited for the disk.
@@ -144,13 +144,13 @@ async fn write(metadata: Arc<dyn Metadata>, writer: usize, stopped: Arc<AtomicBo
         let put = msg::PutContentRequest { namespace: NS.into(), entries, lease: id.clone() };
         timed(&mut waits, metadata.put_content(put)).await;
         let name = format!("written-{writer}");
-        timed(&mut waits, async { Ok(put_image(Arc::clone(&metadata), name, blob).await) }).await;
+        timed(&mut waits, put_image(Arc::clone(&metadata), name, blob)).await;
         timed(&mut waits, metadata.delete_lease(msg::DeleteLeaseRequest { namespace: NS.into(), id })).await;
     }
     waits
 }
 
-async fn timed<T>(waits: &mut Waits, call: impl Future<Output = Result<T, berth_model::Status>>) {
+async fn timed<T>(waits: &mut Waits, call: impl Future<Output = Result<T, Status>>) {
     let begun = Instant::now();
     call.await.unwrap();
     waits.0.push(begun.elapsed());

@@ -62,7 +62,11 @@ async fn every_whole_packing_gives_the_same_tree() {
         ("zstd", zstd(&bytes)),
         ("two frames", [zstd(third), zstd(rest)].concat()),
         ("a skippable frame first", [skippable(0x50, b"index"), zstd(&bytes)].concat()),
-        ("skippable frames around", [skippable(0x5f, &[0; 9000]), zstd(half), skippable(0x53, b""), zstd(other), skippable(0x50, b"toc")].concat()),
+        (
+            "skippable frames around",
+            [skippable(0x5f, &[0; 9000]), zstd(half), skippable(0x53, b""), zstd(other), skippable(0x50, b"toc")]
+                .concat(),
+        ),
         ("an empty frame between", [zstd(half), zstd(b""), zstd(other)].concat()),
     ] {
         let tree = unpacked(&bytes, &packed).await.unwrap_or_else(|status| panic!("{what}: {status}"));

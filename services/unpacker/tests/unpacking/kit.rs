@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use berth_api::unpacker::{Unpacker, UnpackerClient};
@@ -152,8 +153,11 @@ impl Home {
             async move { Ok(found.unwrap_or_default()) }
         });
         serving.push(watch.await.unwrap());
-        let config =
-            berth_unpacker::Config { jobs: 4, flush: false, ..berth_unpacker::Config::new(dir.path().join("snapshots")) };
+        let config = berth_unpacker::Config {
+            jobs: 4,
+            flush: false,
+            ..berth_unpacker::Config::new(dir.path().join("snapshots"))
+        };
         serving.extend(berth_unpacker::start(&bus, config).await.unwrap());
         Self { unpacker: UnpackerClient::new(bus.clone()), bus, records, dir, _serving: serving }
     }
@@ -202,7 +206,8 @@ impl Home {
             commits.push(msg::LayerCommit { key: outcome.key, id: outcome.id, chain_id: chain_id.clone(), parent });
             parent = chain_id;
         }
-        let request = msg::CommitLayersRequest { namespace: NS.into(), snapshotter: SNAPSHOTTER.into(), layers: commits };
+        let request =
+            msg::CommitLayersRequest { namespace: NS.into(), snapshotter: SNAPSHOTTER.into(), layers: commits };
         self.unpacker.commit_layers(request).await?;
         Ok(parent)
     }
@@ -227,14 +232,19 @@ impl Home {
         tree
     }
 
-    /// What is left of snapshots: names of records and of directories.
-    pub(crate) fn left(&self) -> (Vec<String>, Vec<String>) {
-        let records = self.records.lock().unwrap().by_key.keys().cloned().collect();
+    /// What is left of snapshots when removals are over: names of records and of directories.
+    pub(crate) async fn left(&self) -> (Vec<String>, Vec<String>) {
         let all = self.dir.path().join("snapshots/overlayfs/snapshots");
-        let names = fs::read_dir(all).into_iter().flatten();
-        let mut dirs: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        dirs.sort();
-        (records, dirs)
+        let begun = Instant::now();
+        loop {
+            let names = fs::read_dir(&all).into_iter().flatten();
+            let dirs: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            if !dirs.iter().any(|name| name.starts_with("rm-")) {
+                return (self.records.lock().unwrap().by_key.keys().cloned().collect(), dirs);
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "still there: {dirs:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

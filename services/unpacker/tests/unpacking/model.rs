@@ -244,7 +244,7 @@ impl Layer<'_> {
         let below = self.below.tree.iter().filter(|(name, node)| {
             node.kind != Kind::Dir && !self.own.contains_key(*name) && self.shows(name) && name.as_str() != path
         });
-        let below = below.filter(|(name, _)| !is_below(name, path));
+        let below = below.filter(|(name, _)| !is_below(name, path) && !is_below(path, name));
         let all: Vec<(String, Node)> = own.chain(below.map(|(name, node)| (name.clone(), node.clone()))).collect();
         let Some((target, node)) = all.get(pick % all.len().max(1)).cloned() else { return };
         let inode = if self.own.contains_key(&target) {
