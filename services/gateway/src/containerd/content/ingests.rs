@@ -76,7 +76,7 @@ pub(super) async fn abort(backend: &Backend, request: Request<api::AbortRequest>
 
 /// Drops an ingest and its bytes. NOT_FOUND.
 pub(super) async fn drop_one(backend: &Backend, namespace: &str, reference: &str) -> Result<(), Status> {
-    let abort = msg::AbortIngestRequest { r#ref: global(namespace, reference) };
+    let abort = msg::AbortIngestRequest { r#ref: global(namespace, reference), untouched_since: None };
     backend.content.abort_ingest(abort).await.map_err(|status| local(namespace, status))?;
     Ok(())
 }
