@@ -51,3 +51,4 @@ mod readme;
 mod resume;
 mod snapshots;
 mod store;
+mod under_containerd;
