@@ -98,7 +98,9 @@ async fn a_namespace_that_holds_something_stays(home: Home) {
     let image = msg::Image { name: "pic".into(), target: Some(target), ..msg::Image::default() };
     m.put_image(msg::PutImageRequest { namespace: NS.into(), image: Some(image), ..Default::default() }).await.unwrap();
     let entry = msg::put_content_request::Entry { digest: digest("x"), size: 1, ..Default::default() };
-    m.put_content(msg::PutContentRequest { namespace: NS.into(), entries: vec![entry] }).await.unwrap();
+    m.put_content(msg::PutContentRequest { namespace: NS.into(), entries: vec![entry], ..Default::default() })
+        .await
+        .unwrap();
     m.create_container(create_container(container("box"))).await.unwrap();
     let prepare = msg::PrepareSnapshotRequest {
         namespace: NS.into(),
@@ -211,7 +213,7 @@ async fn what_a_container_stands_on_is_kept(home: Home) {
     }
     let entry = |seed: &str| msg::put_content_request::Entry { digest: digest(seed), size: 1, ..Default::default() };
     let entries = vec![entry("named"), entry("lonely")];
-    m.put_content(msg::PutContentRequest { namespace: NS.into(), entries }).await.unwrap();
+    m.put_content(msg::PutContentRequest { namespace: NS.into(), entries, ..Default::default() }).await.unwrap();
     let named = labels(&[("containerd.io/gc.ref.content", &digest("named"))]);
     let kept = msg::Container { labels: named, snapshot_key: "stood-on".into(), ..container("box") };
     m.create_container(create_container(kept)).await.unwrap();
