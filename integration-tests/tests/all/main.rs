@@ -53,3 +53,4 @@ mod readme;
 mod resume;
 mod snapshots;
 mod store;
+mod under_containerd;
