@@ -7,8 +7,10 @@ use std::path::PathBuf;
 pub struct Config {
     /// The directory below which each snapshotter has its own.
     pub root: PathBuf,
-    /// Layers unpacked at once: each takes up to three threads and 8 MiB.
+    /// Layers unpacked at once: each takes three threads, and up to 8 MiB beside the files under way.
     pub jobs: usize,
+    /// Threads that make files, for all layers together.
+    pub writers: usize,
     /// Whether a commit waits for the disk.
     pub flush: bool,
 }
@@ -18,6 +20,6 @@ impl Config {
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self { root, jobs: cores.clamp(2, 8), flush: true }
+        Self { root, jobs: cores.clamp(2, 8), writers: cores.clamp(1, 16), flush: true }
     }
 }

@@ -4,6 +4,7 @@
 //! - [`apply`](apply::apply) puts the entries of an archive into a directory of the layer's own, in overlayfs form. [`name`] and
 //!   [`sparse`] are its pure parts; [`tree`] is how it reaches a place without ever leaving the directory; [`facts`] what it
 //!   puts on a file.
+//! - [`writers`] are the threads that make a layer's regular files (`file`), in any order; `made` knows when order matters.
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
 //! - [`overlay`] lays out the directories and says how to mount them.
 //! - `worker` does `unpack` jobs, `service` the calls.
@@ -16,13 +17,17 @@ pub mod apply;
 mod archive;
 mod config;
 pub mod decompress;
+mod early_flush;
 mod entry;
 mod error;
 pub mod facts;
+mod file;
 pub mod lock;
+mod made;
 pub mod merged;
 pub mod name;
 pub mod overlay;
+pub mod pieces;
 pub mod pipeline;
 pub mod rebase;
 pub mod residue;
@@ -31,6 +36,7 @@ pub mod sparse;
 pub mod tree;
 pub mod unpacked;
 mod worker;
+pub mod writers;
 
 use std::sync::Arc;
 

@@ -26,6 +26,7 @@ use crate::{
     overlay::{self, Overlay},
     rebase::rebase,
     unpacked::Unpacked,
+    writers::Writers,
 };
 
 /// How long a commit waits for another one of the same snapshot, which another process may be doing.
@@ -37,6 +38,7 @@ pub struct Service {
     metadata: Arc<dyn Metadata>,
     overlay: Overlay,
     flush: bool,
+    writers: Arc<Writers>,
 }
 
 impl Service {
@@ -48,6 +50,7 @@ impl Service {
             metadata: Arc::new(MetadataClient::new(bus.clone())),
             overlay: Overlay::new(&config.root.join(overlay::NAME)),
             flush: config.flush,
+            writers: Arc::new(Writers::new(config.writers)),
         }
     }
 
@@ -57,6 +60,11 @@ impl Service {
 
     pub(crate) fn metadata(&self) -> &Arc<dyn Metadata> {
         &self.metadata
+    }
+
+    /// Who makes the files of layers.
+    pub(crate) fn writers(&self) -> Arc<Writers> {
+        Arc::clone(&self.writers)
     }
 
     /// The snapshotter of this name.

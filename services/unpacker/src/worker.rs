@@ -20,6 +20,7 @@ use berth_wire::{
 
 use crate::{
     ApplyError, Service, apply, lock::Lock, overlay::Overlay, pipeline, pipeline::Streamed, unpacked::Unpacked,
+    writers::Writers,
 };
 
 /// How often progress is reported.
@@ -141,7 +142,8 @@ async fn extract(
         let reader =
             BlobReader::new(service.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
         let (counted, dir, digest) = (Arc::clone(&done), dir.to_owned(), layer.digest);
-        let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &cancelled));
+        let writers = service.writers();
+        let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &writers, &cancelled));
         tokio::pin!(work);
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         let outcome = loop {
@@ -171,13 +173,14 @@ fn apply_blob(
     done: &AtomicU64,
     dir: &Path,
     digest: &Digest,
+    writers: &Writers,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Streamed>, Status> {
     let upper = dir.join("fs");
     Unpacked::drop_kept(dir);
     clear(&upper)?;
     let counted = Counting { reader: &mut reader, done };
-    let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, cancelled));
+    let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
     match outcome {
         Ok((residue, streamed)) => {
             Unpacked::keep(residue, &streamed, dir)?;
