@@ -63,8 +63,12 @@ impl Plan {
     pub(crate) async fn start_all(&self) -> Result<(Bus, Vec<Serving>), Status> {
         let bus = Bus::in_process();
         let mut serving = Vec::new();
-        // The stores first: their locks decide whether anything else makes sense.
-        for service in [Service::Metadata, Service::Content, Service::Fetcher, Service::Unpacker, Service::Transfer] {
+        // The stores first: their locks decide whether anything else makes sense. Both at once: opening one is mostly waiting
+        // for the disk, and neither asks the other.
+        let (metadata, content) = tokio::join!(self.start(&bus, Service::Metadata), self.start(&bus, Service::Content));
+        serving.extend(metadata?);
+        serving.extend(content?);
+        for service in [Service::Fetcher, Service::Unpacker, Service::Transfer] {
             serving.extend(self.start(&bus, service).await?);
         }
         Ok((bus, serving))
