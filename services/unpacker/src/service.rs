@@ -50,7 +50,7 @@ impl Service {
             metadata: Arc::new(MetadataClient::new(bus.clone())),
             overlay: Overlay::new(&config.root.join(overlay::NAME)),
             flush: config.flush,
-            writers: Arc::new(Writers::new(config.writers)),
+            writers: Arc::new(Writers::new(config.writers, config.flush)),
         }
     }
 

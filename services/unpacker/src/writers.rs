@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{error::ApplyError, file::NewFile};
+use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile};
 
 /// A batch holds at most so many files, and so many bytes (unless it is one file).
 const BATCH_FILES: usize = 32;
@@ -33,6 +33,8 @@ pub struct Writers {
 struct Queue {
     waiting: Mutex<Waiting>,
     more: Condvar,
+    /// If what is made shall be flushed at the end.
+    early: Option<EarlyFlush>,
 }
 
 #[derive(Default)]
@@ -68,10 +70,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Writers {
-    /// At most so many threads; each is started when there is work for it.
+    /// At most so many threads; each is started when there is work for it. `flush`: what they make will be flushed.
     #[must_use]
-    pub fn new(threads: usize) -> Self {
-        Self { queue: Arc::default(), threads: threads.max(1) }
+    pub fn new(threads: usize, flush: bool) -> Self {
+        let early = flush.then(EarlyFlush::default);
+        Self { queue: Arc::new(Queue { early, ..Queue::default() }), threads: threads.max(1) }
     }
 
     /// Files of one layer.
@@ -114,7 +117,7 @@ impl Queue {
         loop {
             if let Some(batch) = waiting.batches.pop_front() {
                 drop(waiting);
-                batch.make();
+                self.make(batch);
                 waiting = lock(&self.waiting);
                 continue;
             }
@@ -131,21 +134,31 @@ impl Queue {
         }
         waiting.running -= 1;
     }
+
+    fn make(&self, batch: Batch) {
+        let bytes = batch.make();
+        if let (Some(early), Some(file)) = (&self.early, batch.files.first()) {
+            early.wrote(&file.dir, batch.files.len(), bytes);
+        }
+    }
 }
 
 impl Batch {
-    /// Makes its files; not after the first failure of its layer.
-    fn make(self) {
+    /// Makes its files; not after the first failure of its layer. Answers how many bytes they have.
+    fn make(&self) -> usize {
+        let mut bytes = 0;
         for file in &self.files {
             if lock(&self.tally.state).over {
-                return;
+                break;
             }
             if let Err(error) = file.make() {
                 let mut state = lock(&self.tally.state);
                 state.over = true;
                 state.failed.get_or_insert(error);
             }
+            bytes += file.pieces.iter().map(bytes::Bytes::len).sum::<usize>();
         }
+        bytes
     }
 }
 
@@ -192,7 +205,7 @@ impl LayerFiles<'_> {
         self.bytes = 0;
         lock(&self.tally.state).batches += 1;
         if let Some(refused) = self.writers.offer(batch) {
-            refused.make();
+            self.writers.queue.make(refused);
         }
         self.outcome()
     }
@@ -203,7 +216,7 @@ impl LayerFiles<'_> {
             let batch = Batch { files: std::mem::take(&mut self.files), tally: Arc::clone(&self.tally) };
             self.bytes = 0;
             lock(&self.tally.state).batches += 1;
-            batch.make();
+            self.writers.queue.make(batch);
         }
         self.wait();
         self.outcome()
@@ -214,7 +227,7 @@ impl LayerFiles<'_> {
         while lock(&self.tally.state).batches > 0 {
             let next = lock(&self.writers.queue.waiting).batches.pop_front();
             let Some(batch) = next else { break };
-            batch.make();
+            self.writers.queue.make(batch);
         }
         let state = lock(&self.tally.state);
         let waited = self.tally.less.wait_while(state, |state| state.batches > 0);
