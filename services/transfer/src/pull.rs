@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
 use berth_bus::Bus;
+use berth_failpoint::{Point, pass};
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Platform, Reference, Status, labels};
 use berth_wire::{
     fetcher::{Access, FetchJob, ResolveRequest},
@@ -58,6 +59,7 @@ impl Pull {
             self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
         }
         let lease = Lease::begin(Arc::clone(&self.metadata), &self.wish.namespace, self.lease_lasts).await?;
+        pass(Point::TransferLeased);
         let done = tokio::select! {
             done = self.under(&lease) => done,
             reason = stop => Err(reason),
@@ -66,6 +68,7 @@ impl Pull {
             Ok(_) => lease.end().await,
             Err(_) => lease.shorten(RETRY_WITHIN).await,
         }
+        pass(Point::TransferEnded);
         let chain_ids = done?;
         self.board.done(chain_ids.iter().map(ToString::to_string).collect());
         Ok(())
@@ -88,8 +91,11 @@ impl Pull {
         }
         self.board.phase(Phase::Recording);
         let Wish { namespace, reference, labels, .. } = &self.wish;
+        pass(Point::TransferRecording);
         records.write(&self.metadata, namespace, reference, &lease.id).await?;
+        pass(Point::TransferRecorded);
         records::put_image(&self.metadata, namespace, reference, &target, labels, &lease.id).await?;
+        pass(Point::TransferNamed);
         Ok(chain_ids)
     }
 

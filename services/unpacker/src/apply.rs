@@ -12,6 +12,7 @@ use std::{
     path::Path,
 };
 
+use berth_failpoint::{Point, check};
 use rustix::{
     fs::{AtFlags, Dev, FileType, Mode, OFlags},
     io::Errno,
@@ -40,6 +41,7 @@ pub fn apply(archive: &mut dyn Read, upper: &Path, cancelled: &dyn Fn() -> bool)
         if cancelled() {
             return Err(ApplyError::Cancelled);
         }
+        check(Point::UnpackEntry).map_err(|error| ApplyError::refused(&entry.name, "make it", error))?;
         applier.entry(&entry, &mut archive)?;
     }
     let mut residue = applier.residue;
@@ -309,7 +311,9 @@ impl Applier {
                     crate::error::shown(&entry.name)
                 )));
             };
-            to.write_all(bytes).map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
+            check(Point::UnpackWrite)
+                .and_then(|()| to.write_all(bytes))
+                .map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
             left -= read as u64;
         }
         Ok(length)

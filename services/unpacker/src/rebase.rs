@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_failpoint::{Point, check};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
@@ -71,6 +72,8 @@ impl Rebase {
     /// Settles the directories passed through, from the top down: what is above decides where those below are.
     fn implied(&mut self) -> Result<(), ApplyError> {
         while let Some(place) = self.residue.implied.iter().min_by_key(|place| place.0.len()).cloned() {
+            check(Point::UnpackSettle)
+                .map_err(|error| ApplyError::refused(place.shown().as_bytes(), "settle it", error))?;
             self.residue.implied.remove(&place);
             if self.is_cut_off(&place)? {
                 continue;
