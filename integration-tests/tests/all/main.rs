@@ -50,4 +50,5 @@ mod pull;
 mod readme;
 mod resume;
 mod snapshots;
+mod socket;
 mod store;
