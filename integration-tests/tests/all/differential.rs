@@ -80,7 +80,7 @@ async fn what_layers_need_of_each_other_is_as_gnu_tar_makes_it(stage: Stage) -> 
 }
 
 /// The image `scripts/debian-image` makes; made once, for all tests and for `scripts/pull`.
-fn debian_image() -> Result<PathBuf> {
+pub(crate) fn debian_image() -> Result<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target directory")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/debian-image");
     let made = Command::new(script).arg(target.join("debian-image")).output()?;

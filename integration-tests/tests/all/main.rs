@@ -36,9 +36,11 @@ use in_shapes;
 
 mod bad_input;
 mod content;
+mod crash;
 mod ctr;
 mod differential;
 mod events;
+mod fsck;
 mod gc;
 mod host;
 mod images;
@@ -52,3 +54,4 @@ mod resume;
 mod snapshots;
 mod socket;
 mod store;
+mod under_containerd;

@@ -6,6 +6,7 @@ mod collect;
 mod containers;
 mod content;
 mod convert;
+mod diff;
 mod events;
 mod images;
 mod introspection;
@@ -13,7 +14,9 @@ mod leases;
 mod mounts;
 mod namespaces;
 mod pages;
+mod plugin;
 mod scope;
+mod snapshots;
 mod version;
 
 use berth_model::Status;

@@ -106,12 +106,14 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         grpc::version_server::VersionServer<Backend>,
         api::containers::containers_server::ContainersServer<Backend>,
         api::content::content_server::ContentServer<Backend>,
+        api::diff::diff_server::DiffServer<Backend>,
         api::events::events_server::EventsServer<Backend>,
         api::images::images_server::ImagesServer<Backend>,
         api::introspection::introspection_server::IntrospectionServer<Backend>,
         api::leases::leases_server::LeasesServer<Backend>,
         api::mounts::mounts_server::MountsServer<Backend>,
         api::namespaces::namespaces_server::NamespacesServer<Backend>,
+        api::snapshots::snapshots_server::SnapshotsServer<Backend>,
         api::version::version_server::VersionServer<Backend>
     );
     // Says that it serves, from the start: it is only there when the services are.

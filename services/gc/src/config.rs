@@ -16,7 +16,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            snapshotters: vec!["overlayfs".to_owned()],
+            snapshotters: vec!["overlayfs".to_owned(), "native".to_owned()],
             ingest_age: Duration::from_secs(24 * 60 * 60),
             schedule: Some(Knobs::default()),
         }

@@ -14,7 +14,7 @@ use berth_api::{
 use berth_model::Status;
 use berth_wire::{metadata::KnownSnapshotsRequest, types::Measure, unpacker as msg};
 
-use crate::overlay::Overlay;
+use crate::layout::{self, Layout};
 
 /// Directories removed in one call: it answers within seconds.
 const AT_ONCE: usize = 64;
@@ -22,40 +22,39 @@ const AT_ONCE: usize = 64;
 const ASKED_AT_ONCE: usize = 4096;
 /// What a removal calls what it erases.
 const GOING: &str = "rm-";
+/// What a snapshot is called that is being made.
+const COMING: &str = "new-";
 
 /// Removes some orphans, or says which there are.
 pub(crate) async fn remove(
     metadata: &dyn Metadata,
-    overlay: &Overlay,
+    layout: &Layout,
     request: msg::RemoveOrphansRequest,
 ) -> Result<msg::RemoveOrphansReply, Status> {
-    let dirs = overlay.clone();
+    let dirs = layout.clone();
     let names: Vec<String> = blocking(move || names(&dirs.all())).await?;
-    let ids: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    let ids: Vec<u64> = names.iter().filter_map(|name| id(name)).collect();
     let mut known = BTreeSet::new();
     for asked in ids.chunks(ASKED_AT_ONCE) {
         let snapshotter = request.snapshotter.clone();
         let reply = metadata.known_snapshots(KnownSnapshotsRequest { snapshotter, ids: asked.to_vec() }).await?;
-        owner::check(overlay.root(), &reply.store_id)?;
+        owner::check(layout.root(), &reply.store_id)?;
         known.extend(reply.ids);
     }
     let mut orphans: Vec<String> = names
         .into_iter()
-        .filter(|name| match name.parse::<u64>() {
-            Ok(id) => !known.contains(&id),
-            Err(_) => name.starts_with(GOING),
-        })
+        .filter(|name| id(name).map_or(name.starts_with(GOING), |id| !known.contains(&id)))
         .filter(|name| !request.dry_run || request.after.is_empty() || *name > request.after)
         .collect();
     orphans.sort_unstable();
     let more = orphans.len() > AT_ONCE;
     orphans.truncate(AT_ONCE);
-    let (overlay, dry_run) = (overlay.clone(), request.dry_run);
+    let (layout, dry_run) = (layout.clone(), request.dry_run);
     blocking(move || {
         let mut reply = msg::RemoveOrphansReply { more, ..msg::RemoveOrphansReply::default() };
         for name in orphans {
-            let disk = Measuring::default().tree(&overlay.all().join(&name))?.disk;
-            let removed = if dry_run { Ok(()) } else { erase(&overlay, &name) };
+            let disk = Measuring::default().tree(&layout.all().join(&name))?.disk;
+            let removed = if dry_run { Ok(()) } else { erase(&layout, &name) };
             let error = removed.err().map(|status| status.to_string()).unwrap_or_default();
             reply.next.clone_from(&name);
             reply.orphans.push(msg::remove_orphans_reply::Orphan { name, disk, error });
@@ -67,25 +66,30 @@ pub(crate) async fn remove(
     .await
 }
 
+/// The snapshot that a directory is, or was to become.
+fn id(name: &str) -> Option<u64> {
+    name.strip_prefix(COMING).unwrap_or(name).parse().ok()
+}
+
 fn names(all: &Path) -> Result<Vec<String>, Status> {
     let paths = children(all)?;
     Ok(paths.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
 }
 
-fn erase(overlay: &Overlay, name: &str) -> Result<(), Status> {
+fn erase(layout: &Layout, name: &str) -> Result<(), Status> {
     match name.parse() {
-        Ok(id) => overlay.remove(id),
-        Err(_) => overlay.erase(&overlay.all().join(name)),
+        Ok(id) => layout.remove(id),
+        Err(_) => layout::erase(&layout.all().join(name)),
     }
 }
 
 /// What the snapshotter takes of its disk.
-pub(crate) async fn measure(overlay: Overlay) -> Result<msg::MeasureSnapshotsReply, Status> {
+pub(crate) async fn measure(layout: Layout) -> Result<msg::MeasureSnapshotsReply, Status> {
     blocking(move || {
         let mut measuring = Measuring::default();
-        let (mut snapshots, mut other) = (Measure::default(), measuring.alone(overlay.root())?);
-        for path in children(overlay.root())? {
-            if path != overlay.all() {
+        let (mut snapshots, mut other) = (Measure::default(), measuring.alone(layout.root())?);
+        for path in children(layout.root())? {
+            if path != layout.all() {
                 add(&mut other, &measuring.tree(&path)?);
                 continue;
             }

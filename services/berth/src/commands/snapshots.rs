@@ -36,7 +36,8 @@ pub(crate) async fn run(client: &Client, command: Snapshots) -> anyhow::Result<(
         Snapshots::Commit { name, key, of } => {
             // Nothing refers to it yet: without this the next collection would take it.
             let labels = [(labels::GC_ROOT.to_owned(), jiff::Timestamp::now().to_string())].into();
-            let request = CommitActiveRequest { namespace, snapshotter: of.name, key, name, labels };
+            let request =
+                CommitActiveRequest { namespace, snapshotter: of.name, key, name, labels, ..Default::default() };
             client.snapshots().commit(request).await.map_err(refused)?;
             Ok(())
         }

@@ -24,18 +24,22 @@ const PID_NAMESPACE: &str = "/proc/self/ns/pid";
 /// Type, id, whether it is of the host's platform, and what it can do.
 const PLUGINS: &[(&str, &str, bool, &[&str])] = &[
     ("io.containerd.content.v1", "content", false, &[]),
-    ("io.containerd.snapshotter.v1", "overlayfs", true, &["rebase"]),
+    ("io.containerd.snapshotter.v1", "overlayfs", true, &["rebase", "remap-ids"]),
+    ("io.containerd.snapshotter.v1", "native", true, &[]),
+    ("io.containerd.differ.v1", "walking", true, &[]),
     ("io.containerd.metadata.v1", "bolt", false, &[]),
     ("io.containerd.event.v1", "exchange", false, &[]),
     ("io.containerd.gc.v1", "scheduler", false, &[]),
     ("io.containerd.grpc.v1", "containers", false, &[]),
     ("io.containerd.grpc.v1", "content", false, &[]),
+    ("io.containerd.grpc.v1", "diff", false, &[]),
     ("io.containerd.grpc.v1", "events", false, &[]),
     ("io.containerd.grpc.v1", "healthcheck", false, &[]),
     ("io.containerd.grpc.v1", "images", false, &[]),
     ("io.containerd.grpc.v1", "introspection", false, &[]),
     ("io.containerd.grpc.v1", "leases", false, &[]),
     ("io.containerd.grpc.v1", "namespaces", false, &[]),
+    ("io.containerd.grpc.v1", "snapshots", false, &[]),
     ("io.containerd.grpc.v1", "version", false, &[]),
 ];
 

@@ -11,7 +11,7 @@ use berth_wire::{containerd::content as api, content::StatBlobRequest, convert, 
 use bytes::Bytes;
 use futures::StreamExt as _;
 
-use super::{Scope, ingests, sharing, signed, timestamp};
+use super::{Scope, ingests, plugin, sharing, signed, timestamp};
 use crate::{Backend, blob, containerd::convert::size};
 
 /// A writer's place.
@@ -272,7 +272,7 @@ impl Session {
         let entry = msg::put_content_request::Entry {
             digest: digest.to_string(),
             size,
-            labels,
+            labels: plugin::stored(&self.namespace, labels),
             ..msg::put_content_request::Entry::default()
         };
         let (namespace, lease) = (self.namespace.clone(), scope.lease.clone().unwrap_or_default());
