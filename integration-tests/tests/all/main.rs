@@ -52,5 +52,6 @@ mod pull;
 mod readme;
 mod resume;
 mod snapshots;
+mod socket;
 mod store;
 mod under_containerd;
