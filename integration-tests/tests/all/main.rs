@@ -36,9 +36,11 @@ use in_shapes;
 
 mod bad_input;
 mod content;
+mod crash;
 mod ctr;
 mod differential;
 mod events;
+mod fsck;
 mod gc;
 mod host;
 mod images;

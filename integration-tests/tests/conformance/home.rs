@@ -144,7 +144,7 @@ impl Home {
 }
 
 async fn connect(nats: &NatsServer, name: &str) -> Bus {
-    Bus::connect(NatsOptions::new(&nats.url(), name)).await.unwrap()
+    Bus::connect(NatsOptions::new(nats.url(), name)).await.unwrap()
 }
 
 /// The code of a refusal.

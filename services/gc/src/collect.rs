@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_api::{content::Content, metadata::Metadata, unpacker::Unpacker};
+use berth_bus::Bus;
 use berth_model::{Code, Status};
 use berth_wire::{
     gc::{Item, item::Outcome},
@@ -17,6 +18,7 @@ pub(crate) struct Backend {
     pub(crate) content: Arc<dyn Content>,
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) unpacker: Arc<dyn Unpacker>,
+    pub(crate) bus: Bus,
 }
 
 /// One collection.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use berth_failpoint::{Point, pass};
 use berth_kv::{Db, Options, View};
 use berth_model::Status;
 use berth_wire::{metadata as msg, types};
@@ -134,9 +135,12 @@ impl Store {
                     let mut change = Change::new(txn, types::Time::now(), &barrier);
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
-                    Ok::<_, Status>((done, change.freed(), change.finish(retention)?))
+                    let (freed, last) = (change.freed(), change.finish(retention)?);
+                    pass(Point::MetadataDecided);
+                    Ok::<_, Status>((done, freed, last))
                 })
                 .await?;
+            pass(Point::MetadataChanged);
             if let Some(activity) = activity {
                 activity.count(freed);
             }

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
 use berth_bus::Bus;
+use berth_failpoint::{Point, pass};
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Platform, Reference, Status, labels};
 use berth_wire::{
     fetcher::{Access, FetchJob, ResolveRequest},
@@ -18,7 +19,6 @@ use tokio::sync::watch;
 
 use crate::{
     board::Board,
-    document,
     layer::{self, Arrival},
     plan,
     records::{self, ContentRecords, Lease},
@@ -59,6 +59,7 @@ impl Pull {
             self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
         }
         let lease = Lease::begin(Arc::clone(&self.metadata), &self.wish.namespace, self.lease_lasts).await?;
+        pass(Point::TransferLeased);
         let done = tokio::select! {
             done = self.under(&lease) => done,
             reason = stop => Err(reason),
@@ -67,6 +68,7 @@ impl Pull {
             Ok(_) => lease.end().await,
             Err(_) => lease.shorten(RETRY_WITHIN).await,
         }
+        pass(Point::TransferEnded);
         let chain_ids = done?;
         self.board.done(chain_ids.iter().map(ToString::to_string).collect());
         Ok(())
@@ -89,8 +91,11 @@ impl Pull {
         }
         self.board.phase(Phase::Recording);
         let Wish { namespace, reference, labels, .. } = &self.wish;
+        pass(Point::TransferRecording);
         records.write(&self.metadata, namespace, reference, &lease.id).await?;
+        pass(Point::TransferRecorded);
         records::put_image(&self.metadata, namespace, reference, &target, labels, &lease.id).await?;
+        pass(Point::TransferNamed);
         Ok(chain_ids)
     }
 
@@ -137,7 +142,7 @@ impl Pull {
         self.board.add(descriptor);
         let arrival = watch::Sender::new(Arrival::Waiting);
         layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, Stage::Done).await?;
-        document::read(&self.content, descriptor).await
+        berth_api::content::read_document(&self.content, descriptor).await
     }
 
     pub(crate) fn fetch_job(&self, descriptor: &Descriptor) -> FetchJob {

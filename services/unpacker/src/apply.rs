@@ -12,6 +12,7 @@ use std::{
     path::Path,
 };
 
+use berth_failpoint::{Point, check};
 use rustix::{
     fs::{AtFlags, Dev, FileType, Mode, OFlags},
     io::Errno,
@@ -40,6 +41,7 @@ pub fn apply(archive: &mut dyn Read, upper: &Path, cancelled: &dyn Fn() -> bool)
         if cancelled() {
             return Err(ApplyError::Cancelled);
         }
+        check(Point::UnpackEntry).map_err(|error| ApplyError::refused(&entry.name, "make it", error))?;
         applier.entry(&entry, &mut archive)?;
     }
     let mut residue = applier.residue;
@@ -126,6 +128,9 @@ impl Applier {
         let dir = self.parent(entry, &above)?;
         let refused = |errno| ApplyError::refused(&entry.name, "make a directory above it", errno);
         rustix::fs::mkdirat(dir.fd.as_fd(), name, Mode::from_raw_mode(0o755)).map_err(refused)?;
+        // Also of root's group where the directory above hands its own down.
+        let root = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+        rustix::fs::chownat(dir.fd.as_fd(), name, Some(root.0), Some(root.1), AtFlags::empty()).map_err(refused)?;
         rustix::fs::chmodat(dir.fd.as_fd(), name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(refused)?;
         self.residue.count(4096);
         let at = dir.place.join(name);
@@ -151,6 +156,7 @@ impl Applier {
             None => {
                 let mode = Mode::from_raw_mode(0);
                 rustix::fs::mknodat(dir.fd.as_fd(), name, FileType::CharacterDevice, mode, 0).map_err(refused)?;
+                self.residue.whiteouts.insert(dir.place.join(name));
                 self.residue.count(0);
                 Ok(())
             }
@@ -244,7 +250,8 @@ impl Applier {
         self.residue.inodes = self.residue.inodes.saturating_sub(1);
         self.residue.forget_below(at);
         self.tree.forget();
-        Ok(if tree::is_whiteout(&stat) { Cleared::Whiteout } else { Cleared::Nothing })
+        // Whatever it was, it hid a directory of that name below.
+        Ok(if is_dir { Cleared::Nothing } else { Cleared::Whiteout })
     }
 
     /// A hard link; one whose target this layer has not is settled when the layers below are known.
@@ -304,7 +311,9 @@ impl Applier {
                     crate::error::shown(&entry.name)
                 )));
             };
-            to.write_all(bytes).map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
+            check(Point::UnpackWrite)
+                .and_then(|()| to.write_all(bytes))
+                .map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
             left -= read as u64;
         }
         Ok(length)

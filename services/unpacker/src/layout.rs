@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_failpoint::{Point, check, pass, wanted};
 use berth_model::Status;
 
 use crate::tree;
@@ -91,20 +92,25 @@ impl Layout {
         erase(&making)?;
         make_dir(&making, 0o700)?;
         fill(&making)?;
-        fs::rename(&making, &dir).map_err(|error| Status::io("make", &dir, &error))
+        pass(Point::SnapshotFilled);
+        fs::rename(&making, &dir).map_err(|error| Status::io("make", &dir, &error))?;
+        pass(Point::SnapshotMade);
+        Ok(())
     }
 
     /// Takes a snapshot's directory out of the way; what is in it goes with [`Layout::sweep`]. Not there is fine.
     pub fn doom(&self, id: u64) -> Result<(), Status> {
         let (dir, going) = (self.dir(id), self.all().join(format!("rm-{id}")));
-        match fs::rename(&dir, &going) {
+        let put_aside = check(Point::SnapshotPutAside).and_then(|()| fs::rename(&dir, &going));
+        match put_aside {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             // A half-finished removal of the same id is in the way: finish it first.
-            Err(_in_the_way) => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 erase(&going)?;
                 fs::rename(&dir, &going).map_err(|error| Status::io("remove", &dir, &error))
             }
+            Err(error) => Err(Status::io("remove", &dir, &error)),
         }
     }
 
@@ -179,13 +185,18 @@ impl Drop for Scratch {
 pub fn flush(path: &Path) -> Result<(), Status> {
     let failed = |error: &io::Error| Status::io("flush the file system of", path, error);
     let dir = fs::File::open(path).map_err(|error| failed(&error))?;
-    rustix::fs::syncfs(&dir).map_err(|errno| failed(&errno.into()))
+    if wanted(Point::SnapshotFlush).map_err(|error| failed(&error))? {
+        rustix::fs::syncfs(&dir).map_err(|errno| failed(&errno.into()))?;
+    }
+    pass(Point::SnapshotFlushed);
+    Ok(())
 }
 
 /// Makes one directory with exactly this mode.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Status> {
     let failed = |error: &io::Error| Status::io("make directory", path, error);
-    fs::DirBuilder::new().mode(mode).create(path).map_err(|error| failed(&error))?;
+    let made = check(Point::SnapshotMakeDir).and_then(|()| fs::DirBuilder::new().mode(mode).create(path));
+    made.map_err(|error| failed(&error))?;
     // Whatever the umask is.
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(|error| failed(&error))
 }
@@ -199,6 +210,7 @@ fn make_dirs(path: &Path) -> Result<(), Status> {
 pub(crate) fn erase(path: &Path) -> Result<(), Status> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Ok(()) };
     let Ok(parent) = fs::File::open(parent) else { return Ok(()) };
+    check(Point::SnapshotErase).map_err(|error| Status::io("remove", path, &error))?;
     tree::remove(parent.as_fd(), name.as_encoded_bytes()).map_err(|errno| Status::io("remove", path, &errno.into()))
 }
 

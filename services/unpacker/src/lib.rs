@@ -9,6 +9,7 @@
 //!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
 //! - [`diff`] writes a layer from two trees, [`onto`] applies one to mounts; [`view`] looks at what mounts show.
 //! - `orphans` removes directories that no record names.
+//! - `verify` unpacks a layer once more and compares ([`compare`]).
 //! - `worker` does `unpack` jobs, `service` the calls.
 //!
 //! A layer writes nowhere but below its own directory, whatever its names, links and devices say.
@@ -18,6 +19,7 @@
 pub mod apply;
 mod applying;
 mod archive;
+pub mod compare;
 mod config;
 pub mod copy;
 pub mod decompress;
@@ -47,6 +49,7 @@ pub mod sparse;
 pub mod tree;
 pub mod unpacked;
 pub mod usage;
+mod verify;
 pub mod view;
 mod worker;
 

@@ -9,6 +9,7 @@ use berth_api::{
     unpacker::Unpacker,
 };
 use berth_bus::Bus;
+use berth_failpoint::{Point, pass};
 use berth_model::{Code, Status, labels};
 use berth_wire::{
     convert,
@@ -257,6 +258,7 @@ impl Unpacker for Service {
         }
         for (layer, usage) in settled {
             let (key, trees) = (layer.key.clone(), trees.clone());
+            pass(Point::UnpackCommit);
             let committed = self
                 .metadata
                 .commit_snapshot(CommitSnapshotRequest {
@@ -272,7 +274,10 @@ impl Unpacker for Service {
                 })
                 .await;
             match committed {
-                Ok(_) => blocking(move || trees.committed(layer.id)).await?,
+                Ok(_) => {
+                    pass(Point::UnpackCommitted);
+                    blocking(move || trees.committed(layer.id)).await?;
+                }
                 Err(status) if status.code == Code::AlreadyExists => {
                     self.remove(namespace, snapshotter, &key).await?;
                 }
@@ -292,6 +297,10 @@ impl Unpacker for Service {
     async fn remove_orphans(&self, request: msg::RemoveOrphansRequest) -> Result<msg::RemoveOrphansReply, Status> {
         let snapshotter = self.snapshotter(&request.snapshotter)?;
         orphans::remove(self.metadata.as_ref(), snapshotter.layout(), request).await
+    }
+
+    async fn verify_snapshot(&self, request: msg::VerifySnapshotRequest) -> Result<msg::VerifySnapshotReply, Status> {
+        self.verify(request).await
     }
 
     async fn measure_snapshots(

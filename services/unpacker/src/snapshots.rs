@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use berth_api::blocking;
+use berth_failpoint::{Point, pass};
 use berth_model::{Code, Status};
 use berth_wire::{
     convert,
@@ -53,6 +54,7 @@ impl Service {
             })
             .await?;
         let snapshot = convert::required(prepared.snapshot.as_ref(), "snapshot")?.clone();
+        pass(Point::SnapshotPrepared);
         match made(&snapshotter, &snapshot, prepared.parent_ids).await {
             Ok(mounts) => Ok(msg::MountsReply { mounts }),
             Err(status) => {
@@ -139,6 +141,7 @@ impl Service {
         let request =
             RemoveSnapshotRequest { namespace: namespace.into(), snapshotter: snapshotter.into(), key: key.into() };
         let removed = self.metadata().remove_snapshot(request).await?;
+        pass(Point::SnapshotForgotten);
         self.erase(trees, removed.id).await
     }
 

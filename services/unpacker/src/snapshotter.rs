@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_failpoint::{Point, check};
 use berth_model::{Status, labels::Labels};
 use berth_wire::types::{Mount, Usage};
 
@@ -163,6 +164,7 @@ impl Snapshotter {
             return self.usage(id);
         }
         let tree = self.layout.tree(id);
+        check(Point::UnpackSettle).map_err(|error| Status::io("settle", &tree, &error))?;
         let residue = kept.residue;
         if !chain.is_empty() {
             residue.hidden.restore(&tree)?;

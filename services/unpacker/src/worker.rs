@@ -11,6 +11,7 @@ use std::{
 
 use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
+use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
 use berth_wire::{
     convert,
@@ -80,6 +81,7 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         })
         .await?;
     let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
+    pass(Point::SnapshotPrepared);
     let (dirs, replaced) = (snapshotter.clone(), prepared.replaced_id);
     berth_api::blocking(move || {
         if replaced != 0 {
@@ -178,7 +180,7 @@ async fn extract(
 }
 
 /// One try, on a blocking thread. `None`: what was read is void.
-fn apply_blob(
+pub(crate) fn apply_blob(
     mut reader: BlobReader,
     done: &AtomicU64,
     dir: &Path,
@@ -192,7 +194,9 @@ fn apply_blob(
     let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, cancelled));
     match outcome {
         Ok((residue, streamed)) => {
+            pass(Point::UnpackApplied);
             Unpacked::keep(residue, &streamed, dir)?;
+            pass(Point::UnpackKept);
             Ok(Some(streamed))
         }
         Err(_) if reader.end() == Some(&Followed::Void) => Ok(None),

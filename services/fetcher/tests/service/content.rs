@@ -200,4 +200,12 @@ impl Content for Store {
     async fn measure_store(&self, _: msg::MeasureStoreRequest) -> Result<msg::MeasureStoreReply, Status> {
         Err(Status::unimplemented("not in these tests"))
     }
+
+    async fn hash_ingest(&self, _: msg::HashIngestRequest) -> Result<msg::HashIngestReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn stat_ingest(&self, _: msg::StatIngestRequest) -> Result<msg::Ingest, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_failpoint::{Point, check};
 use berth_model::{Digest, Status};
 use berth_wire::content as msg;
 use bytes::Bytes;
@@ -104,7 +105,9 @@ impl BlobWriter {
             crate::blocking(move || {
                 let mut at = at;
                 for piece in pieces {
-                    file.write_all_at(&piece, at).map_err(|error| Status::io("write", &path, &error))?;
+                    check(Point::BlobWrite)
+                        .and_then(|()| file.write_all_at(&piece, at))
+                        .map_err(|error| Status::io("write", &path, &error))?;
                     at += piece.len() as u64;
                 }
                 Ok(())
