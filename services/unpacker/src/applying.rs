@@ -1,5 +1,7 @@
 //! `ApplyLayer`: a layer of the content store onto mounts.
 
+use std::time::Duration;
+
 use berth_api::{blocking, content::BlobReader};
 use berth_model::{Code, Descriptor, Status};
 use berth_wire::{
@@ -8,7 +10,10 @@ use berth_wire::{
     unpacker::{ApplyLayerReply, ApplyLayerRequest},
 };
 
-use crate::{Service, onto};
+use crate::{Service, lock::Lock, onto};
+
+/// How long another layer on the same directory is waited for.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Layers as OCI and Docker name them, and how they may be packed.
 const LAYERS: [&str; 4] = [
@@ -37,6 +42,11 @@ impl Service {
         let known = GetContentRequest { namespace: request.namespace, digest: layer.digest.to_string() };
         self.metadata().get_content(known).await?;
         let target = onto::Target::of(&request.mounts)?;
+        // A call whose connection broke comes again, perhaps to another unpacker, while the first is still at it.
+        let _lock = match target.dir() {
+            Some(dir) => Lock::on_dir(dir, PATIENCE).await?,
+            None => None,
+        };
         let reader = BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, || false);
         let (snapshotters, sync) = (self.snapshotters().to_vec(), request.sync);
         let layout = self.scratch_layout()?;

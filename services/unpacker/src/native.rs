@@ -45,7 +45,8 @@ pub fn put_on(layout: &Layout, id: u64, chain: &[u64]) -> Result<(), Status> {
     if let Some(parent) = chain.first() {
         copy(&layout.tree(*parent), &merged)?;
     }
-    merge::onto(&tree, &merged, merge::Files::Linked).map_err(|refused| refused.status("merge", &tree, &merged))?;
+    merge::onto(&tree, &merged, merge::Files::Linked, merge::Hides::Now)
+        .map_err(|refused| refused.status("merge", &tree, &merged))?;
     rename(&tree, &layer)?;
     rename(&merged, &tree)
 }
