@@ -46,6 +46,7 @@ mod host;
 mod images;
 mod leases;
 mod memory;
+mod native;
 mod over_nats;
 mod progress;
 mod pull;

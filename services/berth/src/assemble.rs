@@ -73,6 +73,10 @@ impl Plan {
             Service::Unpacker => {
                 let mut config = berth_unpacker::Config::new(self.dir("snapshots"));
                 config.jobs = self.settings.unpack_jobs.unwrap_or(config.jobs);
+                let overlayfs = self.settings.overlayfs.clone();
+                config.mount_options = overlayfs.mount_options;
+                config.upperdir_label = overlayfs.upperdir_label;
+                config.sync_remove = overlayfs.sync_remove;
                 config.flush = self.settings.durability == Durability::Synced;
                 berth_unpacker::start(bus, config).await
             }
