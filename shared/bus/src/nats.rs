@@ -7,6 +7,7 @@ mod events;
 mod inbox;
 mod link;
 mod liveness;
+mod making;
 mod publish;
 mod signal;
 mod streams;

@@ -82,6 +82,11 @@ impl Names {
         format!("{}.jobalive.{kind}", self.prefix)
     }
 
+    /// Where those who would make a stream or a consumer tell one another.
+    pub(crate) fn making(&self, name: &str) -> String {
+        format!("{}.making.{name}", self.prefix)
+    }
+
     pub(crate) fn jobs_stream(&self) -> String {
         format!("{}_JOBS", self.prefix.to_uppercase())
     }

@@ -9,12 +9,11 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull};
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::context::{ConsumerInfoErrorKind, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use berth_model::Status;
 
 use super::Nats;
-use crate::backoff::Backoff;
 use crate::subject::Names;
 use crate::verdict::MAX_DELIVERIES;
 
@@ -28,9 +27,6 @@ const EVENTS_BYTES: i64 = 1024 * 1024 * 1024;
 const DUPLICATES: Duration = Duration::from_secs(120);
 /// A worker that shows no life for this long has lost its job.
 const ACK_WAIT: Duration = Duration::from_secs(10);
-
-/// How often to look for a stream that another process may be making.
-const LOOKS: u32 = 5;
 
 /// Which stream.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +46,7 @@ impl Nats {
     /// The stream, made if it was missing.
     pub(super) async fn ensure(&self, kind: Kind) -> Result<Stream, Status> {
         let wanted = self.config(kind);
-        let stream = match self.find(&wanted.name).await? {
-            Some(stream) => stream,
-            None => self.create(&wanted).await?,
-        };
+        let stream = self.find_or_make(&wanted.name, || self.find(&wanted.name), || self.create(&wanted)).await?;
         check(&wanted, &stream.cached_info().config)
             .map_err(|status| status.context(format!("the stream {} at {}", wanted.name, self.link.url)))?;
         self.streams_seen(kind).store(true, Ordering::Relaxed);
@@ -89,27 +82,17 @@ impl Nats {
         }
     }
 
-    /// Of two that create it at the same time, one may be told that the subjects overlap with those of the stream the
-    /// other is making (seen on 2.9.10); it finds that stream a moment later.
     async fn create(&self, wanted: &Config) -> Result<Stream, Status> {
-        let refusal = match self.jetstream.create_stream(wanted).await {
+        match self.jetstream.create_stream(wanted).await {
             Ok(stream) => {
                 tracing::info!(stream = wanted.name, url = self.link.url, "created the stream");
-                return Ok(stream);
+                Ok(stream)
             }
-            Err(error) => match error.kind() {
+            Err(error) => Err(match error.kind() {
                 CreateStreamErrorKind::JetStream(error) => self.jetstream_refuses(&wanted.name, &error),
-                _ => return Err(self.jetstream_silent(&wanted.name)),
-            },
-        };
-        let mut backoff = Backoff::quick();
-        for _ in 0..LOOKS {
-            if let Some(stream) = self.find(&wanted.name).await? {
-                return Ok(stream);
-            }
-            tokio::time::sleep(backoff.next()).await;
+                _ => self.jetstream_silent(&wanted.name),
+            }),
         }
-        Err(refusal)
     }
 
     fn config(&self, kind: Kind) -> Config {
@@ -155,8 +138,20 @@ impl Nats {
             ..pull::Config::default()
         };
         let place = format!("the consumer {name} of {} at {}", self.names.jobs_stream(), self.link.url);
-        let made = stream.get_or_create_consumer(&name, wanted.clone()).await;
-        let consumer = made.map_err(|error| Status::unavailable(format!("{place} cannot be made: {error}")))?;
+        let refused = |error: &dyn std::fmt::Display| Status::unavailable(format!("{place} cannot be had: {error}"));
+        let is_there = || async {
+            match stream.consumer_info(&name).await {
+                Ok(info) => Ok(Some(info)),
+                Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
+                Err(error) => Err(refused(&error)),
+            }
+        };
+        let make = || async {
+            let made = stream.create_consumer(wanted.clone()).await.map_err(|error| refused(&error))?;
+            Ok(made.cached_info().clone())
+        };
+        self.find_or_make(&format!("{}.{name}", self.names.jobs_stream()), is_there, make).await?;
+        let consumer = stream.get_or_create_consumer(&name, wanted.clone()).await.map_err(|error| refused(&error))?;
         let found = &consumer.cached_info().config;
         if found.filter_subject != wanted.filter_subject
             || found.ack_policy != AckPolicy::Explicit

@@ -8,6 +8,7 @@ mod homes;
 mod jobs;
 mod messages;
 mod nats_only;
+mod together;
 
 /// Runs each function of a module in each home.
 macro_rules! in_every_home {
