@@ -12,3 +12,4 @@ mod content;
 mod events;
 mod images;
 mod names;
+mod snapshots;

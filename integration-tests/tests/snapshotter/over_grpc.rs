@@ -244,6 +244,10 @@ impl Unpacker for OverGrpc {
         not_in_grpc()
     }
 
+    async fn verify_snapshot(&self, _: msg::VerifySnapshotRequest) -> Result<msg::VerifySnapshotReply, Status> {
+        not_in_grpc()
+    }
+
     async fn measure_snapshots(&self, _: msg::MeasureSnapshotsRequest) -> Result<msg::MeasureSnapshotsReply, Status> {
         not_in_grpc()
     }

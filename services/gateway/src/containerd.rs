@@ -14,6 +14,7 @@ mod leases;
 mod mounts;
 mod namespaces;
 mod pages;
+mod plugin;
 mod scope;
 mod snapshots;
 mod version;

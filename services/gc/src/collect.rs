@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use berth_api::{content::Content, metadata::Metadata, unpacker::Unpacker};
+use berth_bus::Bus;
 use berth_model::{Code, Status};
 use berth_wire::{
     gc::{Item, item::Outcome},
@@ -17,6 +18,7 @@ pub(crate) struct Backend {
     pub(crate) content: Arc<dyn Content>,
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) unpacker: Arc<dyn Unpacker>,
+    pub(crate) bus: Bus,
 }
 
 /// One collection.
@@ -44,8 +46,8 @@ pub(crate) async fn collect(
 ) -> Result<(), Status> {
     let run = Collection { backend, report, dry_run };
     report.stage("looking at what is referred to");
-    let mark = records::mark(&run).await?;
-    let done = phases(&run, &mark, snapshotters, ingest_age).await;
+    let mut mark = records::mark(&run).await?;
+    let done = phases(&run, &mut mark, snapshotters, ingest_age).await;
     let ended = backend.metadata.end_mark(EndMarkRequest { mark_id: mark.id }).await;
     if let Err(status) = ended {
         tracing::debug!(%status, "a mark was not ended; it ends by silence");
@@ -69,7 +71,7 @@ pub(crate) async fn collect(
 
 async fn phases(
     run: &Collection<'_>,
-    mark: &Mark,
+    mark: &mut Mark,
     snapshotters: &[String],
     ingest_age: Duration,
 ) -> Result<(), Status> {

@@ -4,6 +4,7 @@
 //! - `runs` keeps the runs, one at a time; `report` is what one of them found and did, as callers read it.
 //! - `collect` is a collection: records first (`records`), then what was on the disk for them (`blobs`, `directories`),
 //!   then ingests past their age (`ingests`).
+//! - `check` looks for damage in what is kept, and mends it.
 //! - `schedule` decides when to collect by itself: its rules are pure.
 //! - `why` finds out what a word of the user names; `disk` adds up sizes.
 //!
@@ -14,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod blobs;
+mod check;
 mod collect;
 mod config;
 mod directories;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     Config, Knobs,
+    check::check,
     collect::{Backend, collect},
     disk,
     report::Report,
@@ -70,6 +71,7 @@ impl Collector {
             content: Arc::new(ContentClient::new(bus.clone())),
             metadata: Arc::new(MetadataClient::new(bus.clone())),
             unpacker: Arc::new(UnpackerClient::new(bus.clone())),
+            bus: bus.clone(),
         };
         Self { backend, config, runs: Arc::default() }
     }
@@ -81,7 +83,7 @@ impl Collector {
                 Kind::Collect(wanted) => {
                     collect(&backend, &report, wanted.dry_run, &config.snapshotters, config.ingest_age).await
                 }
-                Kind::Check(_) => Err(Status::unimplemented("checks are not there yet")),
+                Kind::Check(wanted) => check(&backend, &report, wanted, &config.snapshotters).await,
             }
         })
     }

@@ -156,7 +156,14 @@ pub(crate) fn any_running(
     named: &msg::Resource,
     now: types::Time,
 ) -> Result<Option<(String, String)>, Status> {
-    for (namespace, id) in lease_resource::holders(from, &named.r#type, &named.id, None)? {
+    let mut holders = lease_resource::holders(from, &named.r#type, &named.id, None)?;
+    // What a client writes through the gateway is NAMESPACE/REF at the content service, and REF for leases of the namespace.
+    if named.r#type == resource::INGESTS
+        && let Some((namespace, reference)) = named.id.split_once('/')
+    {
+        holders.extend(lease_resource::holders(from, &named.r#type, reference, Some(namespace))?);
+    }
+    for (namespace, id) in holders {
         if lease::get(from, &namespace, &id)?.is_some_and(|lease| !is_over(&lease, now)) {
             return Ok(Some((namespace, id)));
         }

@@ -13,7 +13,6 @@ use futures::{TryStreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    document,
     layer::{self, Arrival},
     plan,
     pull::Pull,
@@ -64,7 +63,7 @@ impl Pull {
         let arrival = watch::Sender::new(Arrival::Waiting);
         layer::fetch(&self.bus, &self.board, self.fetch_job(config), config, &arrival, Stage::Done).await?;
         if self.wish.unpack {
-            let bytes = document::read(&self.content, config).await?;
+            let bytes = berth_api::content::read_document(&self.content, config).await?;
             let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
                 plan::refuse(error).context("the image cannot be unpacked (--no-unpack only fetches it)")
             })?;

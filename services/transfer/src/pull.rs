@@ -19,7 +19,6 @@ use tokio::sync::watch;
 
 use crate::{
     board::Board,
-    document,
     layer::{self, Arrival},
     plan,
     records::{self, ContentRecords, Lease},
@@ -143,7 +142,7 @@ impl Pull {
         self.board.add(descriptor);
         let arrival = watch::Sender::new(Arrival::Waiting);
         layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, Stage::Done).await?;
-        document::read(&self.content, descriptor).await
+        berth_api::content::read_document(&self.content, descriptor).await
     }
 
     pub(crate) fn fetch_job(&self, descriptor: &Descriptor) -> FetchJob {

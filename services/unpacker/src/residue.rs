@@ -1,6 +1,6 @@
 //! What a layer leaves open because it was unpacked without seeing the layers below: settled by `rebase`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{hidden::Hidden, name::Place};
 
@@ -11,6 +11,8 @@ pub struct Residue {
     pub implied: BTreeSet<Place>,
     /// Hard links to files that this layer has not: name, target.
     pub links: Vec<(Place, Place)>,
+    /// Where whiteouts were made. One that has nothing below to hide goes: overlayfs would list its name.
+    pub whiteouts: BTreeSet<Place>,
     /// Times of the layer's own directories: they change with what is made in them, so they are set again at the end.
     pub times: Vec<(Place, (i64, u32))>,
     /// What lower layers have and this one hides, where the tree itself does not say so.
@@ -29,6 +31,12 @@ impl Residue {
         self.size += bytes.div_ceil(4096) * 4096;
     }
 
+    /// Of the times of one directory the last counts.
+    pub(crate) fn last_times(&mut self) {
+        let times: BTreeMap<Place, (i64, u32)> = self.times.drain(..).collect();
+        self.times = times.into_iter().collect();
+    }
+
     /// The place is the layer's own now, whatever it was before.
     pub(crate) fn own(&mut self, place: &Place) {
         self.implied.remove(place);
@@ -39,6 +47,7 @@ impl Residue {
     pub(crate) fn forget_below(&mut self, place: &Place) {
         let below = |other: &Place| other.0.starts_with(&place.0);
         self.implied.retain(|other| !below(other));
+        self.whiteouts.retain(|other| !below(other));
         self.links.retain(|(name, _)| !below(name));
         self.times.retain(|(other, _)| !below(other));
     }
@@ -47,6 +56,7 @@ impl Residue {
     pub(crate) fn moved(&mut self, from: &Place, to: &Place) {
         let moved = |place: &Place| place.moved(from, to).unwrap_or_else(|| place.clone());
         self.implied = self.implied.iter().map(moved).collect();
+        self.whiteouts = self.whiteouts.iter().map(moved).collect();
         for (place, _) in &mut self.times {
             *place = moved(place);
         }

@@ -1,10 +1,12 @@
-//! The content service's contract, and the two types that move bytes by its tickets.
+//! The content service's contract, and what moves bytes by its tickets.
 
+mod document;
 mod reader;
 mod writer;
 
 use berth_wire::content as msg;
 
+pub use document::read_document;
 pub use reader::{BlobReader, Followed};
 pub use writer::{BlobWriter, STORE_ID_FILE};
 

@@ -1,11 +1,18 @@
 //! Whose data a directory holds: records and data are kept in different places, and who lost the records must not take
 //! all data for garbage.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use berth_model::Status;
 
 const FILE: &str = "records-id";
+
+/// Tells the files apart that several threads write at once.
+static FRESH: AtomicU64 = AtomicU64::new(0);
 
 /// Refuses if the directory's data belong to other records than these. The first records that ask own them.
 pub fn check(dir: &Path, id: &str) -> Result<(), Status> {
@@ -23,20 +30,33 @@ pub fn check(dir: &Path, id: &str) -> Result<(), Status> {
             owner.trim(),
             path.display()
         ))),
-        Ok(_) => own(&path, id),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => own(&path, id),
+        Ok(_) => own(&path, id, |fresh| fs::rename(fresh, &path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Not by a rename: of several who ask at once one is the first.
+            own(&path, id, |fresh| match fs::hard_link(fresh, &path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                done => done,
+            })?;
+            check(dir, id)
+        }
         Err(error) => Err(Status::io("read", &path, &error)),
     }
 }
 
-fn own(path: &Path, id: &str) -> Result<(), Status> {
-    let fresh = path.with_extension("new");
+fn own(path: &Path, id: &str, name: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Status> {
+    let fresh = format!("new-{}-{}", std::process::id(), FRESH.fetch_add(1, Ordering::Relaxed));
+    let fresh = path.with_extension(fresh);
     let write = || {
         fs::write(&fresh, id)?;
         fs::File::open(&fresh)?.sync_all()?;
-        fs::rename(&fresh, path)
+        name(&fresh)
     };
-    write().map_err(|error| Status::io("write", path, &error))
+    let done = write();
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => done,
+    }
+    .map_err(|error| Status::io("write", path, &error))
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ contract! {
         apply_layer(msg::ApplyLayerRequest) within |_| SLOW;
         /// Removes directories that no record names.
         remove_orphans(msg::RemoveOrphansRequest) within |_| SLOW;
+        /// Whether a snapshot is what its layer says.
+        verify_snapshot(msg::VerifySnapshotRequest) within |_| SLOW;
         /// What the snapshotter takes of its disk.
         measure_snapshots(msg::MeasureSnapshotsRequest) within |_| SLOW;
     }

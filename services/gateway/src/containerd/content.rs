@@ -22,6 +22,7 @@ use tonic::{Request, Streaming};
 use super::{
     Grpc, Scope, answer,
     convert::{paths, signed, timestamp},
+    plugin,
 };
 use crate::{Backend, to_grpc};
 
@@ -40,7 +41,7 @@ impl Content for Backend {
     type ListStream = Stream_<api::ListContentResponse>;
 
     async fn list(&self, request: Request<api::ListContentRequest>) -> Grpc<Self::ListStream> {
-        answer(list(self, request))
+        answer(list(self, request).await)
     }
 
     async fn delete(&self, request: Request<api::DeleteContentRequest>) -> Grpc<()> {
@@ -73,9 +74,10 @@ impl Content for Backend {
 }
 
 async fn info(backend: &Backend, request: Request<api::InfoRequest>) -> Result<api::InfoResponse, Status> {
-    let namespace = Scope::of(&request)?.namespace;
-    let get = msg::GetContentRequest { namespace, digest: request.into_inner().digest };
-    Ok(api::InfoResponse { info: Some(to_info(backend.metadata.get_content(get).await?)) })
+    let asked = plugin::scope_of(backend, &request).await?.namespace;
+    let digest = request.into_inner().digest;
+    let (_, record) = plugin::find(backend, asked, &digest).await?;
+    Ok(api::InfoResponse { info: Some(to_info(record)) })
 }
 
 async fn update(backend: &Backend, request: Request<api::UpdateRequest>) -> Result<api::UpdateResponse, Status> {
@@ -88,12 +90,12 @@ async fn update(backend: &Backend, request: Request<api::UpdateRequest>) -> Resu
 }
 
 /// A page of records for each message.
-fn list(
+async fn list(
     backend: &Backend,
     request: Request<api::ListContentRequest>,
 ) -> Result<Stream_<api::ListContentResponse>, Status> {
     const PAGE: u32 = 500;
-    let namespace = Scope::of(&request)?.namespace;
+    let namespace = plugin::scope_of(backend, &request).await?.namespace;
     let filters = Filters::parse(&request.into_inner().filters)?;
     let start = (std::sync::Arc::clone(&backend.metadata), Some(String::new()));
     let messages = futures::stream::try_unfold(start, move |(metadata, after)| {
@@ -118,7 +120,7 @@ fn list(
 }
 
 async fn delete(backend: &Backend, request: Request<api::DeleteContentRequest>) -> Result<(), Status> {
-    let scope = Scope::of(&request)?;
+    let scope = plugin::scope_of(backend, &request).await?;
     let digest = request.into_inner().digest;
     let delete = msg::DeleteContentRequest { namespace: scope.namespace.clone(), digest: digest.clone() };
     scope.let_go(backend, "content", &digest).await;

@@ -72,6 +72,11 @@ impl Round {
         self.garbage.len()
     }
 
+    /// Whether something was swept.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.swept > 0
+    }
+
     /// Takes what was noted. Only among the writers: what is noted is written when the next change begins, and not before.
     pub(crate) fn gather(&mut self, barrier: &Barrier) -> Result<(), Status> {
         let noted = barrier.take().ok_or_else(|| Status::aborted("too much changed since the mark; mark again"))?;

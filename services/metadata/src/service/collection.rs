@@ -106,9 +106,13 @@ pub(super) async fn sweep(store: &Store, request: msg::SweepRequest) -> Result<m
 /// for which all wait, is left with the newest.
 async fn follow(store: &Store, id: &str) -> Result<(), Status> {
     let collection = Arc::clone(store.collection());
-    let lacking = collection.barrier.lacks(Fence::OneChange);
+    // Without that fence the notes are looked at before the first deletion, and not again.
+    let once = collection.barrier.lacks(Fence::OneChange);
+    if once && collection.with(id, |round| Ok(round.has_begun()))? {
+        return Ok(());
+    }
     for _ in 0..TIMES_AHEAD {
-        if collection.barrier.count() <= FEW && !lacking {
+        if collection.barrier.count() <= FEW && !once {
             break;
         }
         let (gathering, following) = (Arc::clone(&collection), Arc::clone(&collection));

@@ -176,7 +176,19 @@ async fn a_lease_never_outgrows_a_reply(home: Home) {
     assert!((100..130).contains(&named), "{named}");
 }
 
+async fn ingests_of_clients_go_by_the_namespace_of_their_lease(home: Home) {
+    let m = &home.metadata;
+    m.create_lease(create("l", 0)).await.unwrap();
+    m.add_lease_resources(add("l", &[("ingests", "layer-x"), ("ingests", "a/b")])).await.unwrap();
+    let ids = ["layer-x", &format!("{NS}/layer-x"), "other/layer-x", &format!("{NS}/a/b"), "a/b", "b"];
+    let resources = ids.iter().map(|id| msg::Resource { r#type: "ingests".into(), id: (*id).to_owned() }).collect();
+    let found = m.leased(msg::LeasedRequest { resources }).await.unwrap().resources;
+    let found: Vec<_> = found.iter().map(|named| named.id.as_str()).collect();
+    assert_eq!(found, [ids[0], ids[1], ids[3], ids[4]]);
+}
+
 crate::in_both_homes! {
+    ingests_of_clients_go_by_the_namespace_of_their_lease
     a_lease_is_created_filled_and_deleted
     an_empty_id_is_a_random_one
     unknown_leases_and_types_are_refused

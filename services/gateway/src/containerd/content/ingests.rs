@@ -10,7 +10,7 @@ use berth_model::{
 use berth_wire::{containerd::content as api, content as msg};
 use tonic::Request;
 
-use super::{Scope, signed, timestamp};
+use super::{Scope, plugin, signed, timestamp};
 use crate::{Backend, containerd::pages};
 
 /// The ref of a namespace's ingest at the content service.
@@ -27,8 +27,9 @@ pub(super) async fn status(
     backend: &Backend,
     request: Request<api::StatusRequest>,
 ) -> Result<api::StatusResponse, Status> {
-    let namespace = Scope::of(&request)?.namespace;
+    let asked = Scope::of(&request);
     let reference = named(&request.into_inner().r#ref)?;
+    let namespace = plugin::scope_of_ref(asked, &reference)?.namespace;
     let found = stat(backend, &namespace, &reference).await?;
     Ok(api::StatusResponse { status: Some(to_status(&namespace, found)) })
 }
@@ -43,7 +44,7 @@ pub(super) async fn list(
     backend: &Backend,
     request: Request<api::ListStatusesRequest>,
 ) -> Result<api::ListStatusesResponse, Status> {
-    let namespace = Scope::of(&request)?.namespace;
+    let namespace = plugin::scope_of(backend, &request).await?.namespace;
     let filters = Filters::parse(&request.into_inner().filters)?;
     let statuses = all(backend, &namespace).await?.into_iter().filter(|status| filters.matches(&Record(status)));
     Ok(api::ListStatusesResponse { statuses: statuses.collect() })
@@ -67,8 +68,9 @@ async fn all(backend: &Backend, namespace: &str) -> Result<Vec<api::Status>, Sta
 }
 
 pub(super) async fn abort(backend: &Backend, request: Request<api::AbortRequest>) -> Result<(), Status> {
-    let scope = Scope::of(&request)?;
+    let asked = Scope::of(&request);
     let reference = named(&request.into_inner().r#ref)?;
+    let scope = plugin::scope_of_ref(asked, &reference)?;
     drop_one(backend, &scope.namespace, &reference).await?;
     scope.let_go(backend, "ingests", &reference).await;
     Ok(())

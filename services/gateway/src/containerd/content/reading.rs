@@ -5,7 +5,7 @@ use berth_wire::containerd::content as api;
 use futures::StreamExt as _;
 use tonic::Request;
 
-use super::{Scope, Stream_, signed};
+use super::{Stream_, plugin, signed};
 use crate::{Backend, blob, to_grpc};
 
 /// Bytes in one message, as containerd has it.
@@ -15,8 +15,9 @@ pub(super) async fn read(
     backend: &Backend,
     request: Request<api::ReadContentRequest>,
 ) -> Result<Stream_<api::ReadContentResponse>, Status> {
-    let namespace = Scope::of(&request)?.namespace;
+    let asked = plugin::scope_of(backend, &request).await?.namespace;
     let api::ReadContentRequest { digest, offset, size } = request.into_inner();
+    let (namespace, _) = plugin::find(backend, asked, &digest).await?;
     // Below zero is the beginning, or the end.
     let (offset, size) = (u64::try_from(offset).unwrap_or(0), u64::try_from(size).unwrap_or(0));
     let part = blob::open(backend, namespace, digest, offset, size).await?;

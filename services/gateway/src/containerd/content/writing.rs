@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
-use super::{Scope, Stream_, session::Session};
+use super::{Scope, Stream_, plugin, session::Session};
 use crate::{Backend, to_grpc};
 
 /// The content service gives the place of a writer that is silent for 30 s to another. As long as the stream is open, its
@@ -22,7 +22,7 @@ pub(super) fn write(
     backend: &Backend,
     request: Request<Streaming<api::WriteContentRequest>>,
 ) -> Result<Stream_<api::WriteContentResponse>, Status> {
-    let scope = Scope::of(&request)?;
+    let scope = Scope::of(&request);
     // A client sends its next message when it has the answer to the last one: there is nothing to queue.
     let (answers, outbound) = mpsc::channel(1);
     let writer = Writer { backend: backend.clone(), scope, inbound: request.into_inner(), answers, session: None };
@@ -32,7 +32,8 @@ pub(super) fn write(
 
 struct Writer {
     backend: Backend,
-    scope: Scope,
+    /// Of the stream, until its first message says more.
+    scope: Result<Scope, Status>,
     inbound: Streaming<api::WriteContentRequest>,
     answers: mpsc::Sender<Result<api::WriteContentResponse, tonic::Status>>,
     session: Option<Session>,
@@ -76,12 +77,16 @@ impl Writer {
     async fn step(&mut self) -> Result<(Next, Option<api::WriteContentResponse>), Status> {
         let Some(message) = self.next().await? else { return Ok((Next::Done, None)) };
         let action = message.action();
+        if self.session.is_none() {
+            self.scope = plugin::scope_of_ref(self.scope.clone(), &message.r#ref);
+        }
+        let scope = self.scope.clone()?;
         let session = match &mut self.session {
             Some(session) => {
-                session.learn(&self.backend, &self.scope, &message).await?;
+                session.learn(&self.backend, &scope, &message).await?;
                 session
             }
-            empty => empty.insert(Session::begin(&self.backend, &self.scope, &message).await?),
+            empty => empty.insert(Session::begin(&self.backend, &scope, &message).await?),
         };
         let mut answer = match action {
             WriteAction::Stat => session.stat().await?,
@@ -91,7 +96,7 @@ impl Writer {
             }
             WriteAction::Commit => {
                 session.write(&self.backend, &message).await?;
-                session.commit(&self.backend, &self.scope, message.labels).await?
+                session.commit(&self.backend, &scope, message.labels).await?
             }
         };
         answer.set_action(action);

@@ -7,17 +7,16 @@
 use berth_model::{Status, labels::Labels};
 use tonic::Request;
 
-use super::super::Scope;
+use super::super::{
+    Scope,
+    plugin::{NAMESPACE, ROOT},
+};
 use crate::Backend;
 
 /// What the plugin is called in containerd's `[proxy_plugins]`.
 const PLUGIN: &str = "berth";
-/// What the plugin's snapshots are kept in.
-const NAMESPACE: &str = "containerd-plugin";
 /// The snapshotter behind the plugin's plain name.
 const USUAL: &str = "overlayfs";
-/// Says that a thing is kept by itself.
-const ROOT: &str = "containerd.io/gc.root";
 
 /// Whose snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
