@@ -98,11 +98,12 @@ impl Plan {
         let mut serving = Vec::new();
         // The stores first: their locks decide whether anything else makes sense. Both at once: opening one is mostly waiting
         // for the disk, and neither asks the other.
-        let (metadata, content) = tokio::join!(self.start(&bus, Service::Metadata), self.start(&bus, Service::Content));
+        let (metadata, content) =
+            tokio::join!(Box::pin(self.start(&bus, Service::Metadata)), Box::pin(self.start(&bus, Service::Content)));
         serving.extend(metadata?);
         serving.extend(content?);
         for service in REST {
-            serving.extend(self.start(&bus, service).await?);
+            serving.extend(Box::pin(self.start(&bus, service)).await?);
         }
         Ok((bus, serving))
     }
