@@ -114,6 +114,7 @@ fn choose(catalog: &Catalog, chance: &mut Chance) -> Wish {
     let number = chance.below(catalog.images.len());
     let Some(image) = catalog.images.get(number) else { return Wish::Pull(0, true) };
     match chance.below(11) {
+        10 if chance.below(3) == 0 => Wish::Mend,
         10 => Wish::Collect,
         0..6 => Wish::Pull(number, chance.below(6) > 0),
         6 | 7 => Wish::Remove(Thing::Image(image.reference.clone())),
@@ -137,6 +138,7 @@ pub(super) fn words(catalog: &Catalog, namespace: &str, wish: &Wish) -> Vec<Stri
             }
         }
         Wish::Collect => say(&["gc"]),
+        Wish::Mend => say(&["content", "fsck", "--deep", "--repair"]),
         Wish::Remove(Thing::Image(name)) => say(&["images", "rm", name]),
         Wish::Remove(Thing::Content(digest)) => say(&["content", "rm", digest]),
         Wish::Remove(Thing::Snapshot(name)) => say(&["snapshots", "rm", name]),

@@ -26,6 +26,8 @@ pub(super) enum Wish {
     Pull(usize, bool),
     Remove(Thing),
     Collect,
+    /// Looks for damage, and mends what it finds.
+    Mend,
 }
 
 /// A command that was given, and how it ended.
@@ -58,6 +60,17 @@ impl Oracle {
         };
         match &done.wish {
             Wish::Collect => {}
+            // What was taken from an image that is there is damage to it: it may be fetched and made again.
+            Wish::Mend => {
+                for namespace in NAMESPACES {
+                    for thing in (0..catalog.images.len()).flat_map(|number| left_by(catalog, number, true)) {
+                        if !matches!(thing, Thing::Image(_)) {
+                            let change = Change { begin: done.begin, end: done.end, to: true, sure: false };
+                            self.things.entry((*namespace, thing)).or_default().changes.push(change);
+                        }
+                    }
+                }
+            }
             Wish::Remove(thing) => tried(thing.clone(), false),
             Wish::Pull(number, unpack) => {
                 for thing in left_by(catalog, *number, *unpack) {

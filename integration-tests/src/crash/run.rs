@@ -267,6 +267,11 @@ fn last(plan: &Plan, catalog: &Catalog, ground: &Ground) -> Result<Vec<String>> 
         }
     }
     offences.extend(check(berth, catalog, &mut oracle)?);
+    // The store's own opinion of itself: all is there, each digest is right, each tree is what its layer says.
+    let fsck = berth.run(["content", "fsck", "--deep"])?;
+    if fsck.code != 0 || !fsck.stdout.contains(" 0 damaged") {
+        offences.push(format!("fsck: {}{}", fsck.stdout, fsck.stderr));
+    }
     for namespace in NAMESPACES {
         let names = catalog.images.iter().map(|image| image.reference.as_str());
         berth.ok(["-n", namespace, "images", "rm"].into_iter().chain(names))?;

@@ -28,6 +28,8 @@ pub(crate) fn options() -> Options {
     options.set_write_buffer_size(FAMILY_BUFFER_BYTES);
     options.set_max_write_buffer_number(2);
     options.set_max_total_wal_size(64 << 20);
+    // Taken of the disk at once, and the stores are small.
+    options.set_manifest_preallocation_size(64 << 10);
     options.set_compression_type(DBCompressionType::None);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));

@@ -95,7 +95,7 @@ impl Drop for Tmpfs {
 async fn a_full_disk_is_named_and_the_store_goes_on_when_there_is_room() {
     let disk = Tmpfs::mount(4 << 20);
     let mut acknowledged = 0;
-    for room in ["12m", "24m"] {
+    for room in ["24m", "48m"] {
         let db = Db::open(disk.0.path(), options()).unwrap();
         let error = loop {
             let n = acknowledged;
