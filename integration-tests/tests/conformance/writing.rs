@@ -80,7 +80,11 @@ async fn first_messages_are_checked(home: Home) {
     let writer = Writer::start(&home, NS).await;
     writer.close().await;
     for (namespace, code) in [("", Code::FailedPrecondition), ("a b", Code::InvalidArgument)] {
-        refused(Writer::on(home.wire(namespace, "")).await.map(|_| ()), code, "namespace");
+        let refusal = match Writer::on(home.wire(namespace, "")).await {
+            Ok(mut writer) => writer.say(stat("r", "", 0)).await,
+            Err(status) => Err(status),
+        };
+        refused(refusal, code, "namespace");
     }
     refused(
         Writer::on(home.wire(NS, "gone")).await.unwrap().say(stat("r", "", 0)).await,
