@@ -158,10 +158,7 @@ impl Applier<'_> {
         let dir = self.parent(entry, &above)?;
         let refused = |errno| ApplyError::refused(&entry.name, "make a directory above it", errno);
         rustix::fs::mkdirat(dir.fd.as_fd(), name, Mode::from_raw_mode(0o755)).map_err(refused)?;
-        // Also of root's group where the directory above hands its own down.
-        let root = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::fs::chownat(dir.fd.as_fd(), name, Some(root.0), Some(root.1), AtFlags::empty()).map_err(refused)?;
-        rustix::fs::chmodat(dir.fd.as_fd(), name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(refused)?;
+        tree::make_plain(&dir, name).map_err(refused)?;
         self.residue.count(4096);
         let at = dir.place.join(name);
         self.made.note(&at);

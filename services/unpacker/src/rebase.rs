@@ -141,7 +141,11 @@ impl Rebase {
     fn make_dir(&mut self, place: &Place) -> Result<(), ApplyError> {
         let Some((dir, name)) = self.at(place)? else { return Ok(()) };
         match rustix::fs::mkdirat(dir.fd.as_fd(), name.as_slice(), Mode::from_raw_mode(0o755)) {
-            Ok(()) => self.residue.count(4096),
+            Ok(()) => {
+                // Neither the group nor the bit of a directory above that hands its group down.
+                tree::make_plain(&dir, &name).map_err(|errno| refused(place, "make a directory", errno))?;
+                self.residue.count(4096);
+            }
             Err(Errno::EXIST) if !self.speaks_of(place) && !self.residue.implied.contains(place) => {}
             Err(Errno::EXIST) => return Ok(()),
             Err(errno) => return Err(refused(place, "make a directory", errno)),

@@ -11,4 +11,5 @@ mod archive;
 mod compression;
 mod hostile;
 mod kit;
+mod layer;
 mod model;
