@@ -35,6 +35,7 @@ macro_rules! in_shapes {
 use in_shapes;
 
 mod bad_input;
+mod bit_flips;
 mod content;
 mod crash;
 mod ctr;
@@ -46,6 +47,7 @@ mod host;
 mod images;
 mod leases;
 mod memory;
+mod native;
 mod over_nats;
 mod progress;
 mod pull;

@@ -109,13 +109,26 @@ fn written_to(containerd: &Containerd, plugin: &str, name: &str) -> Result<PathB
 async fn runs_a_container(plugin: &str, snapshotter: &str, content: bool) -> Result<()> {
     let stage = Stage::start(Shape::Daemon)?;
     let registry = DockerRegistry::start()?;
-    let reference = push(&read_layout(&debian_image()?)?, &registry, "debian", "latest").await?;
+    let image = read_layout(&debian_image()?)?;
+    let manifest = image.manifest.digest.to_string();
+    let reference = push(&image, &registry, "debian", "latest").await?;
     let containerd = Containerd::start(&stage, content)?;
     let of = ["--snapshotter", plugin];
     containerd.ctr(&[&["images", "pull", "--plain-http"][..], &of, &[&reference]].concat())?;
     let unpacked = directories(&stage, snapshotter).len();
     assert_eq!(unpacked, 3, "one for each layer");
     assert_eq!(blobs(&stage).len(), if content { 5 } else { 0 }, "manifest, config and layers");
+    if content {
+        // Another of containerd's namespaces gets the same blobs: containerd shares them by itself.
+        containerd
+            .ctr(&[&["--namespace", "other", "images", "pull", "--plain-http"][..], &of, &[&reference]].concat())?;
+        assert_eq!(blobs(&stage).len(), 5);
+        let listed = containerd.ctr(&["--namespace", "other", "content", "ls", "-q"])?;
+        assert_eq!(listed.lines().count(), 5, "{listed}");
+        let manifest = containerd.ctr(&["--namespace", "other", "content", "get", &manifest])?;
+        assert!(manifest.contains("mediaType"), "{manifest}");
+        containerd.ctr(&["--namespace", "other", "images", "rm", "--sync", &reference])?;
+    }
     // Berth's own collector leaves alone what it knows nothing of.
     stage.ok(["gc"])?;
 

@@ -24,6 +24,7 @@ suite! {
     only_what_can_be_written_is_written_to,
     layers_applied_apart_are_put_together_by_their_commits,
     a_second_layer_on_one_snapshot,
+    a_layer_may_be_applied_again,
 }
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -220,4 +221,35 @@ async fn a_second_layer_on_one_snapshot(home: &Home) {
     assert_eq!(names, ["", "d", "d/e", "d/e/g", "d/new"]);
     home.commit("c", "k").await.unwrap();
     assert_eq!(home.tree_of("c").await.len(), 5);
+}
+
+/// A call whose answer got lost comes again.
+async fn a_layer_may_be_applied_again(home: &Home) {
+    home.layer("base", "", "mkdir d; echo > d/gone; echo > d/kept; mkdir o; echo > o/old").await;
+    let layer =
+        Layer::new().whiteout("d/gone").file("d/new", b"1").hardlink("d/link", "d/new").opaque("o").file("o/n", b"2");
+    let layer = layer_of(home, &layer).await;
+    let on_it = home.prepare("on it", "base").await.unwrap();
+    let apart = home.prepare("apart", "").await.unwrap();
+    // As containerd's newer clients have a layer applied that gets its parent later.
+    let overlaid = home.prepare("overlaid", "").await.unwrap();
+    let overlaid = vec![Mount {
+        r#type: "overlay".into(),
+        source: "overlay".into(),
+        options: vec![format!("upperdir={}", overlaid[0].source)],
+    }];
+    let mut answers = Vec::new();
+    for mounts in [on_it, apart, overlaid] {
+        let (one, two) = tokio::join!(apply(home, &layer, mounts.clone()), apply(home, &layer, mounts.clone()));
+        answers.extend([one.unwrap(), two.unwrap(), apply(home, &layer, mounts).await.unwrap()]);
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1);
+    home.commit("one", "on it").await.unwrap();
+    home.rebase("two", "apart", "base").await.unwrap();
+    home.rebase("three", "overlaid", "base").await.unwrap();
+    for name in ["one", "two", "three"] {
+        let names: Vec<_> = home.tree_of(name).await.keys().map(|path| path.display().to_string()).collect();
+        assert_eq!(names, ["", "d", "d/kept", "d/link", "d/new", "o", "o/n"], "{name}");
+    }
 }

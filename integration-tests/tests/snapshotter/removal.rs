@@ -13,6 +13,7 @@ suite! {
     directories_go_too,
     a_key_can_be_used_again,
     cleanup_finishes_what_was_left,
+    many_at_once_leave_nothing,
 }
 
 async fn children_first(home: &Home) {
@@ -64,4 +65,32 @@ async fn cleanup_finishes_what_was_left(home: &Home) {
     let left: Vec<_> = before.into_iter().filter(|name| name != "rm-7777").collect();
     assert_eq!(home.dirs(), left);
     assert_eq!(left.len(), 1);
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// A hundred at once, each with a life of its own.
+async fn many_at_once_leave_nothing(home: &Home) {
+    home.layer("base", "", "mkdir d; echo > d/f").await;
+    let life = async |n: usize| {
+        let (key, name, view) = (format!("key {n}"), format!("name {n}"), format!("view {n}"));
+        let mounts = home.prepare(&key, "base").await?;
+        assert_eq!(home.mounts(&key).await?, mounts);
+        home.commit(&name, &key).await?;
+        home.view(&view, &name).await?;
+        refused(home.remove(&name).await, Code::FailedPrecondition, "remove");
+        home.remove(&view).await?;
+        home.remove(&name).await
+    };
+    life(0).await.unwrap();
+    let before = open_files();
+    let done = futures::future::join_all((1..=100).map(life)).await;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert_eq!(home.names().await, ["base"]);
+    home.remove("base").await.unwrap();
+    wait_for_no_directories(home);
+    let few = || open_files() <= before + 8;
+    wait_until("files to be closed", Duration::from_secs(20), few, || format!("{before}, now {}", open_files()));
 }

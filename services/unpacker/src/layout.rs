@@ -17,6 +17,7 @@ use std::{
 
 use berth_failpoint::{Point, check, pass, wanted};
 use berth_model::Status;
+use rustix::{fs::FlockOperation, io::Errno};
 
 use crate::tree;
 
@@ -78,9 +79,14 @@ impl Layout {
     pub fn scratch(&self) -> Result<Scratch, Status> {
         let dir = self.root.join("scratch");
         make_dirs(&dir)?;
-        let path = dir.join(uuid::Uuid::new_v4().simple().to_string());
-        make_dir(&path, 0o700)?;
-        Ok(Scratch(path))
+        loop {
+            let path = dir.join(uuid::Uuid::new_v4().simple().to_string());
+            make_dir(&path, 0o700)?;
+            // A cleanup may have come between, and taken it for one that a crash left.
+            if let Some(held) = hold(&path)? {
+                return Ok(Scratch { path, _held: held });
+            }
+        }
     }
 
     /// Makes the directory of a snapshot anew: `fill` makes what is in it, under another name; it has its own when it is
@@ -120,10 +126,18 @@ impl Layout {
         self.finish(id)
     }
 
-    /// Erases what was doomed.
+    /// Erases what was doomed, and what calls that died had for their time.
     pub fn sweep(&self) -> Result<(), Status> {
-        for name in self.names()?.iter().filter(|name| name.starts_with("rm-")) {
+        for name in names(&self.all())?.iter().filter(|name| name.starts_with("rm-")) {
             erase(&self.all().join(name))?;
+        }
+        let scratch = self.root.join("scratch");
+        for name in names(&scratch)? {
+            let path = scratch.join(name);
+            // Whoever uses it holds it.
+            if let Some(_held) = hold(&path)? {
+                erase(&path)?;
+            }
         }
         Ok(())
     }
@@ -135,17 +149,7 @@ impl Layout {
 
     /// The ids that have a directory.
     pub fn ids(&self) -> Result<Vec<u64>, Status> {
-        Ok(self.names()?.iter().filter_map(|name| name.parse().ok()).collect())
-    }
-
-    fn names(&self) -> Result<Vec<String>, Status> {
-        let path = self.all();
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Status::io("list", &path, &error)),
-        };
-        Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+        Ok(names(&self.all())?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Flushes the file system a snapshot is on.
@@ -154,29 +158,50 @@ impl Layout {
     }
 }
 
+/// The names in a directory; none if it is not there.
+fn names(path: &Path) -> Result<Vec<String>, Status> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Status::io("list", path, &error)),
+    };
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}
+
+/// Takes the lock of a directory, which the kernel frees when its holder dies. `None`: somebody has it, or it is gone.
+fn hold(path: &Path) -> Result<Option<fs::File>, Status> {
+    let dir = match fs::File::open(path) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Status::io("open", path, &error)),
+    };
+    match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        // Whoever had it before may have removed it.
+        Ok(()) if path.exists() => Ok(Some(dir)),
+        Ok(()) | Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(Status::io("lock", path, &errno.into())),
+    }
+}
+
 /// A directory that goes when this is dropped.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    path: PathBuf,
+    _held: fs::File,
+}
 
 impl Scratch {
-    /// Makes one beside others, under a name of its own.
-    pub fn inside(dir: &Path) -> Result<Self, Status> {
-        let path = dir.join(format!("scratch-{}", uuid::Uuid::new_v4().simple()));
-        make_dir(&path, 0o700)?;
-        Ok(Self(path))
-    }
-
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(status) = erase(&self.0) {
-            tracing::warn!(%status, "a scratch directory stays");
+        if let Err(status) = erase(&self.path) {
+            tracing::warn!(%status, "a scratch directory stays until the next cleanup");
         }
     }
 }
@@ -273,5 +298,16 @@ mod tests {
             scratch.path().to_owned()
         };
         assert!(!path.exists() && path.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn scratch_in_use_stays_and_what_a_crash_left_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let used = layout.scratch().unwrap();
+        let left = root.path().join("scratch/left");
+        fs::create_dir_all(left.join("a/b")).unwrap();
+        layout.sweep().unwrap();
+        assert!(used.path().exists() && !left.exists());
     }
 }

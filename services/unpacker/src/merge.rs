@@ -23,18 +23,28 @@ pub enum Files {
     Linked,
 }
 
+/// What becomes of that which the layer hides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hides {
+    /// It is removed.
+    Now,
+    /// It is removed, and stays hidden from what may come below: the result is in overlayfs form too.
+    Always,
+}
+
 /// Lays `layer` on what is below the directory `onto`.
-pub fn onto(layer: &Path, onto: &Path, files: Files) -> Result<(), Refused> {
+pub fn onto(layer: &Path, onto: &Path, files: Files, hides: Hides) -> Result<(), Refused> {
     let root = Place::default();
     let layer = Tree::open(layer).map_err(Refused::new("open it", &root))?;
     let under = Tree::open(onto).map_err(Refused::new("open what is below", &root))?;
     let copier = Copier { root: under.root().clone(), names: HashMap::new() };
-    Merge { copier, files }.dir(layer.root(), under.root())
+    Merge { copier, files, hides }.dir(layer.root(), under.root())
 }
 
 struct Merge {
     copier: Copier,
     files: Files,
+    hides: Hides,
 }
 
 impl Merge {
@@ -44,6 +54,9 @@ impl Merge {
         if facts::is_opaque(from, b".") {
             for name in tree::names(to.fd.as_fd()).map_err(refused("list what is below"))? {
                 tree::remove(to.fd.as_fd(), &name).map_err(refused("remove what is below"))?;
+            }
+            if self.hides == Hides::Always {
+                facts::set_opaque(to, b".").map_err(refused("hide what is below"))?;
             }
         }
         let mut names = tree::names(from.fd.as_fd()).map_err(refused("list it"))?;
@@ -61,7 +74,11 @@ impl Merge {
         if tree::kind(&stat) != FileType::Directory {
             tree::remove(to.fd.as_fd(), name).map_err(refused("remove what is below"))?;
             return match self.files {
-                _ if tree::is_whiteout(&stat) => Ok(()),
+                _ if tree::is_whiteout(&stat) && self.hides == Hides::Now => Ok(()),
+                _ if tree::is_whiteout(&stat) => {
+                    rustix::fs::mknodat(to.fd.as_fd(), name, FileType::CharacterDevice, Mode::empty(), 0)
+                        .map_err(refused("hide what is below"))
+                }
                 Files::Copied => self.copier.file(from, to, name, &stat),
                 Files::Linked => rustix::fs::linkat(from.fd.as_fd(), name, to.fd.as_fd(), name, AtFlags::empty())
                     .map_err(refused("link it")),
@@ -113,10 +130,19 @@ mod tests {
             let up = Tree::open(&scratch.path().join("up")).unwrap();
             facts::set_opaque(up.root(), b"opaque").unwrap();
             assert!(run(shown));
-            onto(&scratch.path().join("up"), &scratch.path().join("plain"), files).unwrap();
+            onto(&scratch.path().join("up"), &scratch.path().join("plain"), files, Hides::Now).unwrap();
             let seen = read_tree(&scratch.path().join("seen")).unwrap();
             let plain = read_tree(&scratch.path().join("plain")).unwrap();
             assert_eq!(differences(&seen, &plain), Vec::<String>::new());
+
+            // On nothing, and in overlayfs form, it is the layer again.
+            let copy = scratch.path().join("copy");
+            std::fs::create_dir(&copy).unwrap();
+            onto(&scratch.path().join("up"), &copy, Files::Copied, Hides::Always).unwrap();
+            let (up, copy) = (read_tree(&scratch.path().join("up")).unwrap(), Tree::open(&copy).unwrap());
+            assert!(facts::is_opaque(copy.root(), b"opaque") && !facts::is_opaque(copy.root(), b"a"));
+            let copied = read_tree(&scratch.path().join("copy")).unwrap();
+            assert_eq!(differences(&up, &copied), Vec::<String>::new());
         }
     }
 }

@@ -45,7 +45,8 @@ pub fn put_on(layout: &Layout, id: u64, chain: &[u64]) -> Result<(), Status> {
     if let Some(parent) = chain.first() {
         copy(&layout.tree(*parent), &merged)?;
     }
-    merge::onto(&tree, &merged, merge::Files::Linked).map_err(|refused| refused.status("merge", &tree, &merged))?;
+    merge::onto(&tree, &merged, merge::Files::Linked, merge::Hides::Now)
+        .map_err(|refused| refused.status("merge", &tree, &merged))?;
     rename(&tree, &layer)?;
     rename(&merged, &tree)
 }
@@ -77,4 +78,64 @@ pub fn refused(layout: &Layout, id: u64) -> Result<(), Status> {
 fn rename(from: &Path, to: &Path) -> Result<(), Status> {
     let failed = |error: io::Error| Status::io("rename", from, &error);
     fs::rename(from, to).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A parent (1) and a snapshot on it (2), not yet put on it.
+    fn two(root: &Path) -> Layout {
+        let layout = Layout::new(root);
+        for (id, name) in [(1, "low"), (2, "own")] {
+            layout.make(id, |dir| layout::make_dir(&dir.join("fs"), 0o755)).unwrap();
+            fs::write(layout.tree(id).join(name), name).unwrap();
+        }
+        layout
+    }
+
+    fn shown(layout: &Layout) -> Vec<String> {
+        let entries = fs::read_dir(layout.tree(2)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn it_can_be_done_again_taken_back_and_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = two(root.path());
+        for _ in 0..2 {
+            put_on(&layout, 2, &[1]).unwrap();
+            assert_eq!(shown(&layout), ["low", "own"]);
+        }
+        for _ in 0..2 {
+            refused(&layout, 2).unwrap();
+            assert_eq!(shown(&layout), ["own"]);
+        }
+        put_on(&layout, 2, &[1]).unwrap();
+        committed(&layout, 2).unwrap();
+        assert_eq!(shown(&layout), ["low", "own"]);
+        assert_eq!(fs::read_dir(layout.dir(2)).unwrap().count(), 1);
+    }
+
+    /// A process may die after any step.
+    #[test]
+    fn what_a_crash_left_is_finished() {
+        type Left = fn(&Path, PathBuf) -> io::Result<()>;
+        let half_merged: Left = |dir, _| fs::create_dir_all(dir.join("merged/half"));
+        let between: Left = |dir, tree| {
+            fs::create_dir_all(dir.join("merged/low"))?;
+            fs::rename(tree, dir.join("layer"))
+        };
+        for left in [half_merged, between] {
+            let root = tempfile::tempdir().unwrap();
+            let layout = two(root.path());
+            left(&layout.dir(2), layout.tree(2)).unwrap();
+            put_on(&layout, 2, &[1]).unwrap();
+            assert_eq!(shown(&layout), ["low", "own"]);
+        }
+    }
 }

@@ -28,6 +28,7 @@ use crate::{
     tree::{self, Tree},
     unpacked::Unpacked,
     view,
+    writers::Writers,
 };
 
 /// What a layer is applied onto.
@@ -76,6 +77,15 @@ impl Target {
         })
     }
 
+    /// The directory that is written to, if that is known.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Plain(dir) | Self::Overlay { upper: dir, .. } => Some(dir),
+            Self::Mounts(_) => None,
+        }
+    }
+
     /// Flushes what was written.
     pub fn sync(&self) -> Result<(), Status> {
         match self {
@@ -96,6 +106,8 @@ pub struct Made<'a> {
     pub layout: &'a Layout,
     /// Its name in errors.
     pub layer: &'a str,
+    /// Who makes its files.
+    pub writers: &'a Writers,
 }
 
 impl Made<'_> {
@@ -119,7 +131,14 @@ impl Made<'_> {
             Target::Plain(dir) => {
                 let scratch = self.layout.scratch()?;
                 let (residue, streamed) = self.unpack(&made_in(&scratch, "layer")?, source)?;
-                self.lay(&scratch, dir, residue)?;
+                self.lay(&scratch, dir, residue, merge::Hides::Now)?;
+                Ok(streamed)
+            }
+            // An overlay of nothing else cannot be mounted; what comes below it comes later.
+            Target::Overlay { upper, lowers, .. } if lowers.is_empty() => {
+                let scratch = self.layout.scratch()?;
+                let (residue, streamed) = self.unpack(&made_in(&scratch, "layer")?, source)?;
+                self.lay(&scratch, upper, residue, merge::Hides::Always)?;
                 Ok(streamed)
             }
             Target::Overlay { mount, .. } => self.mounted(std::slice::from_ref(mount), source),
@@ -128,7 +147,7 @@ impl Made<'_> {
     }
 
     fn unpack(&self, dir: &Path, source: impl Read + Send) -> Result<(Residue, Streamed), Status> {
-        pipeline::run(source, |archive| apply::apply(archive, dir, &|| false))
+        pipeline::run(source, |archive| apply::apply(archive, dir, self.writers, &|| false))
             .map_err(|error| error.status(self.layer, dir))
     }
 
@@ -163,21 +182,21 @@ impl Made<'_> {
         let at = made_in(&scratch, "mounted")?;
         let laid = berth_mount::in_private_namespace(|| {
             berth_mount::all(mounts, &at).map_err(|error| view::failed(&error))?;
-            self.lay(&scratch, &at, residue)
+            self.lay(&scratch, &at, residue, merge::Hides::Now)
         });
         laid.map_err(|error| view::failed(&error))??;
         Ok(streamed)
     }
 
     /// Lays the layer on what is below a directory.
-    fn lay(&self, scratch: &Scratch, onto: &Path, residue: Residue) -> Result<(), Status> {
+    fn lay(&self, scratch: &Scratch, onto: &Path, residue: Residue, hides: merge::Hides) -> Result<(), Status> {
         let layer = scratch.path().join("layer");
         let says_root = residue.times.iter().any(|(place, _)| place.0.is_empty());
         self.settle(&layer, &[onto.to_owned()], residue)?;
         if !says_root {
             overlay::like(&layer, onto)?;
         }
-        merge::onto(&layer, onto, merge::Files::Copied)
+        merge::onto(&layer, onto, merge::Files::Copied, hides)
             .map_err(|refused| refused.status("lay a layer on", &layer, onto))
     }
 }

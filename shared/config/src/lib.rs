@@ -36,6 +36,8 @@ pub struct Settings {
     pub fetch_jobs: Option<usize>,
     /// Layers unpacked at once; the default follows the number of cores.
     pub unpack_jobs: Option<usize>,
+    /// How overlays are mounted, and their snapshots told and removed.
+    pub overlayfs: Overlayfs,
     /// How long a lease lasts that nobody ends: of pulls, and of those made without an end of their own.
     #[serde(with = "duration")]
     pub lease_expiration: Duration,
@@ -55,6 +57,36 @@ pub struct Socket {
     pub owner: String,
     /// A name or a number; empty for the group of the daemon.
     pub group: String,
+}
+
+/// Settings of the overlayfs snapshotter, named as containerd names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overlayfs {
+    /// Options for every overlay; `index=off` is added where the kernel knows it, unless `index` is given here.
+    pub mount_options: Vec<String>,
+    /// Tell each snapshot's upper directory, as the label containerd.io/snapshot/overlay.upperdir.
+    pub upperdir_label: bool,
+    /// A removal erases the directory before it answers.
+    pub sync_remove: bool,
+}
+
+impl Overlayfs {
+    /// What no overlay can be mounted with: these the snapshotter says itself.
+    const OURS: [&str; 4] = ["lowerdir", "lowerdir+", "upperdir", "workdir"];
+
+    fn check(&self) -> Result<(), Status> {
+        for option in &self.mount_options {
+            let name = option.split('=').next().unwrap_or_default();
+            if name.is_empty() || Self::OURS.contains(&name) || option.contains(',') {
+                return Err(Status::invalid_argument(format!(
+                    "configuration: overlayfs.mount_options: {option:?} cannot be one; each is one option, and \
+                     directories are not among them"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What an acknowledged write has survived.
@@ -86,6 +118,7 @@ impl Default for Settings {
             content_sharing: ContentSharing::Shared,
             fetch_jobs: None,
             unpack_jobs: None,
+            overlayfs: Overlayfs::default(),
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
             socket: Socket::default(),
@@ -125,6 +158,7 @@ impl Settings {
         if self.lease_expiration < Duration::from_secs(1) {
             return Err(Status::invalid_argument("configuration: lease_expiration must be at least 1s"));
         }
+        self.overlayfs.check()?;
         if self.root.as_os_str().is_empty() {
             return Err(Status::invalid_argument("configuration: root must not be empty"));
         }
@@ -148,12 +182,18 @@ mod tests {
     fn what_is_said_counts_and_what_is_misspelt_is_refused() {
         let settings = read("root = \"/x\"\ndurability = \"none\"\n").unwrap();
         assert_eq!((settings.root, settings.durability), (PathBuf::from("/x"), Durability::None));
+        let settings = read("[overlayfs]\nmount_options = [\"volatile\"]\nupperdir_label = true\n").unwrap();
+        let overlayfs = Overlayfs { mount_options: vec!["volatile".into()], upperdir_label: true, sync_remove: false };
+        assert_eq!(settings.overlayfs, overlayfs);
         let gc = read("[gc]\ninterval = \"90s\"\n").unwrap().gc;
         assert_eq!(gc, Gc { interval: Duration::from_secs(90), ..Gc::default() });
         for (text, named) in [
             ("rooot = \"/x\"", "rooot"),
             ("durability = \"some\"", "some"),
             ("fetch_jobs = 0", "fetch_jobs"),
+            ("[overlayfs]\nmount_option = []", "mount_option"),
+            ("[overlayfs]\nmount_options = [\"upperdir=/x\"]", "upperdir=/x"),
+            ("[overlayfs]\nmount_options = [\"a,b\"]", "a,b"),
             ("lease_expiration = \"soon\"", "soon"),
             ("lease_expiration = \"0s\"", "lease_expiration"),
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),

@@ -130,9 +130,9 @@ async fn commit(
 
 async fn remove(backend: &Backend, home: Result<Home, Status>, key: String) -> Result<(), Status> {
     let home = home?;
+    let (namespace, snapshotter) = (home.namespace.clone(), home.snapshotter.clone());
+    backend.unpacker.remove_tree(msg::RemoveTreeRequest { namespace, snapshotter, key: key.clone() }).await?;
     home.let_go(backend, &key).await;
-    let Home { namespace, snapshotter, .. } = home;
-    backend.unpacker.remove_tree(msg::RemoveTreeRequest { namespace, snapshotter, key }).await?;
     Ok(())
 }
 
