@@ -1,6 +1,9 @@
 //! The homes: a gateway on a socket, and the services behind it in the same process or over a nats-server.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use berth_bus::{Bus, NatsOptions, Serving};
 use berth_gateway::{Access, ServerInfo, Sharing};
@@ -107,15 +110,13 @@ impl Home {
         let gateway = tokio::spawn(async move {
             berth_gateway::serve(listener, routes, std::future::pending()).await.unwrap();
         });
-        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap();
-        let channel = endpoint.connect().await.unwrap();
+        let channel = connection(&socket).await.unwrap();
         Self { channel, gateway, _serving: serving, _nats: nats, root }
     }
 
     /// A connection with these headers; an empty one is not sent.
     pub(crate) fn wire(&self, namespace: &str, lease: &str) -> Wire {
-        let headers = Headers { namespace: namespace.to_owned(), lease: lease.to_owned() };
-        InterceptedService::new(self.channel.clone(), headers)
+        wire(&self.channel, namespace, lease)
     }
 
     clients! {
@@ -141,6 +142,17 @@ impl Home {
     pub(crate) fn ingest_dirs(&self) -> usize {
         std::fs::read_dir(self.root.path().join("content/ingest")).map_or(0, |entries| entries.count())
     }
+}
+
+/// A connection to a socket.
+pub(crate) async fn connection(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect().await
+}
+
+/// A client's side of a connection, with these headers; an empty one is not sent.
+pub(crate) fn wire(channel: &Channel, namespace: &str, lease: &str) -> Wire {
+    let headers = Headers { namespace: namespace.to_owned(), lease: lease.to_owned() };
+    InterceptedService::new(channel.clone(), headers)
 }
 
 async fn connect(nats: &NatsServer, name: &str) -> Bus {

@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test that panics has failed, as it should"
 )]
 
@@ -15,6 +16,7 @@ mod events;
 mod home;
 mod images;
 mod leases;
+mod load;
 mod namespaces;
 mod serving;
 mod sharing;

@@ -198,7 +198,8 @@ impl Shared {
     }
 
     fn follow(&self, progress: &mut Progress) -> io::Result<()> {
-        let mut buffer = vec![0_u8; CHUNK];
+        // As large as what is read at once ever was: there may be a thousand of these, of small blobs.
+        let mut buffer = Vec::new();
         let mut file: Option<File> = None;
         while let Some((generation, written)) = self.next(progress) {
             if progress.generation != generation {
@@ -209,6 +210,9 @@ impl Shared {
                 empty => empty.insert(File::open(&self.path)?),
             };
             let want = usize::try_from(written.saturating_sub(progress.hashed)).unwrap_or(CHUNK).min(CHUNK);
+            if buffer.len() < want {
+                buffer.resize(want, 0_u8);
+            }
             if let Some(part) = buffer.get_mut(..want) {
                 file.read_exact_at(part, progress.hashed)?;
                 progress.state.update(&*part);

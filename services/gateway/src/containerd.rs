@@ -22,6 +22,7 @@ mod version;
 use berth_model::Status;
 use tonic::Response;
 
+pub(crate) use pages::WALKS;
 pub(crate) use scope::Scope;
 
 use crate::to_grpc;

@@ -32,6 +32,7 @@ use berth_api::{
 use berth_bus::Bus;
 use berth_model::Status;
 use berth_wire::{containerd as api, gateway as grpc};
+use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 
 pub use access::Access;
@@ -73,6 +74,8 @@ struct Backend {
     unpacker: Arc<dyn Unpacker>,
     gc: Arc<dyn Gc>,
     info: ServerInfo,
+    /// Bounds how many lists are in memory.
+    walks: Arc<Semaphore>,
 }
 
 /// All services, of both APIs, with health and reflection.
@@ -84,6 +87,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         unpacker: Arc::new(UnpackerClient::new(bus.clone())),
         gc: Arc::new(GcClient::new(bus.clone())),
         info,
+        walks: Arc::new(Semaphore::new(containerd::WALKS)),
     };
     let mut routes = RoutesBuilder::default();
     macro_rules! add {

@@ -4,11 +4,12 @@ use anyhow::Result;
 use berth_integration_tests::{ctr, facts::lines, image::push};
 use berth_testing::{
     docker_registry::DockerRegistry,
-    image::{ImageBuilder, Layer},
+    image::{ImageBuilder, Layer, index},
     shape::Stage,
 };
 
 with_a_daemon! {
+    images_are_pulled_as_the_flags_say,
     images_are_checked_tagged_labelled_and_removed,
     images_are_pushed,
     images_leave_and_come_back_as_archives,
@@ -23,20 +24,47 @@ async fn fetched(stage: &Stage) -> Result<(DockerRegistry, String)> {
     Ok((registry, reference))
 }
 
-/// What `images check` shows; it fails where it cannot ask a snapshotter.
-fn check(stage: &Stage, args: &[&str]) -> Result<String> {
-    Ok(ctr::run(stage, args)?.stdout)
-}
-
 fn names(stage: &Stage) -> Result<Vec<String>> {
     let mut names = lines(&ctr::ok(stage, ["images", "ls", "-q"])?);
     names.sort();
     Ok(names)
 }
 
+async fn images_are_pulled_as_the_flags_say(stage: Stage) -> Result<()> {
+    let registry = DockerRegistry::start_with_login("alice", "secret")?;
+    let host = berth_model::Platform::host();
+    let other = if host.architecture == "arm64" { "linux/amd64" } else { "linux/arm64" };
+    let of = |platform: &str, file: &str| {
+        ImageBuilder::new().platform(platform).layer(Layer::new().file(file, file.as_bytes())).build()
+    };
+    let image = index(&[of(&format!("linux/{}", host.architecture), "here"), of(other, "there")]);
+    let name = push(&image, &registry, "app", "v1").await?;
+    assert!(ctr::fails(&stage, ["images", "pull", "--plain-http", "--user", "alice:wrong", &name])?.contains("pull"));
+    let pull = |more: &[&str]| {
+        let plain = ["images", "pull", "--plain-http", "--user", "alice:secret"];
+        ctr::ok(&stage, plain.iter().chain(more).copied().chain([name.as_str()]))
+    };
+    let said = pull(&["--label", "team=a", "--print-chainid", "--max-concurrent-downloads", "1"])?;
+    let chain = image.diff_ids[0].to_string();
+    assert!(said.contains(&format!("image chain ID: {chain}")), "{said}");
+    assert!(lines(&ctr::ok(&stage, ["snapshots", "ls"])?).iter().any(|line| line.starts_with(&chain)));
+    let checked = ctr::ok(&stage, ["images", "check"])?;
+    assert!(checked.trim_end().ends_with("true"), "complete and unpacked: {checked}");
+    assert_eq!(ctr::ok(&stage, ["images", "ls", "-q", "labels.team==a"])?.trim(), name);
+    let blobs = || Ok::<_, anyhow::Error>(lines(&ctr::ok(&stage, ["content", "ls", "-q"])?).len());
+    assert_eq!(blobs()?, 4, "one platform: index, manifest, config, layer");
+    pull(&["--platform", other, "--snapshotter", "native"])?;
+    assert_eq!(blobs()?, 7);
+    assert_eq!(lines(&ctr::ok(&stage, ["snapshots", "--snapshotter", "native", "ls"])?).len(), 2, "a head and a layer");
+    pull(&["--all-platforms"])?;
+    assert_eq!(lines(&ctr::ok(&stage, ["snapshots", "ls"])?).len(), 3);
+    assert_eq!(ctr::ok(&stage, ["leases", "ls", "-q"])?.trim(), "", "no pull left a lease");
+    Ok(())
+}
+
 async fn images_are_checked_tagged_labelled_and_removed(stage: Stage) -> Result<()> {
     let (_registry, name) = fetched(&stage).await?;
-    let checked = check(&stage, &["images", "check"])?;
+    let checked = ctr::ok(&stage, ["images", "check"])?;
     assert!(checked.contains("complete (3/3)"), "{checked}");
     ctr::ok(&stage, ["images", "tag", &name, "example.com/other:v2"])?;
     assert!(ctr::fails(&stage, ["images", "tag", &name, "example.com/other:v2"])?.contains("already exists"));
@@ -69,7 +97,7 @@ async fn images_are_pushed(stage: Stage) -> Result<()> {
     assert_eq!(manifest(&there)?, manifest(&name)?);
     // All of it is there: another store fetches it whole.
     ctr::ok(&stage, ["-n", "fresh", "content", "fetch", "--plain-http", &there])?;
-    let checked = check(&stage, &["-n", "fresh", "images", "check"])?;
+    let checked = ctr::ok(&stage, ["-n", "fresh", "images", "check"])?;
     assert!(checked.contains("complete (3/3)"), "{checked}");
     Ok(())
 }
@@ -81,13 +109,15 @@ async fn images_leave_and_come_back_as_archives(stage: Stage) -> Result<()> {
     ctr::ok(&stage, ["images", "export", archive, &name])?;
     let mut before = lines(&ctr::ok(&stage, ["content", "ls", "-q"])?);
     ctr::ok(&stage, ["-n", "other", "images", "import", "--no-unpack", archive])?;
+    ctr::ok(&stage, ["-n", "third", "images", "import", archive])?;
+    assert!(ctr::ok(&stage, ["-n", "third", "images", "check"])?.trim_end().ends_with("true"), "unpacked");
     assert_eq!(lines(&ctr::ok(&stage, ["-n", "other", "images", "ls", "-q"])?), [name]);
     let mut after = lines(&ctr::ok(&stage, ["-n", "other", "content", "ls", "-q"])?);
     // The archive's own index comes in addition.
     before.sort();
     after.sort();
     assert!(before.iter().all(|digest| after.contains(digest)), "{before:?} {after:?}");
-    let checked = check(&stage, &["-n", "other", "images", "check"])?;
+    let checked = ctr::ok(&stage, ["-n", "other", "images", "check"])?;
     assert!(checked.contains("complete (3/3)"), "{checked}");
     Ok(())
 }

@@ -70,7 +70,8 @@ async fn list(backend: &Backend, request: Request<api::ListContainersRequest>) -
         let list = msg::ListContainersRequest { namespace: namespace.clone(), after, limit: 0 };
         async move { backend.metadata.list_containers(list).await.map(|page| (page.containers, page.more)) }
     };
-    let found = pages::all(fetch, |found| found.id.clone(), |found| filters.matches(&Record(found))).await?;
+    let found =
+        pages::all(&backend.walks, fetch, |found| found.id.clone(), |found| filters.matches(&Record(found))).await?;
     Ok(found.into_iter().map(to_container).collect())
 }
 

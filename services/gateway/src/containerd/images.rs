@@ -58,7 +58,8 @@ async fn list(backend: &Backend, request: Request<api::ListImagesRequest>) -> Re
         let list = msg::ListImagesRequest { namespace: namespace.clone(), after, limit: 0 };
         async move { backend.metadata.list_images(list).await.map(|page| (page.images, page.more)) }
     };
-    let images = pages::all(fetch, |image| image.name.clone(), |image| filters.matches(&Record(image))).await?;
+    let images =
+        pages::all(&backend.walks, fetch, |image| image.name.clone(), |image| filters.matches(&Record(image))).await?;
     Ok(api::ListImagesResponse { images: images.into_iter().map(to_image).collect() })
 }
 

@@ -63,7 +63,8 @@ async fn list(backend: &Backend, request: Request<api::ListRequest>) -> Result<a
         let list = msg::ListLeasesRequest { namespace: namespace.clone(), after, limit: 0 };
         async move { backend.metadata.list_leases(list).await.map(|page| (page.leases, page.more)) }
     };
-    let leases = pages::all(fetch, |lease| lease.id.clone(), |lease| filters.matches(&Record(lease))).await?;
+    let leases =
+        pages::all(&backend.walks, fetch, |lease| lease.id.clone(), |lease| filters.matches(&Record(lease))).await?;
     Ok(api::ListResponse { leases: leases.into_iter().map(to_lease).collect() })
 }
 

@@ -50,7 +50,8 @@ async fn list(backend: &Backend, request: api::ListNamespacesRequest) -> Result<
         let page = backend.metadata.list_namespaces(msg::ListNamespacesRequest { after, limit: 0 }).await?;
         Ok((page.namespaces, page.more))
     };
-    let found = pages::all(fetch, |found| found.name.clone(), |found| filters.matches(&Record(found))).await?;
+    let found =
+        pages::all(&backend.walks, fetch, |found| found.name.clone(), |found| filters.matches(&Record(found))).await?;
     Ok(api::ListNamespacesResponse { namespaces: found.into_iter().map(to_namespace).collect() })
 }
 

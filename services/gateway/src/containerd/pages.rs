@@ -3,17 +3,24 @@
 use std::future::Future;
 
 use berth_model::Status;
+use tokio::sync::Semaphore;
 
 /// Most items of an answer in one message. More would not fit one: gRPC's limit is in bytes, this stops the work before.
 const MOST: usize = 200_000;
 
+/// Lists that are walked at once. Each holds a page or two in memory; who comes later waits for its turn.
+pub(crate) const WALKS: usize = 32;
+
 /// All items: `fetch` gives the page after a key and whether there are more, `key` is an item's key, and those that
 /// `wanted` takes are kept.
 pub(crate) async fn all<T, F: Future<Output = Result<(Vec<T>, bool), Status>>>(
+    walks: &Semaphore,
     mut fetch: impl FnMut(String) -> F,
     key: impl Fn(&T) -> String,
     wanted: impl Fn(&T) -> bool,
 ) -> Result<Vec<T>, Status> {
+    // Never closed: an error cannot be.
+    let _turn = walks.acquire().await.map_err(|error| Status::internal(format!("wait for a list: {error}")))?;
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
         let (page, more) = fetch(std::mem::take(&mut after)).await?;
@@ -39,13 +46,14 @@ mod tests {
 
     #[tokio::test]
     async fn pages_are_walked_and_filtered() {
+        let walks = Semaphore::new(1);
         let fetch = |after: String| async move {
             let rest = ["a", "b", "c", "d", "e"].into_iter().map(str::to_owned).filter(move |item| *item > after);
             let page: Vec<String> = rest.clone().take(2).collect();
             Ok((page, rest.count() > 2))
         };
-        assert_eq!(all(fetch, Clone::clone, |item| item != "c").await.unwrap(), ["a", "b", "d", "e"]);
+        assert_eq!(all(&walks, fetch, Clone::clone, |item| item != "c").await.unwrap(), ["a", "b", "d", "e"]);
         let empty = |_| async { Ok((Vec::<String>::new(), true)) };
-        assert!(all(empty, Clone::clone, |_| true).await.unwrap().is_empty(), "no page, no end");
+        assert!(all(&walks, empty, Clone::clone, |_| true).await.unwrap().is_empty(), "no page, no end");
     }
 }

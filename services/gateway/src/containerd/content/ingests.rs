@@ -63,7 +63,9 @@ async fn all(backend: &Backend, namespace: &str) -> Result<Vec<api::Status>, Sta
             Ok((page.ingests, more))
         }
     };
-    let found = pages::all(fetch, |ingest| ingest.r#ref.clone(), |ingest| ingest.r#ref.starts_with(&prefix)).await?;
+    let found =
+        pages::all(&backend.walks, fetch, |ingest| ingest.r#ref.clone(), |ingest| ingest.r#ref.starts_with(&prefix))
+            .await?;
     Ok(found.into_iter().map(|ingest| to_status(namespace, ingest)).collect())
 }
 

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
 use super::{Scope, Stream_, plugin, session::Session};
-use crate::{Backend, to_grpc};
+use crate::{Backend, from_grpc, to_grpc};
 
 /// The content service gives the place of a writer that is silent for 30 s to another. As long as the stream is open, its
 /// writer is there.
@@ -111,10 +111,9 @@ impl Writer {
     async fn next(&mut self) -> Result<Option<api::WriteContentRequest>, Status> {
         loop {
             tokio::select! {
-                message = self.inbound.message() => return Ok(message.unwrap_or_else(|status| {
-                    tracing::debug!(%status, "a writer went away");
-                    None
-                })),
+                // An error is the end of a client that went away, or a message that is too large: if it is still there, it
+                // shall know.
+                message = self.inbound.message() => return message.map_err(|status| from_grpc(&status)),
                 () = tokio::time::sleep(SIGN_OF_LIFE) => {
                     if let Some(session) = &mut self.session {
                         session.alive().await?;
