@@ -79,9 +79,12 @@ async fn first_messages_are_checked(home: Home) {
     }
     let writer = Writer::start(&home, NS).await;
     writer.close().await;
-    for (namespace, code) in [("", Code::FailedPrecondition), ("a b", Code::InvalidArgument)] {
-        refused(Writer::on(home.wire(namespace, "")).await.map(|_| ()), code, "namespace");
-    }
+    refused(Writer::on(home.wire("a b", "")).await.map(|_| ()), Code::InvalidArgument, "namespace");
+    refused(
+        Writer::on(home.wire("", "")).await.unwrap().say(stat("r", "", 0)).await,
+        Code::FailedPrecondition,
+        "namespace is required",
+    );
     refused(
         Writer::on(home.wire(NS, "gone")).await.unwrap().say(stat("r", "", 0)).await,
         Code::NotFound,
