@@ -76,7 +76,9 @@ pub(super) fn work(
         // Who heard of it after the power went heard it in vain.
         let cut = bell.cut.load(Ordering::SeqCst);
         let acknowledged = code == 0 && (cut == 0 || end < cut);
-        let refused = (code != 0 && !stops_soon(bell)).then_some(output);
+        // Removals are refused for many good reasons; nobody asks.
+        let is_pull = matches!(wish, Wish::Pull(..));
+        let refused = (is_pull && code != 0 && !stops_soon(bell)).then_some(output);
         all.push(Done { namespace, wish, begin, end, acknowledged, refused });
     }
     Ok(all)
@@ -99,7 +101,7 @@ fn follow(mut running: Running, bell: &Bell) -> Option<(i32, String)> {
 /// Whether this failure may be the daemon's death, which is noticed a moment later.
 fn stops_soon(bell: &Bell) -> bool {
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(250) {
+    while begun.elapsed() < Duration::from_secs(5) {
         if bell.has_stopped() {
             return true;
         }

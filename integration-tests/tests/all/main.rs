@@ -35,6 +35,7 @@ macro_rules! in_shapes {
 use in_shapes;
 
 mod bad_input;
+mod bit_flips;
 mod content;
 mod crash;
 mod ctr;
@@ -53,5 +54,6 @@ mod pull;
 mod readme;
 mod resume;
 mod snapshots;
+mod socket;
 mod store;
 mod under_containerd;

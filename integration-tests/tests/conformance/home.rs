@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use berth_bus::{Bus, NatsOptions, Serving};
-use berth_gateway::{ServerInfo, Sharing};
+use berth_gateway::{Access, ServerInfo, Sharing};
 use berth_model::{Code, Digest, labels::Labels};
 use berth_testing::nats_server::NatsServer;
 use berth_wire::containerd as api;
@@ -102,7 +102,7 @@ impl Home {
             sharing,
         };
         let socket = root.path().join("berth.sock");
-        let listener = berth_gateway::listen(&socket).await.unwrap();
+        let listener = berth_gateway::listen(&socket, &Access::default()).await.unwrap();
         let routes = berth_gateway::routes(&bus, info).unwrap();
         let gateway = tokio::spawn(async move {
             berth_gateway::serve(listener, routes, std::future::pending()).await.unwrap();

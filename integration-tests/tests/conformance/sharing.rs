@@ -46,6 +46,10 @@ async fn a_known_blob_can_be_added_to(home: Home) {
     writer.say(commit(6, 6, &digest(b"abcdef"))).await.unwrap();
     assert!(has(&home, NS, &digest(b"abcdef")).await && !has(&home, NS, &blob).await);
     assert!(has(&home, "owner", &blob).await, "the lender's is as it was");
+    // Whoever adds to it, and promised what it was, has to say what it is now.
+    let (mut writer, _) = Writer::open(&home, NS, stat("s", &blob, 3)).await.unwrap();
+    writer.say(write(3, b"def")).await.unwrap();
+    refused(writer.say(commit(6, 0, "")).await, Code::FailedPrecondition, "size");
     // Or begun anew.
     let (mut writer, _) = Writer::open(&home, NS, stat("r", &blob, 3)).await.unwrap();
     let answer = writer.say(write(0, b"x")).await.unwrap();

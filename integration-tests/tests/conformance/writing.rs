@@ -79,12 +79,13 @@ async fn first_messages_are_checked(home: Home) {
     }
     let writer = Writer::start(&home, NS).await;
     writer.close().await;
-    refused(Writer::on(home.wire("a b", "")).await.map(|_| ()), Code::InvalidArgument, "namespace");
-    refused(
-        Writer::on(home.wire("", "")).await.unwrap().say(stat("r", "", 0)).await,
-        Code::FailedPrecondition,
-        "namespace is required",
-    );
+    for (namespace, code) in [("", Code::FailedPrecondition), ("a b", Code::InvalidArgument)] {
+        let refusal = match Writer::on(home.wire(namespace, "")).await {
+            Ok(mut writer) => writer.say(stat("r", "", 0)).await,
+            Err(status) => Err(status),
+        };
+        refused(refusal, code, "namespace");
+    }
     refused(
         Writer::on(home.wire(NS, "gone")).await.unwrap().say(stat("r", "", 0)).await,
         Code::NotFound,

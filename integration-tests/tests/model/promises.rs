@@ -4,6 +4,7 @@ use stateright::{Model, Property};
 
 use crate::{
     fences::Play,
+    protocol::Action,
     world::{Labeller, Lease, PullStep, World},
 };
 
@@ -27,8 +28,10 @@ pub(crate) fn all() -> Vec<Property<Play>> {
             })
         }),
         Property::always(RECORDED, |_, world: &World| !world.record || world.bytes),
-        Property::always(GONE, |play, world| !is_end(play, world) || world.needed() || !(world.record || world.bytes)),
-        Property::always(NOBODY_WAITS, |play, world| !is_end(play, world) || world.is_quiet()),
+        Property::always(GONE, |play, world: &World| {
+            world.needed() || !(world.record || world.bytes) || !is_end(play, world)
+        }),
+        Property::always(NOBODY_WAITS, |play, world: &World| world.is_quiet() || !is_end(play, world)),
         // That it was explored at all.
         Property::sometimes("a pull is done", |_, world: &World| {
             world.pulls.iter().all(|pull| pull.step != PullStep::Begin) && world.pulls.iter().any(|pull| pull.image)
@@ -49,7 +52,5 @@ fn is_held(world: &World) -> bool {
 
 /// Nothing can happen any more.
 fn is_end(play: &Play, world: &World) -> bool {
-    let mut actions = Vec::new();
-    play.actions(world, &mut actions);
-    actions.is_empty()
+    Action::all(world).all(|action| play.next_state(world, action).is_none())
 }

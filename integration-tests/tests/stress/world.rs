@@ -10,6 +10,7 @@ use std::{
 
 use berth_api::{
     content::{Content, ContentClient},
+    gc::{Gc, GcClient},
     metadata::{Metadata, MetadataClient},
 };
 use berth_bus::{Bus, Serving};
@@ -43,6 +44,8 @@ pub(crate) struct Crowd {
     pub(crate) pulls: usize,
     pub(crate) labellers: usize,
     pub(crate) collectors: usize,
+    /// The gc service collects too. It says whose the blobs are, so then there can be no other collectors.
+    pub(crate) service: bool,
     /// Most that a pull waits after another. In a quiet world collectors meet each other, and their late messages matter.
     pub(crate) pause: Duration,
 }
@@ -67,6 +70,7 @@ pub(crate) fn count(counter: &AtomicU64, more: usize) {
 pub(crate) struct World {
     pub(crate) content: Arc<dyn Content>,
     pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) gc: Arc<dyn Gc>,
     pub(crate) without: Option<Without>,
     pub(crate) crowd: Crowd,
     pub(crate) blobs: Vec<(Digest, Bytes)>,
@@ -101,10 +105,13 @@ impl World {
         };
         let mut serving = berth_content::start(&bus, content).await.unwrap();
         serving.extend(berth_metadata::start(&bus, metadata).await.unwrap());
+        let gc = berth_gc::Config { snapshotters: Vec::new(), schedule: None, ..berth_gc::Config::default() };
+        serving.extend(berth_gc::start(&bus, gc).await.unwrap());
         let bytes = |n| Bytes::from(format!("blob {n} of {seed}"));
         Self {
             content: Arc::new(ContentClient::new(bus.clone())),
-            metadata: Arc::new(MetadataClient::new(bus)),
+            metadata: Arc::new(MetadataClient::new(bus.clone())),
+            gc: Arc::new(GcClient::new(bus)),
             without,
             crowd,
             blobs: (0..BLOBS).map(|n| (Digest::of(&bytes(n)), bytes(n))).collect(),

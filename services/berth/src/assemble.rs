@@ -8,9 +8,8 @@ use berth_model::Status;
 
 use crate::cli::Service;
 
-/// All services on the bus, in the order in which they are started.
-const ALL: [Service; 6] =
-    [Service::Metadata, Service::Content, Service::Fetcher, Service::Unpacker, Service::Transfer, Service::Gc];
+/// The services on the bus beside the two that hold a store.
+const REST: [Service; 4] = [Service::Fetcher, Service::Unpacker, Service::Transfer, Service::Gc];
 
 /// What the services of this process need to know.
 #[derive(Clone, Debug)]
@@ -97,9 +96,14 @@ impl Plan {
     pub(crate) async fn start_all(&self) -> Result<(Bus, Vec<Serving>), Status> {
         let bus = Bus::in_process();
         let mut serving = Vec::new();
-        // The stores first: their locks decide whether anything else makes sense.
-        for service in ALL {
-            serving.extend(self.start(&bus, service).await?);
+        // The stores first: their locks decide whether anything else makes sense. Both at once: opening one is mostly waiting
+        // for the disk, and neither asks the other.
+        let (metadata, content) =
+            tokio::join!(Box::pin(self.start(&bus, Service::Metadata)), Box::pin(self.start(&bus, Service::Content)));
+        serving.extend(metadata?);
+        serving.extend(content?);
+        for service in REST {
+            serving.extend(Box::pin(self.start(&bus, service)).await?);
         }
         Ok((bus, serving))
     }

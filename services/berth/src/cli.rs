@@ -265,6 +265,15 @@ pub(crate) struct Serve {
     /// Jobs done at once (of fetcher and unpacker)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) concurrency: Option<u16>,
+    /// Who may talk to the socket, as chmod has it [default: 0660]
+    #[arg(long, env = "BERTH_SOCKET_MODE", value_name = "MODE")]
+    pub(crate) socket_mode: Option<String>,
+    /// The socket's owner, a name or a number [default: this user]
+    #[arg(long, env = "BERTH_SOCKET_OWNER", value_name = "USER")]
+    pub(crate) socket_owner: Option<String>,
+    /// The socket's group, a name or a number [default: this user's]
+    #[arg(long, env = "BERTH_SOCKET_GROUP", value_name = "GROUP")]
+    pub(crate) socket_group: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

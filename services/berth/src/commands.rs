@@ -31,7 +31,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Serve(serve) => serve::run(&cli.global, serve).await,
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
-            return pull::run(&cli.global, pull).await;
+            return Box::pin(pull::run(&cli.global, pull)).await;
         }
         Command::Images(images) => images::run(&Client::connect(&cli.global, "images").await?, images).await,
         Command::Snapshots(snapshots) => {

@@ -1,10 +1,14 @@
 //! The bytes of a blob, read from its file: for `berth.v1` and for containerd's content store alike.
+//!
+//! A blob that is read whole is hashed on its way, and its last piece is held back until the digest is right: bytes that
+//! changed on the disk never pass as the blob. Who reads parts checks them himself, as containerd's clients do.
 
 use std::{io::SeekFrom, path::PathBuf};
 
 use berth_model::{Digest, Status};
 use berth_wire::{content::StatBlobRequest, metadata::GetContentRequest};
 use futures::Stream;
+use sha2::Digest as _;
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _, Take},
@@ -16,6 +20,8 @@ use crate::Backend;
 pub(crate) struct Part {
     file: Take<File>,
     path: PathBuf,
+    /// Of a blob that is read whole: what its bytes must hash to, and their hash so far.
+    whole: Option<(Digest, sha2::Sha256)>,
 }
 
 /// Opens a part of a blob that the namespace has. `size` 0, or past the end: to the end. NOT_FOUND; OUT_OF_RANGE if
@@ -49,21 +55,30 @@ async fn part(backend: &Backend, digest: String, offset: u64, size: u64) -> Resu
         0 => blob.size - offset,
         size => size.min(blob.size - offset),
     };
+    let whole =
+        if left == blob.size { Some((berth_wire::convert::digest(&blob.digest)?, sha2::Sha256::new())) } else { None };
     let path = PathBuf::from(blob.path);
     let failed = |error: &std::io::Error| Status::io("read blob", &path, error);
     let mut file = File::open(&path).await.map_err(|error| failed(&error))?;
     file.seek(SeekFrom::Start(offset)).await.map_err(|error| failed(&error))?;
-    Ok(Part { file: file.take(left), path })
+    Ok(Part { file: file.take(left), path, whole })
 }
 
 impl Part {
     /// Its bytes, in pieces of at most `most`.
     pub(crate) fn pieces(self, most: usize) -> impl Stream<Item = Result<Vec<u8>, Status>> + Send {
         futures::stream::try_unfold(self, move |mut part| async move {
-            let Self { file, path } = &mut part;
+            let Self { file, path, whole } = &mut part;
             let mut data = Vec::with_capacity(most.min(usize::try_from(file.limit()).unwrap_or(most)));
             let mut piece = file.take(most as u64);
             piece.read_to_end(&mut data).await.map_err(|error| Status::io("read blob", path, &error))?;
+            if let Some((expected, hash)) = whole {
+                // A piece takes a fraction of a millisecond: no longer than handing it to another thread would.
+                hash.update(&data);
+                if file.limit() == 0 {
+                    check(expected, hash.clone(), path)?;
+                }
+            }
             match (data.is_empty(), file.limit()) {
                 (true, 0) => Ok(None),
                 (true, missing) => {
@@ -74,4 +89,15 @@ impl Part {
             }
         })
     }
+}
+
+fn check(expected: &Digest, hash: sha2::Sha256, path: &std::path::Path) -> Result<(), Status> {
+    let found = Digest::from_sha256(hash.finalize().into());
+    if found == *expected {
+        return Ok(());
+    }
+    Err(Status::data_loss(format!(
+        "blob {expected} is damaged: the bytes in {} have digest {found}; `berth content fsck --deep --repair` mends it",
+        path.display()
+    )))
 }

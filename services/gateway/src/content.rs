@@ -56,7 +56,8 @@ pub(crate) async fn delete(
     let condemned = match backend.metadata.condemn_content(msg::CondemnContentRequest { digest: digest.clone() }).await
     {
         Ok(condemned) => condemned,
-        Err(status) if status.code == Code::FailedPrecondition => return Ok(reply),
+        // Somebody else has it, or deletes it already.
+        Err(status) if matches!(status.code, Code::FailedPrecondition | Code::Unavailable) => return Ok(reply),
         Err(status) => return Err(status),
     };
     let request = DeleteBlobRequest { digest: digest.clone(), not_after: condemned.until };

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod access;
 mod blob;
 mod containerd;
 mod content;
@@ -33,7 +34,8 @@ use berth_model::Status;
 use berth_wire::{containerd as api, gateway as grpc};
 use tonic::service::{Routes, RoutesBuilder};
 
-pub use serve::{Listener, listen, serve, serve_in_memory};
+pub use access::Access;
+pub use serve::{Listener, inherited, listen, serve, serve_in_memory};
 pub use status::{from_grpc, to_grpc};
 
 /// Clients send frames of up to 8 MiB (containerd's do); twice that is containerd's own limit.

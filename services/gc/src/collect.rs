@@ -46,8 +46,8 @@ pub(crate) async fn collect(
 ) -> Result<(), Status> {
     let run = Collection { backend, report, dry_run };
     report.stage("looking at what is referred to");
-    let mark = records::mark(&run).await?;
-    let done = phases(&run, &mark, snapshotters, ingest_age).await;
+    let mut mark = records::mark(&run).await?;
+    let done = phases(&run, &mut mark, snapshotters, ingest_age).await;
     let ended = backend.metadata.end_mark(EndMarkRequest { mark_id: mark.id }).await;
     if let Err(status) = ended {
         tracing::debug!(%status, "a mark was not ended; it ends by silence");
@@ -71,7 +71,7 @@ pub(crate) async fn collect(
 
 async fn phases(
     run: &Collection<'_>,
-    mark: &Mark,
+    mark: &mut Mark,
     snapshotters: &[String],
     ingest_age: Duration,
 ) -> Result<(), Status> {

@@ -6,7 +6,7 @@ use berth_api::measure;
 use berth_model::{Code, Status};
 use berth_wire::{
     gc::{Item, Summary, item::Outcome},
-    metadata::{Garbage, ListGarbageRequest, MarkRequest, SweepRequest},
+    metadata::{EndMarkRequest, Garbage, ListGarbageRequest, MarkRequest, SweepRequest},
     types::Measure,
 };
 
@@ -53,17 +53,16 @@ pub(crate) async fn list(run: &Collection<'_>, mark: &Mark) -> Result<(), Status
     }
 }
 
-/// Deletes what is still unreferenced.
-pub(crate) async fn sweep(run: &Collection<'_>, first: &Mark) -> Result<(), Status> {
-    let mut mark_id = first.id.clone();
+/// Deletes what is still unreferenced. The mark is another one in the end, if one did not last.
+pub(crate) async fn sweep(run: &Collection<'_>, mark: &mut Mark) -> Result<(), Status> {
     for _ in 0..MARKS {
-        match sweep_by(run, &mark_id).await {
+        match sweep_by(run, &mark.id).await {
             // Too much was written for the notes: what they lost may be in use, so another mark must tell.
             Err(status) if status.code == Code::Aborted => {
                 tracing::debug!(%status, "marking again");
-                let ended = berth_wire::metadata::EndMarkRequest { mark_id };
+                let ended = EndMarkRequest { mark_id: mark.id.clone() };
                 run.backend.metadata.end_mark(ended).await?;
-                mark_id = mark(run).await?.id;
+                *mark = self::mark(run).await?;
             }
             done => return done,
         }

@@ -4,38 +4,55 @@
 //!
 //! Whiteouts speak of lower layers only: one for a name that this layer makes, before or after, does not take it away; if the
 //! name is a directory here, it becomes opaque.
+//!
+//! Regular files are made by other threads, in any order ([`writers`](crate::writers)); everything else here, in the archive's
+//! order. Where the two meet - a name that comes again, a hard link, a path that leads through a file - the files under way
+//! are waited for first.
 
 use std::{
     fs::File,
-    io::{Read, Seek as _, SeekFrom, Write as _},
+    io::{Seek as _, SeekFrom},
     os::fd::AsFd as _,
     path::Path,
+    sync::Arc,
 };
 
 use berth_failpoint::{Point, check};
 use rustix::{
-    fs::{AtFlags, Dev, FileType, Mode, OFlags},
+    fs::{AtFlags, Dev, FileType, Mode},
     io::Errno,
 };
 use tar::EntryType;
 
 use crate::{
-    archive::{self, Archive},
+    archive::Archive,
     entry::Entry,
     error::ApplyError,
-    facts::{self, Facts},
+    facts,
+    file::{self, NewFile, put, told},
+    made::Made,
     name::{self, Place, Wish},
+    pieces::Pieces,
+    pour::{copy, copy_large, pieces_of},
     residue::Residue,
     tree::{self, Dir, Tree, Unreachable},
+    writers::{LayerFiles, Writers},
 };
 
-/// Bytes copied at once.
-const COPY_BYTES: usize = 256 << 10;
+/// Files larger than this are written as they come: it takes the stages before longer to bring such a file than to write it.
+const LARGE: u64 = 1 << 20;
 
 /// Applies a whole archive to the directory `upper`. `cancelled` is asked before each entry.
-pub fn apply(archive: &mut dyn Read, upper: &Path, cancelled: &dyn Fn() -> bool) -> Result<Residue, ApplyError> {
-    let tree = Tree::open(upper).map_err(|errno| ApplyError::refused(b"/", "open the directory", errno))?;
-    let mut applier = Applier { tree, residue: Residue::default(), buffer: vec![0; COPY_BYTES] };
+pub fn apply(
+    archive: &mut dyn Pieces,
+    upper: &Path,
+    writers: &Writers,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Residue, ApplyError> {
+    let opened = |errno| ApplyError::refused(b"/", "open the directory", errno);
+    let tree = Tree::open(upper).map_err(opened)?;
+    let empty = tree::names(tree.root().fd.as_fd()).map_err(opened)?.is_empty();
+    let mut applier = Applier { tree, residue: Residue::default(), made: Made::new(empty), files: writers.layer() };
     let mut archive = Archive::new(archive);
     while let Some(entry) = archive.next()? {
         if cancelled() {
@@ -44,16 +61,16 @@ pub fn apply(archive: &mut dyn Read, upper: &Path, cancelled: &dyn Fn() -> bool)
         check(Point::UnpackEntry).map_err(|error| ApplyError::refused(&entry.name, "make it", error))?;
         applier.entry(&entry, &mut archive)?;
     }
+    applier.settle()?;
     let mut residue = applier.residue;
     residue.links.retain(|(name, _)| !residue.implied.contains(name));
+    residue.last_times();
     set_times(&mut applier.tree, &residue.times)?;
     Ok(residue)
 }
 
-/// Sets directories' times, the deepest first: setting one does not change those above.
+/// Sets directories' times. Setting one does not change another, so any order will do; neighbours follow one another best.
 pub(crate) fn set_times(tree: &mut Tree, times: &[(Place, (i64, u32))]) -> Result<(), ApplyError> {
-    let mut times: Vec<_> = times.iter().collect();
-    times.sort_by_key(|(place, _)| std::cmp::Reverse(place.0.len()));
     for (place, mtime) in times {
         let dir = match place.split() {
             None => Ok((tree.root().clone(), b".".to_vec())),
@@ -69,14 +86,22 @@ pub(crate) fn set_times(tree: &mut Tree, times: &[(Place, (i64, u32))]) -> Resul
     Ok(())
 }
 
-struct Applier {
+struct Applier<'a> {
     tree: Tree,
     residue: Residue,
-    buffer: Vec<u8>,
+    made: Made,
+    files: LayerFiles<'a>,
 }
 
-impl Applier {
-    fn entry(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), ApplyError> {
+impl Applier<'_> {
+    /// Waits until all files are there.
+    fn settle(&mut self) -> Result<(), ApplyError> {
+        self.files.settle()?;
+        self.made.settled();
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry, data: &mut impl Pieces) -> Result<(), ApplyError> {
         match name::wish(&entry.name)? {
             Wish::Ignored => Ok(()),
             Wish::Opaque(place) => self.opaque(entry, &place),
@@ -90,6 +115,11 @@ impl Applier {
         loop {
             let missing = match self.tree.dir(place) {
                 Ok(dir) => return Ok(dir),
+                // Perhaps a file, which this would go below.
+                Err(Unreachable::Missing(missing)) if self.made.may_be_under_way(&missing) => {
+                    self.settle()?;
+                    continue;
+                }
                 Err(Unreachable::Missing(missing)) => missing,
                 Err(Unreachable::NotADirectory(at)) => {
                     if self.was_whiteout(entry, &at)? {
@@ -134,6 +164,7 @@ impl Applier {
         rustix::fs::chmodat(dir.fd.as_fd(), name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(refused)?;
         self.residue.count(4096);
         let at = dir.place.join(name);
+        self.made.note(&at);
         if opaque {
             facts::set_opaque(&dir, name).map_err(refused)?;
         } else {
@@ -152,8 +183,10 @@ impl Applier {
         let Some((above, name)) = place.split() else { return Ok(()) };
         let dir = self.parent(entry, &above)?;
         let refused = |errno| ApplyError::refused(&entry.name, "make a whiteout", errno);
-        match dir.stat(name).map_err(refused)? {
+        let at = dir.place.join(name);
+        match self.look(&dir, name, &at, "make a whiteout", entry)? {
             None => {
+                self.made.note(&at);
                 let mode = Mode::from_raw_mode(0);
                 rustix::fs::mknodat(dir.fd.as_fd(), name, FileType::CharacterDevice, mode, 0).map_err(refused)?;
                 self.residue.whiteouts.insert(dir.place.join(name));
@@ -169,7 +202,25 @@ impl Applier {
         }
     }
 
-    fn make(&mut self, entry: &Entry, place: &Place, data: &mut impl Read) -> Result<(), ApplyError> {
+    /// What is at a name, whoever makes it.
+    fn look(
+        &mut self,
+        dir: &Dir,
+        name: &[u8],
+        at: &Place,
+        doing: &'static str,
+        entry: &Entry,
+    ) -> Result<Option<rustix::fs::Stat>, ApplyError> {
+        if !self.made.may_hold(at) {
+            return Ok(None);
+        }
+        if self.made.may_be_under_way(at) {
+            self.settle()?;
+        }
+        dir.stat(name).map_err(|errno| ApplyError::refused(&entry.name, doing, errno))
+    }
+
+    fn make(&mut self, entry: &Entry, place: &Place, data: &mut impl Pieces) -> Result<(), ApplyError> {
         let Some((above, name)) = place.split() else { return self.make_root(entry) };
         let dir = self.parent(entry, &above)?;
         let at = dir.place.join(name);
@@ -180,16 +231,22 @@ impl Applier {
         let fd = dir.fd.as_fd();
         let kind = match entry.kind {
             EntryType::Directory => {
-                if keep != Cleared::Directory {
-                    rustix::fs::mkdirat(fd, name, Mode::from_raw_mode(0o700)).map_err(refused("make a directory"))?;
+                let opened = if keep == Cleared::Directory {
+                    file::open_dir(fd, name)
+                } else {
+                    self.made.note(&at);
                     self.residue.count(4096);
-                }
+                    file::create_dir(fd, name, entry.facts.mode)
+                };
+                let opened = Arc::new(opened.map_err(refused("make a directory"))?);
                 if keep == Cleared::Whiteout {
                     facts::set_opaque(&dir, name).map_err(refused("mark it opaque"))?;
                 }
-                self.residue.times.retain(|(known, _)| *known != at);
+                let facts = entry.facts.put_on(opened.as_fd(), FileType::Directory);
+                facts.map_err(|refused| told(&entry.name, refused))?;
+                self.tree.keep(&Dir { fd: opened, place: Arc::new(at.clone()) });
                 self.residue.times.push((at, entry.facts.mtime));
-                FileType::Directory
+                return Ok(());
             }
             EntryType::Link => return self.link(entry, &dir, name, at),
             EntryType::Symlink => {
@@ -213,11 +270,12 @@ impl Applier {
                 kind
             }
             _ => {
-                self.file(entry, &dir, name, data)?;
-                FileType::RegularFile
+                self.made.note(&at);
+                return self.file(entry, &dir, name, data);
             }
         };
-        put(entry, &entry.facts, &dir, name, kind)
+        self.made.note(&at);
+        put(&entry.name, &entry.facts, &dir, name, kind)
     }
 
     /// The layer says what its root is like.
@@ -226,9 +284,8 @@ impl Applier {
             return Err(ApplyError::hostile(&entry.name, "the root of a layer can only be a directory"));
         }
         let root = self.tree.root().clone();
-        self.residue.times.retain(|(known, _)| !known.0.is_empty());
         self.residue.times.push((Place::default(), entry.facts.mtime));
-        put(entry, &entry.facts, &root, b".", FileType::Directory)
+        put(&entry.name, &entry.facts, &root, b".", FileType::Directory)
     }
 
     /// Makes room for an entry; a directory stays for a directory.
@@ -240,12 +297,15 @@ impl Applier {
         at: &Place,
         for_dir: bool,
     ) -> Result<Cleared, ApplyError> {
-        let refused = |errno| ApplyError::refused(&entry.name, "replace what is there", errno);
-        let Some(stat) = dir.stat(name).map_err(refused)? else { return Ok(Cleared::Nothing) };
+        let doing = "replace what is there";
+        let Some(stat) = self.look(dir, name, at, doing, entry)? else { return Ok(Cleared::Nothing) };
+        let refused = |errno| ApplyError::refused(&entry.name, doing, errno);
         let is_dir = tree::kind(&stat) == FileType::Directory;
         if is_dir && for_dir {
             return Ok(Cleared::Directory);
         }
+        // Files may be under way to what is below it.
+        self.settle()?;
         tree::remove(dir.fd.as_fd(), name).map_err(refused)?;
         self.residue.inodes = self.residue.inodes.saturating_sub(1);
         self.residue.forget_below(at);
@@ -265,58 +325,51 @@ impl Applier {
         };
         let refused = |errno| ApplyError::refused(&entry.name, "make a hard link", errno);
         if let Ok(from) = self.tree.dir(&above)
-            && let Some(stat) = from.stat(base).map_err(refused)?
+            && let Some(stat) = self.look(&from, base, &from.place.join(base), "make a hard link", entry)?
             && !tree::is_whiteout(&stat)
         {
             if tree::kind(&stat) == FileType::Directory {
                 return Err(ApplyError::hostile(&entry.name, "a hard link to a directory"));
             }
+            self.made.note(&at);
             return rustix::fs::linkat(from.fd.as_fd(), base, dir.fd.as_fd(), name, AtFlags::empty()).map_err(refused);
         }
         self.residue.links.push((at, target));
         Ok(())
     }
 
-    fn file(&mut self, entry: &Entry, dir: &Dir, name: &[u8], data: &mut impl Read) -> Result<(), ApplyError> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(dir.fd.as_fd(), name, flags, Mode::from_raw_mode(0o600))
+    fn file(&mut self, entry: &Entry, dir: &Dir, name: &[u8], data: &mut impl Pieces) -> Result<(), ApplyError> {
+        let sparse = entry.segments(data)?;
+        if sparse.is_none() && entry.stored <= LARGE {
+            self.residue.count(entry.stored);
+            let mut pieces = Vec::new();
+            pieces_of(entry, data, entry.stored, |piece| {
+                pieces.push(piece);
+                Ok(())
+            })?;
+            let (dir, name) = (Arc::clone(&dir.fd), name.to_vec());
+            let file = NewFile { dir, name, entry: entry.name.clone(), facts: entry.facts.clone(), pieces };
+            return self.files.add(file);
+        }
+        let refused = |error: std::io::Error| ApplyError::refused(&entry.name, "write a file", error);
+        let fd = file::create(dir.fd.as_fd(), name, &entry.facts)
             .map_err(|errno| ApplyError::refused(&entry.name, "make a file", errno))?;
         let mut file = File::from(fd);
-        let written = match entry.segments(data)? {
+        let written = match sparse {
             Some((segments, size)) => {
                 let mut written = 0;
                 for (offset, length) in segments {
-                    seek(&mut file, offset).map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
-                    written += self.copy(entry, &mut data.take(length), &mut file, length)?;
+                    file.seek(SeekFrom::Start(offset)).map_err(refused)?;
+                    written += copy(entry, data, &file, length)?;
                 }
-                file.set_len(size).map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
+                file.set_len(size).map_err(refused)?;
                 written
             }
-            None => self.copy(entry, data, &mut file, entry.stored)?,
+            None => copy_large(entry, data, &file)?,
         };
         self.residue.count(written);
-        Ok(())
-    }
-
-    /// Copies exactly `length` bytes.
-    fn copy(&mut self, entry: &Entry, from: &mut impl Read, to: &mut File, length: u64) -> Result<u64, ApplyError> {
-        let mut left = length;
-        while left > 0 {
-            let want = usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-            let Some(part) = self.buffer.get_mut(..want) else { break };
-            let read = from.read(part).map_err(|error| archive::damaged(&error))?;
-            let Some(bytes) = part.get(..read).filter(|bytes| !bytes.is_empty()) else {
-                return Err(ApplyError::Damaged(format!(
-                    "the archive ends in the middle of {:?}",
-                    crate::error::shown(&entry.name)
-                )));
-            };
-            check(Point::UnpackWrite)
-                .and_then(|()| to.write_all(bytes))
-                .map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
-            left -= read as u64;
-        }
-        Ok(length)
+        let facts = entry.facts.put_on(file.as_fd(), FileType::RegularFile);
+        facts.map_err(|refused| told(&entry.name, refused))
     }
 }
 
@@ -327,19 +380,4 @@ enum Cleared {
     Whiteout,
     /// Still there.
     Directory,
-}
-
-fn seek(file: &mut File, offset: u64) -> std::io::Result<()> {
-    file.seek(SeekFrom::Start(offset)).map(|_| ())
-}
-
-fn put(entry: &Entry, facts: &Facts, dir: &Dir, name: &[u8], kind: FileType) -> Result<(), ApplyError> {
-    facts.put(dir, name, kind).map_err(|refused| match refused.xattr {
-        None => ApplyError::refused(&entry.name, refused.doing, refused.errno),
-        Some(xattr) => {
-            let error = std::io::Error::from(refused.errno);
-            let text = format!("attribute {:?}: {error}", crate::error::shown(&xattr));
-            ApplyError::refused(&entry.name, refused.doing, std::io::Error::new(error.kind(), text))
-        }
-    })
 }

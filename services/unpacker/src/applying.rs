@@ -49,9 +49,14 @@ impl Service {
         };
         let reader = BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, || false);
         let (snapshotters, sync) = (self.snapshotters().to_vec(), request.sync);
-        let layout = self.scratch_layout()?;
+        let (layout, writers) = (self.scratch_layout()?, self.writers());
         let streamed = blocking(move || {
-            let made = onto::Made { snapshotters: &snapshotters, layout: &layout, layer: &layer.digest.to_string() };
+            let made = onto::Made {
+                snapshotters: &snapshotters,
+                layout: &layout,
+                layer: &layer.digest.to_string(),
+                writers: &writers,
+            };
             let streamed = made.apply(&target, reader)?;
             if sync {
                 target.sync()?;

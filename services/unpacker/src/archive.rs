@@ -5,9 +5,11 @@
 
 use std::io::{self, Read};
 
+use bytes::Bytes;
+
 use tar::{EntryType, Header};
 
-use crate::{entry::Entry, error::ApplyError, sparse};
+use crate::{entry::Entry, error::ApplyError, pieces::Pieces, sparse};
 
 const BLOCK: usize = 512;
 /// Extended headers longer than this are an attack: names and attributes are bounded by the kernel.
@@ -35,7 +37,7 @@ pub(crate) struct Extensions {
 
 /// An archive that is read from front to back.
 pub(crate) struct Archive<'a> {
-    source: &'a mut dyn Read,
+    source: &'a mut dyn Pieces,
     /// Data of the current entry that nobody has read.
     left: u64,
     /// Padding behind it.
@@ -45,7 +47,7 @@ pub(crate) struct Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
-    pub(crate) fn new(source: &'a mut dyn Read) -> Self {
+    pub(crate) fn new(source: &'a mut dyn Pieces) -> Self {
         Self { source, left: 0, padding: 0, offset: 0 }
     }
 
@@ -82,8 +84,14 @@ impl<'a> Archive<'a> {
     /// The next header; `None` at the archive's end.
     fn header(&mut self) -> Result<Option<Header>, ApplyError> {
         let skip = self.left + self.padding;
-        let skipped =
-            io::copy(&mut (&mut *self.source).take(skip), &mut io::sink()).map_err(|error| damaged(&error))?;
+        let mut skipped = 0;
+        while skipped < skip {
+            let want = usize::try_from(skip - skipped).unwrap_or(usize::MAX);
+            match self.source.piece(want).map_err(|error| damaged(&error))?.len() as u64 {
+                0 => break,
+                more => skipped += more,
+            }
+        }
         self.offset += skipped;
         if skipped < self.left {
             return Err(broken(&format!("it ends after {} bytes in the middle of an entry", self.offset)));
@@ -95,12 +103,10 @@ impl<'a> Archive<'a> {
             return Ok(None);
         }
         let header = Header::from_byte_slice(&block).clone();
-        let sum: u32 = block
-            .iter()
-            .enumerate()
-            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
-            .sum();
-        if header.cksum().ok() != Some(sum) {
+        // The field of the sum itself counts as eight blanks.
+        let all: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        let own: u32 = header.as_old().cksum.iter().map(|byte| u32::from(*byte)).sum();
+        if header.cksum().ok() != Some(all - own + 8 * u32::from(b' ')) {
             return Err(broken(&format!("the header at byte {} has a wrong checksum", self.offset - BLOCK as u64)));
         }
         Ok(Some(header))
@@ -156,6 +162,19 @@ impl<'a> Archive<'a> {
         }
         let segments = sparse::check(&numbers, size).map_err(|error| damaged(&error))?;
         Ok((segments, size))
+    }
+}
+
+impl Pieces for Archive<'_> {
+    fn piece(&mut self, most: usize) -> io::Result<Bytes> {
+        let length = most.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let piece = self.source.piece(length)?;
+        self.left -= piece.len() as u64;
+        self.offset += piece.len() as u64;
+        Ok(piece)
     }
 }
 

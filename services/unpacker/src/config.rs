@@ -7,8 +7,10 @@ use std::path::PathBuf;
 pub struct Config {
     /// The directory below which each snapshotter has its own.
     pub root: PathBuf,
-    /// Layers unpacked at once: each takes up to three threads and 8 MiB.
+    /// Layers unpacked at once: each takes three threads, and up to 8 MiB beside the files under way.
     pub jobs: usize,
+    /// Threads that make files, for all layers together.
+    pub writers: usize,
     /// Whether a commit waits for the disk.
     pub flush: bool,
     /// Options for every overlay, after its directories.
@@ -27,6 +29,7 @@ impl Config {
         Self {
             root,
             jobs: cores.clamp(2, 8),
+            writers: cores.clamp(1, 16),
             flush: true,
             mount_options: Vec::new(),
             upperdir_label: false,

@@ -1,6 +1,6 @@
 //! What a file is beside its bytes: owner, mode, times, extended attributes; and how that is put on a file.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::{
     fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags},
@@ -52,6 +52,24 @@ fn doing(doing: &'static str) -> impl Fn(Errno) -> Refused {
     move |errno| Refused { doing, errno, xattr: None }
 }
 
+/// What became of setting an attribute.
+fn kept(xattr: &[u8], set: Result<(), Errno>) -> Result<(), Refused> {
+    match set {
+        Ok(()) => Ok(()),
+        // As containerd does: a file system that has no such attributes still holds the files.
+        Err(Errno::OPNOTSUPP) => {
+            tracing::warn!(xattr = %crate::error::shown(xattr), "the file system cannot keep an extended attribute");
+            Ok(())
+        }
+        Err(errno) => Err(Refused { doing: "set an extended attribute", errno, xattr: Some(xattr.to_vec()) }),
+    }
+}
+
+fn timestamps(mtime: (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.0, tv_nsec: i64::from(mtime.1) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
 impl Facts {
     /// Puts owner, attributes and mode on a name; the time too, unless it is a directory, whose time changes with what is
     /// made in it. In this order: a change of owner takes setuid bits and capabilities away.
@@ -64,6 +82,26 @@ impl Facts {
         }
         if kind != FileType::Directory {
             set_mtime(dir, name, self.mtime).map_err(doing("set its time"))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Facts::put`], on what is open; asks once what is right already.
+    pub fn put_on(&self, fd: BorrowedFd<'_>, kind: FileType) -> Result<(), Refused> {
+        let stat = rustix::fs::fstat(fd).map_err(doing("look at it"))?;
+        if (stat.st_uid, stat.st_gid) != (self.uid, self.gid) {
+            let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+            rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(doing("set its owner"))?;
+        }
+        for (xattr, value) in &self.xattrs {
+            kept(xattr, rustix::fs::fsetxattr(fd, xattr.as_slice(), value, XattrFlags::empty()))?;
+        }
+        // An attribute may be an access list, which changes the mode.
+        if stat.st_mode & 0o7777 != self.mode & 0o7777 || !self.xattrs.is_empty() {
+            rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode & 0o7777)).map_err(doing("set its mode"))?;
+        }
+        if kind != FileType::Directory {
+            rustix::fs::futimens(fd, &timestamps(self.mtime)).map_err(doing("set its time"))?;
         }
         Ok(())
     }
@@ -87,16 +125,7 @@ impl Facts {
         }
         let path = dir.path_of(name);
         for (xattr, value) in &self.xattrs {
-            match rustix::fs::lsetxattr(path.as_slice(), xattr.as_slice(), value, XattrFlags::empty()) {
-                Ok(()) => {}
-                // As containerd does: a file system that has no such attributes still holds the files.
-                Err(Errno::OPNOTSUPP) => {
-                    tracing::warn!(xattr = %crate::error::shown(xattr), "the file system cannot keep an extended attribute");
-                }
-                Err(errno) => {
-                    return Err(Refused { doing: "set an extended attribute", errno, xattr: Some(xattr.clone()) });
-                }
-            }
+            kept(xattr, rustix::fs::lsetxattr(path.as_slice(), xattr.as_slice(), value, XattrFlags::empty()))?;
         }
         Ok(())
     }
@@ -140,9 +169,7 @@ pub fn xattrs(path: &[u8]) -> Result<Xattrs, Errno> {
 
 /// Sets the time of a name; a link's own.
 pub fn set_mtime(dir: &Dir, name: &[u8], mtime: (i64, u32)) -> Result<(), Errno> {
-    let time = Timespec { tv_sec: mtime.0, tv_nsec: i64::from(mtime.1) };
-    let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(dir.fd.as_fd(), name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::utimensat(dir.fd.as_fd(), name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// Makes a directory hide what lower layers have in it.

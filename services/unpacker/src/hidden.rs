@@ -41,7 +41,7 @@ impl Hidden {
     fn take_below(&mut self, dir: &Dir) -> Result<(), Errno> {
         if facts::is_opaque(dir, b".") {
             facts::clear_opaque(dir, b".")?;
-            self.opaque.push(dir.place.clone());
+            self.opaque.push(Place::clone(&dir.place));
         }
         let stat = rustix::fs::fstat(dir.fd.as_fd())?;
         let mut taken = false;
@@ -91,7 +91,7 @@ impl Hidden {
 pub(crate) fn open(fd: BorrowedFd<'_>, name: &[u8], place: Place) -> Result<Dir, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened: OwnedFd = rustix::fs::openat(fd, name, flags, Mode::empty())?;
-    Ok(Dir { fd: Arc::new(opened), place })
+    Ok(Dir { fd: Arc::new(opened), place: Arc::new(place) })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! - [`apply`](apply::apply) puts the entries of an archive into a directory of the layer's own, in overlayfs form. [`name`] and
 //!   [`sparse`] are its pure parts; [`tree`] is how it reaches a place without ever leaving the directory; [`facts`] what it
 //!   puts on a file.
+//! - [`writers`] are the threads that make a layer's regular files (`file`), in any order; `made` knows when order matters.
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
 //! - [`snapshotter`] is what the ways to keep snapshots have in common: [`overlay`] and [`native`]; [`layout`] lays out their
 //!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
@@ -25,13 +26,16 @@ pub mod copy;
 pub mod decompress;
 pub mod diff;
 mod diffing;
+mod early_flush;
 mod entry;
 mod error;
 pub mod facts;
+mod file;
 pub mod hidden;
 pub mod idmap;
 pub mod layout;
 pub mod lock;
+mod made;
 pub mod merge;
 pub mod merged;
 pub mod name;
@@ -39,7 +43,9 @@ pub mod native;
 pub mod onto;
 mod orphans;
 pub mod overlay;
+pub mod pieces;
 pub mod pipeline;
+mod pour;
 pub mod rebase;
 pub mod residue;
 mod service;
@@ -52,6 +58,7 @@ pub mod usage;
 mod verify;
 pub mod view;
 mod worker;
+pub mod writers;
 
 use std::sync::Arc;
 

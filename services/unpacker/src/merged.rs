@@ -10,6 +10,7 @@ use rustix::{
 
 use crate::{
     facts,
+    file::open_dir,
     name::Place,
     tree::{self, Dir, Tree, Unreachable},
 };
@@ -126,8 +127,6 @@ fn look_in(layer: &Tree, place: &Place) -> Result<Seen, Errno> {
 }
 
 fn open_below(dir: &Dir, name: &[u8]) -> Result<Dir, Unreachable> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir.fd.as_ref(), name, flags, Mode::empty())?;
-    Ok(Dir { fd: std::sync::Arc::new(fd), place: dir.place.join(name) })
+    let fd = open_dir(std::os::fd::AsFd::as_fd(dir.fd.as_ref()), name)?;
+    Ok(Dir { fd: std::sync::Arc::new(fd), place: std::sync::Arc::new(dir.place.join(name)) })
 }

@@ -28,6 +28,7 @@ use crate::{
     tree::{self, Tree},
     unpacked::Unpacked,
     view,
+    writers::Writers,
 };
 
 /// What a layer is applied onto.
@@ -105,6 +106,8 @@ pub struct Made<'a> {
     pub layout: &'a Layout,
     /// Its name in errors.
     pub layer: &'a str,
+    /// Who makes its files.
+    pub writers: &'a Writers,
 }
 
 impl Made<'_> {
@@ -144,7 +147,7 @@ impl Made<'_> {
     }
 
     fn unpack(&self, dir: &Path, source: impl Read + Send) -> Result<(Residue, Streamed), Status> {
-        pipeline::run(source, |archive| apply::apply(archive, dir, &|| false))
+        pipeline::run(source, |archive| apply::apply(archive, dir, self.writers, &|| false))
             .map_err(|error| error.status(self.layer, dir))
     }
 

@@ -15,7 +15,11 @@ use berth_model::Digest;
 use bytes::Bytes;
 use sha2::Digest as _;
 
-use crate::{decompress, error::ApplyError};
+use crate::{
+    decompress,
+    error::ApplyError,
+    pieces::{Pieces, Pool},
+};
 
 const BUFFER: usize = 256 << 10;
 const QUEUE: usize = 12;
@@ -33,7 +37,7 @@ pub struct Streamed {
 /// what `consume` leaves unread.
 pub fn run<T>(
     source: impl Read + Send,
-    consume: impl FnOnce(&mut dyn Read) -> Result<T, ApplyError>,
+    consume: impl FnOnce(&mut dyn Pieces) -> Result<T, ApplyError>,
 ) -> Result<(T, Streamed), ApplyError> {
     let failure = Arc::new(Mutex::new(None));
     let (to_untar, untar_from) = sync_channel(QUEUE);
@@ -51,10 +55,7 @@ pub fn run<T>(
             return Err(ApplyError::refused(b"", "start a thread", io::Error::from(io::ErrorKind::OutOfMemory)));
         };
         let mut reader = Buffers { from: untar_from, current: Bytes::new() };
-        let consumed = consume(&mut reader).and_then(|value| {
-            let rest = io::copy(&mut reader, &mut io::sink());
-            rest.map(|_| value).map_err(|error| ApplyError::Damaged(error.to_string()))
-        });
+        let consumed = consume(&mut reader).inspect(|_| reader.drain());
         // The stages end when nobody listens.
         drop(reader);
         let stages = (inflate.join(), hash.join());
@@ -73,14 +74,14 @@ pub fn run<T>(
 fn inflate(source: impl Read + Send, untar: &SyncSender<Bytes>, hash: &SyncSender<Bytes>) -> Result<(), ApplyError> {
     let mut counted = Counted { inner: source, offset: 0 };
     let (compression, mut reader) = decompress::open(&mut counted).map_err(|error| source_error(error, "", 0))?;
+    let pool = Pool::new(BUFFER, 2 * QUEUE);
     let failed = loop {
-        let mut buffer = vec![0_u8; BUFFER];
-        let mut length = 0;
+        let mut buffer = pool.take();
         let mut error = None;
-        while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
-            match reader.read(rest) {
+        while !buffer.room().is_empty() {
+            match reader.read(buffer.room()) {
                 Ok(0) => break,
-                Ok(read) => length += read,
+                Ok(read) => buffer.filled(read),
                 Err(again) if again.kind() == io::ErrorKind::Interrupted => {}
                 Err(stop) => {
                     error = Some(stop);
@@ -91,11 +92,10 @@ fn inflate(source: impl Read + Send, untar: &SyncSender<Bytes>, hash: &SyncSende
         if let Some(error) = error {
             break error;
         }
-        buffer.truncate(length);
-        if length == 0 {
+        let bytes = buffer.share();
+        if bytes.is_empty() {
             return Ok(());
         }
-        let bytes = Bytes::from(buffer);
         // A consumer that is gone has its reasons, and tells them itself.
         if hash.send(bytes.clone()).is_err() || untar.send(bytes).is_err() {
             return Ok(());
@@ -144,20 +144,33 @@ struct Buffers {
     current: Bytes,
 }
 
-impl Read for Buffers {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Buffers {
+    /// Reads to the end.
+    fn drain(&mut self) {
+        self.current.clear();
+        while self.from.recv().is_ok() {}
+    }
+}
+
+impl Pieces for Buffers {
+    fn piece(&mut self, most: usize) -> io::Result<Bytes> {
         if self.current.is_empty() {
             match self.from.recv() {
                 Ok(bytes) => self.current = bytes,
-                Err(_ended) => return Ok(0),
+                Err(_ended) => return Ok(Bytes::new()),
             }
         }
-        let length = buffer.len().min(self.current.len());
-        let part = self.current.split_to(length);
-        if let Some(to) = buffer.get_mut(..length) {
+        Ok(self.current.split_to(most.min(self.current.len())))
+    }
+}
+
+impl Read for Buffers {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let part = self.piece(buffer.len())?;
+        if let Some(to) = buffer.get_mut(..part.len()) {
             to.copy_from_slice(&part);
         }
-        Ok(length)
+        Ok(part.len())
     }
 }
 

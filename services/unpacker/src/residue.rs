@@ -1,6 +1,6 @@
 //! What a layer leaves open because it was unpacked without seeing the layers below: settled by `rebase`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{hidden::Hidden, name::Place};
 
@@ -29,6 +29,12 @@ impl Residue {
     pub(crate) fn count(&mut self, bytes: u64) {
         self.inodes += 1;
         self.size += bytes.div_ceil(4096) * 4096;
+    }
+
+    /// Of the times of one directory the last counts.
+    pub(crate) fn last_times(&mut self) {
+        let times: BTreeMap<Place, (i64, u32)> = self.times.drain(..).collect();
+        self.times = times.into_iter().collect();
     }
 
     /// The place is the layer's own now, whatever it was before.

@@ -22,7 +22,9 @@ use berth_wire::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{Config, layout::Layout, lock::Lock, orphans, snapshots::PATIENCE, snapshotter::Snapshotter};
+use crate::{
+    Config, layout::Layout, lock::Lock, orphans, snapshots::PATIENCE, snapshotter::Snapshotter, writers::Writers,
+};
 
 /// Directories erased at once.
 const ERASERS: usize = 2;
@@ -35,6 +37,7 @@ pub struct Service {
     flush: bool,
     sync_remove: bool,
     erasers: Arc<Semaphore>,
+    writers: Arc<Writers>,
 }
 
 impl Service {
@@ -48,6 +51,7 @@ impl Service {
             flush: config.flush,
             sync_remove: config.sync_remove,
             erasers: Arc::new(Semaphore::new(ERASERS)),
+            writers: Arc::new(Writers::new(config.writers, config.flush)),
         }
     }
 
@@ -65,6 +69,11 @@ impl Service {
 
     pub(crate) fn snapshotters(&self) -> &[Snapshotter] {
         &self.snapshotters
+    }
+
+    /// Who makes the files of layers.
+    pub(crate) fn writers(&self) -> Arc<Writers> {
+        Arc::clone(&self.writers)
     }
 
     /// The snapshotter of this name.

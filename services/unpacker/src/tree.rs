@@ -16,12 +16,14 @@ use rustix::{
     io::Errno,
 };
 
-use crate::name::Place;
+use crate::{file::open_dir, name::Place};
 
 /// As many links as the kernel follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 /// Directories kept open, so that the entries of one directory, and its neighbours, need no walk.
 const KEPT_OPEN: usize = 128;
+/// So many directories up are looked for among those kept open, before a walk begins at the root.
+const NEAR: usize = 4;
 
 /// Why a place cannot be reached.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub struct Dir {
     /// Its descriptor.
     pub fd: Arc<OwnedFd>,
     /// Its place, after all links.
-    pub place: Place,
+    pub place: Arc<Place>,
 }
 
 impl Dir {
@@ -86,14 +88,17 @@ pub fn kind(stat: &Stat) -> FileType {
 /// A tree below a directory.
 pub struct Tree {
     root: Dir,
+    /// Those used lately, and those used before; each at most half of what is kept open.
     open: HashMap<Place, Dir>,
+    open_before: HashMap<Place, Dir>,
 }
 
 impl Tree {
     /// The tree below an existing directory.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { root: Dir { fd: Arc::new(fd), place: Place::default() }, open: HashMap::new() })
+        let root = Dir { fd: Arc::new(fd), place: Arc::default() };
+        Ok(Self { root, open: HashMap::new(), open_before: HashMap::new() })
     }
 
     /// Its root.
@@ -105,19 +110,63 @@ impl Tree {
     /// Forgets which directories are where; after one was removed or moved.
     pub fn forget(&mut self) {
         self.open.clear();
+        self.open_before.clear();
+    }
+
+    /// Remembers a directory that was just made, and so is where its place says.
+    pub fn keep(&mut self, dir: &Dir) {
+        self.insert((*dir.place).clone(), dir.clone());
+    }
+
+    fn insert(&mut self, place: Place, dir: Dir) {
+        if self.open.len() >= KEPT_OPEN / 2 {
+            self.open_before = std::mem::take(&mut self.open);
+        }
+        self.open.insert(place, dir);
+    }
+
+    fn known(&mut self, place: &Place) -> Option<Dir> {
+        if let Some(dir) = self.open.get(place) {
+            return Some(dir.clone());
+        }
+        let (place, dir) = self.open_before.remove_entry(place)?;
+        self.insert(place, dir.clone());
+        Some(dir)
     }
 
     /// The directory at a place, through links that stay inside. The place asked for need not be the place found.
     pub fn dir(&mut self, place: &Place) -> Result<Dir, Unreachable> {
-        if let Some(dir) = self.open.get(place) {
-            return Ok(dir.clone());
+        if place.0.is_empty() {
+            return Ok(self.root.clone());
         }
-        let dir = self.walk(place)?;
-        if self.open.len() >= KEPT_OPEN {
-            self.open.clear();
+        if let Some(dir) = self.known(place) {
+            return Ok(dir);
         }
-        self.open.insert(place.clone(), dir.clone());
+        let dir = match self.near(place)? {
+            Some(dir) => dir,
+            None => self.walk(place)?,
+        };
+        self.insert(place.clone(), dir.clone());
         Ok(dir)
+    }
+
+    /// Goes on from a directory above that is kept open; `None` if there is none, or a link is in the way.
+    fn near(&mut self, place: &Place) -> Result<Option<Dir>, Unreachable> {
+        for up in 1..=NEAR.min(place.0.len()) {
+            let (above, below) = place.0.split_at(place.0.len() - up);
+            let here = if above.is_empty() { Some(self.root.clone()) } else { self.known(&Place(above.to_vec())) };
+            let Some(mut here) = here else { continue };
+            for part in below {
+                here = match open_dir(here.fd.as_fd(), part) {
+                    Ok(fd) => Dir { fd: Arc::new(fd), place: Arc::new(here.place.join(part)) },
+                    Err(Errno::NOENT) => return Err(Unreachable::Missing(here.place.join(part))),
+                    Err(Errno::LOOP | Errno::NOTDIR) => return Ok(None),
+                    Err(errno) => return Err(errno.into()),
+                };
+            }
+            return Ok(Some(here));
+        }
+        Ok(None)
     }
 
     fn walk(&self, place: &Place) -> Result<Dir, Unreachable> {
@@ -130,10 +179,9 @@ impl Tree {
                 here = above.pop().unwrap_or_else(|| self.root.clone());
                 continue;
             }
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(here.fd.as_fd(), part.as_slice(), flags, Mode::empty()) {
+            match open_dir(here.fd.as_fd(), &part) {
                 Ok(fd) => {
-                    let next = Dir { fd: Arc::new(fd), place: here.place.join(&part) };
+                    let next = Dir { fd: Arc::new(fd), place: Arc::new(here.place.join(&part)) };
                     above.push(std::mem::replace(&mut here, next));
                 }
                 Err(Errno::NOENT) => return Err(Unreachable::Missing(here.place.join(&part))),
@@ -174,8 +222,7 @@ pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         Err(errno) => return Err(errno),
     }
     let gone = |errno| if errno == Errno::NOENT { Ok(()) } else { Err(errno) };
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+    let opened = match open_dir(dir, name) {
         Ok(opened) => opened,
         Err(errno) => return gone(errno),
     };

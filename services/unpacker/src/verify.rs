@@ -67,13 +67,13 @@ impl Service {
     ) -> Result<(u64, Timed), Status> {
         // No snapshot comes as far as to such an id.
         let made = u64::MAX - snapshot.id;
-        let trees = trees.clone();
+        let (trees, writers) = (trees.clone(), self.writers());
         let Again { layer, diff_id, parents } = again.clone();
         let reader = BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, || false);
         blocking(move || {
             trees.make(made, &Wanted::default())?;
             let dir = trees.layout().dir(made);
-            let streamed = apply_blob(reader, &AtomicU64::new(0), &dir, &layer.digest, &|| false)?;
+            let streamed = apply_blob(reader, &AtomicU64::new(0), &dir, &layer.digest, &writers, &|| false)?;
             let streamed = streamed.ok_or_else(|| Status::unavailable("the layer was fetched anew meanwhile"))?;
             if streamed.diff_id != diff_id {
                 return Err(Status::data_loss(format!(

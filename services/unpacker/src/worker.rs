@@ -26,6 +26,7 @@ use crate::{
     pipeline::Streamed,
     snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
+    writers::Writers,
 };
 
 /// How often progress is reported.
@@ -155,7 +156,8 @@ async fn extract(
         let reader =
             BlobReader::new(service.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
         let (counted, dir, digest) = (Arc::clone(&done), dir.to_owned(), layer.digest);
-        let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &cancelled));
+        let writers = service.writers();
+        let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &writers, &cancelled));
         tokio::pin!(work);
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         let outcome = loop {
@@ -185,13 +187,14 @@ pub(crate) fn apply_blob(
     done: &AtomicU64,
     dir: &Path,
     digest: &Digest,
+    writers: &Writers,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Streamed>, Status> {
     let upper = dir.join("fs");
     Unpacked::drop_kept(dir);
     clear(&upper)?;
     let counted = Counting { reader: &mut reader, done };
-    let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, cancelled));
+    let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
     match outcome {
         Ok((residue, streamed)) => {
             pass(Point::UnpackApplied);

@@ -43,6 +43,20 @@ pub struct Settings {
     pub lease_expiration: Duration,
     /// Collection.
     pub gc: Gc,
+    /// Who may talk to the daemon.
+    pub socket: Socket,
+}
+
+/// Access to the daemon's socket. Not for one that systemd made: its unit says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Socket {
+    /// Octal digits; empty for 0660.
+    pub mode: String,
+    /// A name or a number; empty for the user of the daemon.
+    pub owner: String,
+    /// A name or a number; empty for the group of the daemon.
+    pub group: String,
 }
 
 /// Settings of the overlayfs snapshotter, named as containerd names them.
@@ -107,6 +121,7 @@ impl Default for Settings {
             overlayfs: Overlayfs::default(),
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
+            socket: Socket::default(),
         }
     }
 }

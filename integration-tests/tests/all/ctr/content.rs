@@ -56,6 +56,8 @@ async fn what_is_written_is_read_edited_and_removed(stage: Stage) -> Result<()> 
     assert_eq!(edited.trim(), Digest::of(b"edited").to_string());
     assert_eq!(ctr::ok(&stage, ["content", "get", edited.trim()])?, "edited");
 
+    // What nothing refers to goes with the next collection, which a removal brings about.
+    ctr::ok(&stage, ["content", "label", edited.trim(), "containerd.io/gc.root=1"])?;
     ctr::ok(&stage, ["content", "rm", &digest, &before])?;
     assert_eq!(lines(&ctr::ok(&stage, ["content", "ls", "-q"])?), [edited.trim()]);
     assert!(ctr::fails(&stage, ["content", "get", &digest])?.contains("not found"));

@@ -71,7 +71,8 @@ impl Room {
     fn apply(&self, layer: &[u8], mounts: &[Mount]) {
         let snapshotters = Snapshotter::all(&Config::new(self.dir("snapshotters")));
         let layout = self.layout();
-        let made = Made { snapshotters: &snapshotters, layout: &layout, layer: "the layer" };
+        let writers = berth_unpacker::writers::Writers::new(2, false);
+        let made = Made { snapshotters: &snapshotters, layout: &layout, layer: "the layer", writers: &writers };
         made.apply(&Target::of(mounts).unwrap(), layer).unwrap();
     }
 }

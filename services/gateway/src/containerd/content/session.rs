@@ -3,7 +3,7 @@
 //! Two kinds: an ingest of the content service; or, if the bytes are known by another namespace, nothing but the promise to
 //! record them here. Such a promise becomes an ingest, a copy of the blob, when something is written to it after all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use berth_api::content::BlobWriter;
 use berth_model::{Code, Digest, Status, labels, labels::Labels};
@@ -69,23 +69,23 @@ impl Session {
             }
             None => {
                 scope.protect(backend, "ingests", &session.reference).await?;
-                session.open(backend).await?;
+                session.open(backend, expected, total).await?;
             }
         }
         Ok(session)
     }
 
     /// Opens the ingest, or the one that is there.
-    async fn open(&mut self, backend: &Backend) -> Result<(), Status> {
+    async fn open(&mut self, backend: &Backend, expected: Option<Digest>, total: u64) -> Result<(), Status> {
         let name = ingests::global(&self.namespace, &self.reference);
-        let open = |expected| BlobWriter::open(Arc::clone(&backend.content), &name, expected, self.total);
-        let opened = match open(self.expected.as_ref()).await {
+        let open = |expected| open_soon(backend, &name, expected, total);
+        let opened = match open(expected.as_ref()).await {
             // The bytes are there, and may not be shared: they have to come once more.
             Err(status) if status.code == Code::AlreadyExists => open(None).await,
             // What is there was to become something else.
             Err(status) if status.code == Code::FailedPrecondition => {
                 ingests::drop_if_there(backend, &self.namespace, &self.reference).await?;
-                open(self.expected.as_ref()).await
+                open(expected.as_ref()).await
             }
             opened => opened,
         };
@@ -191,9 +191,8 @@ impl Session {
 
     async fn begin_anew(&mut self, backend: &Backend) -> Result<(), Status> {
         if let Place::Known(..) = &self.place {
-            self.expected = None;
-            self.total = 0;
-            self.open(backend).await?;
+            // What comes of it may be something else; what is promised counts when it is committed.
+            self.open(backend, None, 0).await?;
         }
         if let Place::Ingest(writer) = &mut self.place {
             writer.restart().await.map_err(|status| ingests::local(&self.namespace, status))?;
@@ -205,9 +204,6 @@ impl Session {
     /// Something is to be added to a blob that is there: an ingest that begins with its bytes.
     async fn copy(&mut self, backend: &Backend, digest: &Digest) -> Result<(), Status> {
         const PIECE: usize = 1 << 20;
-        // What comes of it is something else.
-        self.expected = None;
-        self.total = 0;
         let part = blob::whole(backend, digest).await?;
         self.begin_anew(backend).await?;
         let mut pieces = std::pin::pin!(part.pieces(PIECE));
@@ -296,6 +292,21 @@ impl Session {
         {
             tracing::debug!(%status, "a writer's place was not given up; it will be free by itself");
         }
+    }
+}
+
+/// Opens an ingest; if somebody writes it, tries again for half a second. A client that closed its stream does not wait
+/// until we have seen that before it comes back.
+async fn open_soon(backend: &Backend, name: &str, expected: Option<&Digest>, total: u64) -> Result<BlobWriter, Status> {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LAST: Duration = Duration::from_millis(256);
+    let mut wait = FIRST;
+    loop {
+        match BlobWriter::open(Arc::clone(&backend.content), name, expected, total).await {
+            Err(status) if status.code == Code::Unavailable && wait <= LAST => tokio::time::sleep(wait).await,
+            opened => return opened,
+        }
+        wait *= 2;
     }
 }
 

@@ -1,0 +1,144 @@
+//! Who pulls: Berth, and the peers that are installed; each with empty stores of its own, nothing of the machine's.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use berth_testing::{
+    process::Server,
+    wait::{Seen, wait_for},
+};
+
+use crate::measure::{self, Sample};
+
+/// A program that pulls and unpacks.
+pub(crate) struct Peer {
+    name: String,
+    kind: Kind,
+    cpus: Option<String>,
+}
+
+enum Kind {
+    /// The program, all services in its own process.
+    Berth(PathBuf),
+    /// `ctr` and a daemon that is started for this pull; its start is not counted.
+    Containerd,
+    Podman,
+    /// `skopeo` downloads, `umoci` unpacks.
+    Umoci,
+}
+
+/// Those of the peers that are there.
+pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>) -> Result<Vec<Peer>> {
+    let mut peers = Vec::new();
+    let mut add = |name: String, kind| peers.push(Peer { name, kind, cpus: cpus.map(ToOwned::to_owned) });
+    for name in wanted {
+        let (kind, programs): (_, &[&str]) = match name.as_str() {
+            "berth" => {
+                for (number, path) in berth.iter().enumerate() {
+                    let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
+                    let name = if number == 0 { "berth".to_owned() } else { format!("berth-{}", number + 1) };
+                    add(name, Kind::Berth(path));
+                }
+                continue;
+            }
+            "containerd" => (Kind::Containerd, &["ctr", "containerd"]),
+            "podman" => (Kind::Podman, &["podman"]),
+            "umoci" => (Kind::Umoci, &["skopeo", "umoci"]),
+            other => bail!("unknown peer {other:?}; there are berth, containerd, podman, umoci"),
+        };
+        match programs.iter().find(|program| !is_there(program)) {
+            Some(missing) => eprintln!("{name} is left out: {missing} is not installed"),
+            None => add(name.clone(), kind),
+        }
+    }
+    ensure!(!peers.is_empty(), "none of these peers is installed: {}", wanted.join(", "));
+    Ok(peers)
+}
+
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+impl Peer {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Pulls an image into stores below an empty directory.
+    pub(crate) fn pull(&self, image: &str, store: &Path) -> Result<Sample> {
+        match &self.kind {
+            Kind::Berth(program) => {
+                let mut command = self.command(program);
+                command.arg("--root").arg(store.join("root")).arg("--address").arg(store.join("none.sock"));
+                measure::run(command.args(["pull", "--plain-http", image]), None, store)
+            }
+            Kind::Containerd => self.containerd(image, store),
+            Kind::Podman => {
+                let mut command = self.command(Path::new("podman"));
+                command.arg("--root").arg(store.join("root")).arg("--runroot").arg(store.join("run"));
+                command.args(["--storage-driver", "overlay", "pull", "--quiet", "--tls-verify=false", image]);
+                let done = measure::run(&mut command, None, store);
+                // It leaves its storage mounted on itself.
+                let _not_mounted = nix::mount::umount(&store.join("root/overlay"));
+                done
+            }
+            Kind::Umoci => {
+                let layout = format!("{}:latest", store.join("oci").display());
+                let mut copy = self.command(Path::new("skopeo"));
+                copy.args(["copy", "--quiet", "--src-tls-verify=false"])
+                    .args([format!("docker://{image}"), format!("oci:{layout}")]);
+                let mut unpack = self.command(Path::new("umoci"));
+                unpack.args(["unpack", "--image", &layout]).arg(store.join("bundle"));
+                Ok(measure::run(&mut copy, None, store)?.and(&measure::run(&mut unpack, None, store)?))
+            }
+        }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        match &self.cpus {
+            None => Command::new(program),
+            Some(cpus) => {
+                let mut command = Command::new("taskset");
+                command.arg("--cpu-list").arg(cpus).arg(program);
+                command
+            }
+        }
+    }
+
+    fn containerd(&self, image: &str, store: &Path) -> Result<Sample> {
+        let config = store.join("config.toml");
+        let socket = store.join("containerd.sock");
+        let text = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\n  address = {socket:?}\n",
+            store.join("root"),
+            store.join("state"),
+        );
+        std::fs::write(&config, text)?;
+        let mut command = self.command(Path::new("containerd"));
+        command.arg("--config").arg(&config);
+        let log = store.join("log");
+        let mut daemon = Server::start("containerd", &command, &log)?;
+        wait_for("containerd to answer", Duration::from_secs(30), || {
+            if let Some(status) = daemon.ended() {
+                return Seen::Yes(Err(anyhow::anyhow!("containerd ended at once ({status}):\n{}", daemon.log())));
+            }
+            let asked = Command::new("ctr").arg("--address").arg(&socket).arg("version").output();
+            match asked {
+                Ok(answer) if answer.status.success() => Seen::Yes(Ok(())),
+                answer => Seen::NotYet(format!("{answer:?}")),
+            }
+        })?;
+        let mut command = self.command(Path::new("ctr"));
+        command.arg("--address").arg(&socket);
+        command.args(["images", "pull", "--plain-http", "--snapshotter", "overlayfs", image]);
+        let done = measure::run(&mut command, Some(daemon.pid()), store);
+        daemon.stop()?;
+        done
+    }
+}

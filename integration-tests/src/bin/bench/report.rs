@@ -1,0 +1,90 @@
+//! Medians and ratios: a table for people, JSON for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::measure::Sample;
+
+/// What one peer took for one image.
+pub(crate) struct Series {
+    image: String,
+    peer: String,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl Series {
+    pub(crate) fn new(image: &str, peer: &str) -> Self {
+        Self { image: image.to_owned(), peer: peer.to_owned(), samples: Vec::new() }
+    }
+
+    fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        let mut values: Vec<f64> = self.samples.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        if values.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) }
+    }
+
+    fn least(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        self.samples.iter().map(of).fold(f64::NAN, f64::min)
+    }
+}
+
+/// The reference that ratios are against: containerd, if it took part, else whoever was named last.
+fn base(series: &[Series]) -> Option<&Series> {
+    series.iter().find(|series| series.peer == "containerd").or_else(|| series.last())
+}
+
+/// A table of one image.
+pub(crate) fn table(image: &str, series: &[Series]) -> String {
+    let mut out = format!("{image}\n");
+    let Some(base) = base(series) else { return out };
+    let line = |out: &mut String, text: std::fmt::Arguments<'_>| {
+        let _never_fails = writeln!(out, "{text}");
+    };
+    let rounds = base.samples.len();
+    line(
+        &mut out,
+        format_args!(
+            "  {:<12}{:>8}{:>8}{:>7}{:>8}{:>7}{:>7}{:>8}{:>8}{:>9}   (medians of {rounds}; ratios to {})",
+            "", "wall s", "least", "ratio", "cpu s", "sys", "ratio", "flush s", "rss MB", "recv MB", base.peer
+        ),
+    );
+    for one in series {
+        let (wall, cpu) = (one.median(|s| s.wall), one.median(|s| s.cpu));
+        line(
+            &mut out,
+            format_args!(
+                "  {:<12}{wall:>8.3}{:>8.3}{:>7.3}{cpu:>8.2}{:>7.2}{:>7.3}{:>8.2}{:>8.0}{:>9.1}",
+                one.peer,
+                one.least(|s| s.wall),
+                wall / base.median(|s| s.wall),
+                one.median(|s| s.system),
+                cpu / base.median(|s| s.cpu),
+                one.median(|s| s.flush),
+                one.median(|s| s.rss as f64) / 1e6,
+                one.median(|s| s.bytes.unwrap_or(0) as f64) / 1e6,
+            ),
+        );
+    }
+    out
+}
+
+/// All numbers.
+pub(crate) fn json(all: &[Series]) -> Value {
+    let number = |sample: &Sample| {
+        json!({
+            "wall_s": sample.wall, "cpu_s": sample.cpu, "system_s": sample.system, "rss_bytes": sample.rss,
+            "flush_s": sample.flush, "received_bytes": sample.bytes,
+        })
+    };
+    let one = |series: &Series| {
+        json!({
+            "image": series.image, "peer": series.peer,
+            "median_wall_s": series.median(|s| s.wall), "median_cpu_s": series.median(|s| s.cpu),
+            "samples": series.samples.iter().map(number).collect::<Vec<_>>(),
+        })
+    };
+    json!({ "cpus": std::thread::available_parallelism().map_or(0, usize::from), "pulls": all.iter().map(one).collect::<Vec<_>>() })
+}

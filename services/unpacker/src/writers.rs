@@ -1,0 +1,253 @@
+//! Threads that make the files of layers: making one takes the kernel longer than inflating and hashing what is in it, so one
+//! thread for each layer would be what everything else waits for.
+//!
+//! The threads are there for all layers, as many as there are processors. A layer hands over files in batches, so that a
+//! hand-over costs little beside them and files of one directory mostly come from one thread (the kernel locks a directory
+//! for each name it adds). When the queue is full, or a layer waits for its files, the layer's own thread makes some, too.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile};
+
+/// A batch holds at most so many files, and so many bytes (unless it is one file).
+const BATCH_FILES: usize = 32;
+const BATCH_BYTES: usize = 256 << 10;
+/// From so many files on, a batch ends where the directory does.
+const BATCH_LEAST: usize = 8;
+/// Batches that wait, for each thread.
+const QUEUE: usize = 4;
+/// A thread that had nothing to do for so long ends.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The threads and their queue.
+pub struct Writers {
+    queue: Arc<Queue>,
+    threads: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+    /// If what is made shall be flushed at the end.
+    early: Option<EarlyFlush>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    running: usize,
+    idle: usize,
+    ended: bool,
+}
+
+struct Batch {
+    files: Vec<NewFile>,
+    tally: Arc<Tally>,
+}
+
+/// What a layer has under way.
+#[derive(Default)]
+struct Tally {
+    state: Mutex<Counted>,
+    less: Condvar,
+}
+
+#[derive(Default)]
+struct Counted {
+    batches: usize,
+    /// Nobody wants the rest.
+    over: bool,
+    failed: Option<ApplyError>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Writers {
+    /// At most so many threads; each is started when there is work for it. `flush`: what they make will be flushed.
+    #[must_use]
+    pub fn new(threads: usize, flush: bool) -> Self {
+        let early = flush.then(EarlyFlush::default);
+        Self { queue: Arc::new(Queue { early, ..Queue::default() }), threads: threads.max(1) }
+    }
+
+    /// Files of one layer.
+    pub(crate) fn layer(&self) -> LayerFiles<'_> {
+        LayerFiles { writers: self, tally: Arc::default(), files: Vec::new(), bytes: 0 }
+    }
+
+    /// Hands a batch over; gives it back if too many wait.
+    fn offer(&self, batch: Batch) -> Option<Batch> {
+        let mut waiting = lock(&self.queue.waiting);
+        if waiting.batches.len() >= self.threads * QUEUE {
+            return Some(batch);
+        }
+        if waiting.idle <= waiting.batches.len() && waiting.running < self.threads {
+            let queue = Arc::clone(&self.queue);
+            match std::thread::Builder::new().name("layer-writer".to_owned()).spawn(move || queue.run()) {
+                Ok(_runs_alone) => waiting.running += 1,
+                Err(_) if waiting.running == 0 => return Some(batch),
+                Err(_) => {}
+            }
+        }
+        waiting.batches.push_back(batch);
+        drop(waiting);
+        self.queue.more.notify_one();
+        None
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        lock(&self.queue.waiting).ended = true;
+        self.queue.more.notify_all();
+    }
+}
+
+impl Queue {
+    /// The life of a thread.
+    fn run(&self) {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            if let Some(batch) = waiting.batches.pop_front() {
+                drop(waiting);
+                self.make(batch);
+                waiting = lock(&self.waiting);
+                continue;
+            }
+            if waiting.ended {
+                break;
+            }
+            waiting.idle += 1;
+            let (woken, timeout) = self.more.wait_timeout(waiting, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            waiting = woken;
+            waiting.idle -= 1;
+            if timeout.timed_out() && waiting.batches.is_empty() {
+                break;
+            }
+        }
+        waiting.running -= 1;
+    }
+
+    fn make(&self, batch: Batch) {
+        let bytes = batch.make();
+        if let (Some(early), Some(file)) = (&self.early, batch.files.first()) {
+            early.wrote(&file.dir, batch.files.len(), bytes);
+        }
+    }
+}
+
+impl Batch {
+    /// Makes its files; not after the first failure of its layer. Answers how many bytes they have.
+    fn make(&self) -> usize {
+        let mut bytes = 0;
+        for file in &self.files {
+            if lock(&self.tally.state).over {
+                break;
+            }
+            if let Err(error) = file.make() {
+                let mut state = lock(&self.tally.state);
+                state.over = true;
+                state.failed.get_or_insert(error);
+            }
+            bytes += file.pieces.iter().map(bytes::Bytes::len).sum::<usize>();
+        }
+        bytes
+    }
+}
+
+impl Drop for Batch {
+    /// Counted also if making it panicked: somebody waits for that.
+    fn drop(&mut self) {
+        let mut state = lock(&self.tally.state);
+        state.batches -= 1;
+        state.over |= std::thread::panicking();
+        drop(state);
+        self.tally.less.notify_all();
+    }
+}
+
+/// The files of one layer, on their way.
+pub(crate) struct LayerFiles<'a> {
+    writers: &'a Writers,
+    tally: Arc<Tally>,
+    files: Vec<NewFile>,
+    bytes: usize,
+}
+
+impl LayerFiles<'_> {
+    /// Has a file made, soon. Errs with the first failure there was, of this file or an earlier one.
+    pub(crate) fn add(&mut self, file: NewFile) -> Result<(), ApplyError> {
+        let bytes: usize = file.pieces.iter().map(bytes::Bytes::len).sum();
+        let same_dir = self.files.last().is_none_or(|last| Arc::ptr_eq(&last.dir, &file.dir));
+        if self.files.len() >= BATCH_FILES
+            || self.bytes + bytes > BATCH_BYTES
+            || (!same_dir && self.files.len() >= BATCH_LEAST)
+        {
+            self.hand_over()?;
+        }
+        self.bytes += bytes;
+        self.files.push(file);
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), ApplyError> {
+        if self.files.is_empty() {
+            return self.outcome();
+        }
+        let batch = Batch { files: std::mem::take(&mut self.files), tally: Arc::clone(&self.tally) };
+        self.bytes = 0;
+        lock(&self.tally.state).batches += 1;
+        if let Some(refused) = self.writers.offer(batch) {
+            self.writers.queue.make(refused);
+        }
+        self.outcome()
+    }
+
+    /// Waits until all files are made.
+    pub(crate) fn settle(&mut self) -> Result<(), ApplyError> {
+        if !self.files.is_empty() {
+            let batch = Batch { files: std::mem::take(&mut self.files), tally: Arc::clone(&self.tally) };
+            self.bytes = 0;
+            lock(&self.tally.state).batches += 1;
+            self.writers.queue.make(batch);
+        }
+        self.wait();
+        self.outcome()
+    }
+
+    fn wait(&self) {
+        // Rather work than wait, be it for another layer.
+        while lock(&self.tally.state).batches > 0 {
+            let next = lock(&self.writers.queue.waiting).batches.pop_front();
+            let Some(batch) = next else { break };
+            self.writers.queue.make(batch);
+        }
+        let state = lock(&self.tally.state);
+        let waited = self.tally.less.wait_while(state, |state| state.batches > 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn outcome(&self) -> Result<(), ApplyError> {
+        let mut state = lock(&self.tally.state);
+        match state.failed.take() {
+            Some(error) => Err(error),
+            None if state.over => Err(ApplyError::Damaged("a thread that makes files panicked".to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for LayerFiles<'_> {
+    /// Nobody makes files of a layer that is given up: its directory may be removed next.
+    fn drop(&mut self) {
+        lock(&self.tally.state).over = true;
+        self.wait();
+    }
+}
