@@ -132,16 +132,18 @@ async fn runs_a_container(plugin: &str, snapshotter: &str, content: bool) -> Res
     // Berth's own collector leaves alone what it knows nothing of.
     stage.ok(["gc"])?;
 
+    // All containerds of a machine share runc's directory and the control groups.
+    let (one, two) = (format!("one-{}", std::process::id()), format!("two-{}", std::process::id()));
     let script = "set -e; echo hello > /written; rm /etc/os-release; grep -q root /etc/passwd; id -u";
-    let run = [&["run"][..], &of, &[&reference, "one", "sh", "-c", script]].concat();
+    let run = [&["run"][..], &of, &[&reference, &one, "sh", "-c", script]].concat();
     assert_eq!(containerd.ctr(&run)?.trim(), "0");
-    let upper = written_to(&containerd, plugin, "one")?;
+    let upper = written_to(&containerd, plugin, &one)?;
     assert!(upper.starts_with(stage.root()), "{}", upper.display());
     assert_eq!(fs::read_to_string(upper.join("written"))?, "hello\n");
     assert_eq!(upper.join("usr").exists(), snapshotter == "native", "only what it wrote, unless all is copied");
 
     let snapshots = |args: &[&str]| containerd.ctr(&[&["snapshots"][..], &of, args].concat());
-    snapshots(&["commit", "changed", "one"])?;
+    snapshots(&["commit", "changed", &one])?;
     snapshots(&["prepare", "again", "changed"])?;
     assert!(snapshots(&["info", "again"])?.contains("changed"));
     assert!(!snapshots(&["info", "changed"])?.contains("gc.root\": \"berth"), "what Berth needs is its own business");
@@ -153,9 +155,9 @@ async fn runs_a_container(plugin: &str, snapshotter: &str, content: bool) -> Res
     let names = layer.entries()?.map(|entry| Ok(entry?.path()?.display().to_string())).collect::<Result<Vec<_>>>()?;
     assert_eq!(names, ["etc/", "etc/.wh.os-release", "written"]);
     snapshots(&["rm", "again", "changed"])?;
-    containerd.ctr(&["containers", "rm", "one"])?;
+    containerd.ctr(&["containers", "rm", &one])?;
 
-    let run = [&["run", "--rm"][..], &of, &[&reference, "two", "cat", "/etc/os-release"]].concat();
+    let run = [&["run", "--rm"][..], &of, &[&reference, &two, "cat", "/etc/os-release"]].concat();
     assert!(containerd.ctr(&run)?.contains("Debian"), "the first container changed nothing for others");
     containerd.ctr(&["images", "rm", "--sync", &reference])?;
     let gone = || directories(&stage, snapshotter).is_empty();

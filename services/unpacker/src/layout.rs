@@ -128,9 +128,15 @@ impl Layout {
 
     /// Erases what was doomed, and what calls that died had for their time.
     pub fn sweep(&self) -> Result<(), Status> {
+        self.sweep_scratch()?;
         for name in names(&self.all())?.iter().filter(|name| name.starts_with("rm-")) {
             erase(&self.all().join(name))?;
         }
+        Ok(())
+    }
+
+    /// Erases what calls that died had for their time.
+    pub fn sweep_scratch(&self) -> Result<(), Status> {
         let scratch = self.root.join("scratch");
         for name in names(&scratch)? {
             let path = scratch.join(name);

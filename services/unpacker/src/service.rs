@@ -90,10 +90,10 @@ impl Service {
         Ok(first.layout().clone())
     }
 
-    /// Erases, in the background, what earlier removals left when their process ended.
+    /// Erases, in the background, what calls that died had for their time. What removals left is for the collector.
     pub(crate) fn sweep(&self) {
         for snapshotter in self.snapshotters.clone() {
-            self.in_background(move || snapshotter.layout().sweep());
+            self.in_background(move || snapshotter.layout().sweep_scratch());
         }
     }
 

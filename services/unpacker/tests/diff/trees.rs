@@ -26,8 +26,7 @@ pub(crate) enum Act {
 }
 
 fn path() -> impl Strategy<Value = PathBuf> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "c", "a-", ".x", "ü"]), 1..4)
-        .prop_map(|parts| parts.iter().collect())
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "a-ü"]), 1..4).prop_map(|parts| parts.iter().collect())
 }
 
 fn act() -> impl Strategy<Value = Act> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use berth_model::Status;
+use berth_model::{Code, Status};
 use berth_wire::containerd::content::{self as api, WriteAction};
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
@@ -22,7 +22,11 @@ pub(super) fn write(
     backend: &Backend,
     request: Request<Streaming<api::WriteContentRequest>>,
 ) -> Result<Stream_<api::WriteContentResponse>, Status> {
-    let scope = Scope::of(&request);
+    let scope = match Scope::of(&request) {
+        // Without a namespace it may be a containerd, whose refs tell: as there, the first message is heard first.
+        Err(status) if status.code != Code::FailedPrecondition => return Err(status),
+        scope => scope,
+    };
     // A client sends its next message when it has the answer to the last one: there is nothing to queue.
     let (answers, outbound) = mpsc::channel(1);
     let writer = Writer { backend: backend.clone(), scope, inbound: request.into_inner(), answers, session: None };
