@@ -17,7 +17,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use rustix::{
     fs::{AtFlags, Dev, FileType, Mode},
     io::Errno,
@@ -25,8 +24,8 @@ use rustix::{
 use tar::EntryType;
 
 use crate::{
-    archive::{self, Archive},
-    early_flush,
+    archive::Archive,
+    data,
     entry::Entry,
     error::ApplyError,
     facts,
@@ -41,9 +40,6 @@ use crate::{
 
 /// Files larger than this are written as they come: it takes the stages before longer to bring such a file than to write it.
 const LARGE: u64 = 1 << 20;
-/// Bytes of a large file that are written at once, and told to be on their way to the disk.
-const SPAN: u64 = 8 << 20;
-
 /// Applies a whole archive to the directory `upper`. `cancelled` is asked before each entry.
 pub fn apply(
     archive: &mut dyn Pieces,
@@ -334,12 +330,12 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn file(&mut self, entry: &Entry, dir: &Dir, name: &[u8], data: &mut impl Pieces) -> Result<(), ApplyError> {
-        let sparse = entry.segments(data)?;
+    fn file(&mut self, entry: &Entry, dir: &Dir, name: &[u8], from: &mut impl Pieces) -> Result<(), ApplyError> {
+        let sparse = entry.segments(from)?;
         if sparse.is_none() && entry.stored <= LARGE {
             self.residue.count(entry.stored);
             let mut pieces = Vec::new();
-            pieces_of(entry, data, entry.stored, |piece| {
+            data::pieces(entry, from, entry.stored, |piece| {
                 pieces.push(piece);
                 Ok(())
             })?;
@@ -356,60 +352,17 @@ impl Applier<'_> {
                 let mut written = 0;
                 for (offset, length) in segments {
                     file.seek(SeekFrom::Start(offset)).map_err(refused)?;
-                    written += copy(entry, data, &file, length)?;
+                    written += data::copy(entry, from, &file, length)?;
                 }
                 file.set_len(size).map_err(refused)?;
                 written
             }
-            None => copy_large(entry, data, &file)?,
+            None => data::copy_large(entry, from, &file)?,
         };
         self.residue.count(written);
         let facts = entry.facts.put_on(file.as_fd(), FileType::RegularFile);
         facts.map_err(|refused| told(&entry.name, refused))
     }
-}
-
-/// Takes exactly `length` bytes of an entry's data.
-fn pieces_of(
-    entry: &Entry,
-    data: &mut impl Pieces,
-    length: u64,
-    mut take: impl FnMut(Bytes) -> Result<(), ApplyError>,
-) -> Result<(), ApplyError> {
-    let mut left = length;
-    while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX);
-        let piece = data.piece(want).map_err(|error| archive::damaged(&error))?;
-        if piece.is_empty() {
-            return Err(ApplyError::Damaged(format!(
-                "the archive ends in the middle of {:?}",
-                crate::error::shown(&entry.name)
-            )));
-        }
-        left -= piece.len() as u64;
-        take(piece)?;
-    }
-    Ok(())
-}
-
-/// Copies exactly `length` bytes to where the file is.
-fn copy(entry: &Entry, from: &mut impl Pieces, to: &File, length: u64) -> Result<u64, ApplyError> {
-    pieces_of(entry, from, length, |piece| {
-        file::write(to.as_fd(), &piece).map_err(|errno| ApplyError::refused(&entry.name, "write a file", errno))
-    })?;
-    Ok(length)
-}
-
-/// Copies a large file, and has the disk begin with it, so that the flush at the end finds little left.
-fn copy_large(entry: &Entry, from: &mut impl Pieces, to: &File) -> Result<u64, ApplyError> {
-    let mut written = 0;
-    while written < entry.stored {
-        let length = SPAN.min(entry.stored - written);
-        copy(entry, from, to, length)?;
-        early_flush::begin(to.as_fd(), written, length);
-        written += length;
-    }
-    Ok(written)
 }
 
 /// What was at a name before.

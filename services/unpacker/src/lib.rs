@@ -16,6 +16,7 @@
 pub mod apply;
 mod archive;
 mod config;
+mod data;
 pub mod decompress;
 mod early_flush;
 mod entry;

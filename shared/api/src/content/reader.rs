@@ -110,7 +110,7 @@ impl BlobReader {
                 frontier: self.frontier,
                 wait_ms: POLL_MS,
             };
-            let news = match self.runtime.block_on(self.content.watch_blob(request)) {
+            let news = match self.ask(request) {
                 Ok(news) => news,
                 Err(status) => return Err(self.finish(Followed::Failed(status))),
             };
@@ -143,6 +143,18 @@ impl BlobReader {
                 }
             }
         }
+    }
+
+    /// Asks the service, on the runtime's own threads: a runtime that ends meanwhile drops the question, where blocking on it
+    /// from here would panic.
+    fn ask(&self, request: msg::WatchBlobRequest) -> Result<msg::WatchBlobReply, Status> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let content = Arc::clone(&self.content);
+        let asking = async move {
+            let _nobody_waits_any_more = tell.send(content.watch_blob(request).await);
+        };
+        self.runtime.spawn(tracing::Instrument::in_current_span(asking));
+        told.recv().unwrap_or_else(|_dropped| Err(Status::cancelled("the process is ending")))
     }
 
     /// Opens the file a reply names; if another file was being read, that one must be the same inode. `false`: the file has

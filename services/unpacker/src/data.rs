@@ -1,0 +1,53 @@
+//! The bytes of one entry on their way from the archive into a file.
+
+use std::{fs::File, os::fd::AsFd as _};
+
+use bytes::Bytes;
+
+use crate::{archive, early_flush, entry::Entry, error::ApplyError, file, pieces::Pieces};
+
+/// Bytes of a large file that are written at once, and told to be on their way to the disk.
+const SPAN: u64 = 8 << 20;
+
+/// Takes exactly `length` bytes of an entry's data.
+pub(crate) fn pieces(
+    entry: &Entry,
+    data: &mut impl Pieces,
+    length: u64,
+    mut take: impl FnMut(Bytes) -> Result<(), ApplyError>,
+) -> Result<(), ApplyError> {
+    let mut left = length;
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(usize::MAX);
+        let piece = data.piece(want).map_err(|error| archive::damaged(&error))?;
+        if piece.is_empty() {
+            return Err(ApplyError::Damaged(format!(
+                "the archive ends in the middle of {:?}",
+                crate::error::shown(&entry.name)
+            )));
+        }
+        left -= piece.len() as u64;
+        take(piece)?;
+    }
+    Ok(())
+}
+
+/// Copies exactly `length` bytes to where the file is.
+pub(crate) fn copy(entry: &Entry, from: &mut impl Pieces, to: &File, length: u64) -> Result<u64, ApplyError> {
+    pieces(entry, from, length, |piece| {
+        file::write(to.as_fd(), &piece).map_err(|errno| ApplyError::refused(&entry.name, "write a file", errno))
+    })?;
+    Ok(length)
+}
+
+/// Copies a large file, and has the disk begin with it, so that the flush at the end finds little left.
+pub(crate) fn copy_large(entry: &Entry, from: &mut impl Pieces, to: &File) -> Result<u64, ApplyError> {
+    let mut written = 0;
+    while written < entry.stored {
+        let length = SPAN.min(entry.stored - written);
+        copy(entry, from, to, length)?;
+        early_flush::begin(to.as_fd(), written, length);
+        written += length;
+    }
+    Ok(written)
+}
