@@ -30,31 +30,31 @@ in_every_shape! {
 }
 
 /// Pulls layers as an image and mounts it.
-async fn mounted_tree(stage: &Stage, layers: &[Vec<u8>]) -> Result<Tree> {
+pub(crate) async fn mounted_tree(stage: &Stage, layers: &[Vec<u8>]) -> Result<Tree> {
     let registry = DockerRegistry::start()?;
     let reference = push(&packed(layers), &registry, "app", "v1").await?;
     stage.ok(["pull", "--plain-http", &reference])?;
     Mounted::new(stage, &reference, &[])?.tree()
 }
 
-fn check(expected: &Tree, found: &Tree) {
+pub(crate) fn check(expected: &Tree, found: &Tree) {
     let different = differences(expected, found);
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
 /// GNU tar's opinion on the layers, in the form in which they are pulled.
-fn expected_tree(stage: &Stage, layers: &[Vec<u8>]) -> Result<Tree> {
+pub(crate) fn expected_tree(stage: &Stage, layers: &[Vec<u8>]) -> Result<Tree> {
     extracted_by_gnu_tar(layers.iter().map(Vec::as_slice), &stage.scratch().join("expected"))
 }
 
-async fn every_odd_entry_is_as_gnu_tar_makes_it(stage: Stage) -> Result<()> {
+pub(crate) async fn every_odd_entry_is_as_gnu_tar_makes_it(stage: Stage) -> Result<()> {
     let layers = odd_layers()?;
     check(&expected_tree(&stage, &layers)?, &mounted_tree(&stage, &layers).await?);
     Ok(())
 }
 
 /// A layer may go through a symlink of a lower layer, link to a lower file, and remove what it goes through.
-async fn what_layers_need_of_each_other_is_as_gnu_tar_makes_it(stage: Stage) -> Result<()> {
+pub(crate) async fn what_layers_need_of_each_other_is_as_gnu_tar_makes_it(stage: Stage) -> Result<()> {
     let layers = [
         layer([
             Entry::dir("./").mtime("1650000000.25"),
@@ -80,7 +80,7 @@ async fn what_layers_need_of_each_other_is_as_gnu_tar_makes_it(stage: Stage) -> 
 }
 
 /// The image `scripts/debian-image` makes; made once, for all tests and for `scripts/pull`.
-fn debian_image() -> Result<PathBuf> {
+pub(crate) fn debian_image() -> Result<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target directory")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/debian-image");
     let made = Command::new(script).arg(target.join("debian-image")).output()?;
@@ -88,7 +88,7 @@ fn debian_image() -> Result<PathBuf> {
     Ok(target.join("debian-image/oci"))
 }
 
-async fn a_real_debian_is_as_umoci_makes_it(stage: Stage) -> Result<()> {
+pub(crate) async fn a_real_debian_is_as_umoci_makes_it(stage: Stage) -> Result<()> {
     let layout = debian_image()?;
     let expected = unpacked_by_umoci(&layout, stage.scratch())?;
     assert!(expected.len() > 3000, "that is no Debian: {} entries", expected.len());

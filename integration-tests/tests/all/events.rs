@@ -24,8 +24,8 @@ async fn a_pull_and_a_removal_are_told_in_order(stage: Stage) -> Result<()> {
     let reference = push(&image, &registry, "app", "v1").await?;
     stage.ok(["pull", "--plain-http", &reference])?;
     let layer = image.layers[0].digest.to_string();
-    stage.ok(["images", "rm", &reference])?;
     stage.ok(["content", "rm", &layer])?;
+    stage.ok(["images", "rm", "--sync", &reference])?;
 
     let events = events(&stage)?;
     let told = topics(&events);
@@ -34,8 +34,11 @@ async fn a_pull_and_a_removal_are_told_in_order(stage: Stage) -> Result<()> {
     assert_eq!(count("/snapshot/prepare"), 2, "{told:?}");
     assert_eq!(count("/snapshot/commit"), 2, "{told:?}");
     assert_eq!(count("/images/create"), 1, "{told:?}");
-    assert_eq!(&told[told.len() - 2..], ["/images/delete", "/content/delete"], "{told:?}");
-    let place = |topic: &str| told.iter().rposition(|told| *told == topic).unwrap();
+    assert_eq!(count("/content/delete"), 4, "{told:?}");
+    assert_eq!(count("/snapshot/remove"), 2, "{told:?}");
+    let place = |topic: &str| told.iter().position(|told| *told == topic).unwrap();
+    let end = ["/content/delete", "/images/delete", "/snapshot/remove"].map(place);
+    assert!(end.is_sorted(), "a blob by hand, the image, and what was its own: {told:?}");
     assert!(place("/images/create") > place("/snapshot/commit"), "the record is the last word: {told:?}");
     assert!(place("/images/create") > place("/content/create"), "{told:?}");
 

@@ -35,16 +35,25 @@ macro_rules! in_shapes {
 use in_shapes;
 
 mod bad_input;
+mod bit_flips;
 mod content;
+mod crash;
+mod ctr;
 mod differential;
 mod events;
+mod fsck;
+mod gc;
 mod host;
 mod images;
+mod leases;
 mod memory;
+mod native;
 mod over_nats;
 mod progress;
 mod pull;
 mod readme;
 mod resume;
 mod snapshots;
+mod socket;
 mod store;
+mod under_containerd;

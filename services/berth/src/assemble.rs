@@ -1,12 +1,15 @@
 //! Which services run in this process, and on which bus. The only place that knows them all.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use berth_bus::{Bus, NatsOptions, Serving};
-use berth_config::{Durability, Settings};
+use berth_config::{ContentSharing, Durability, Settings};
 use berth_model::Status;
 
 use crate::cli::Service;
+
+/// The services on the bus beside the two that hold a store.
+const REST: [Service; 4] = [Service::Fetcher, Service::Unpacker, Service::Transfer, Service::Gc];
 
 /// What the services of this process need to know.
 #[derive(Clone, Debug)]
@@ -14,11 +17,30 @@ pub(crate) struct Plan {
     pub(crate) settings: Settings,
     /// What this process is, for whoever finds the store held.
     pub(crate) holder: String,
+    /// Whether it goes on until it is stopped, and so may do things in its own time.
+    pub(crate) lasts: bool,
 }
 
 impl Plan {
     fn dir(&self, name: &str) -> PathBuf {
         self.settings.root.join(name)
+    }
+
+    fn gc(&self) -> berth_gc::Config {
+        let gc = &self.settings.gc;
+        let knobs = berth_gc::Knobs {
+            pause_threshold: gc.pause_threshold,
+            deletion_threshold: gc.deletion_threshold,
+            mutation_threshold: gc.mutation_threshold,
+            schedule_delay: gc.schedule_delay,
+            startup_delay: gc.startup_delay,
+            interval: gc.interval,
+        };
+        berth_gc::Config {
+            ingest_age: gc.ingest_age,
+            schedule: (gc.schedule && self.lasts).then_some(knobs),
+            ..berth_gc::Config::default()
+        }
     }
 
     fn durability(&self) -> berth_kv::Durability {
@@ -51,10 +73,21 @@ impl Plan {
             Service::Unpacker => {
                 let mut config = berth_unpacker::Config::new(self.dir("snapshots"));
                 config.jobs = self.settings.unpack_jobs.unwrap_or(config.jobs);
+                let overlayfs = self.settings.overlayfs.clone();
+                config.mount_options = overlayfs.mount_options;
+                config.upperdir_label = overlayfs.upperdir_label;
+                config.sync_remove = overlayfs.sync_remove;
                 config.flush = self.settings.durability == Durability::Synced;
                 berth_unpacker::start(bus, config).await
             }
-            Service::Transfer => berth_transfer::start(bus, berth_transfer::Config::default()).await,
+            Service::Transfer => {
+                let config = berth_transfer::Config {
+                    lease: self.settings.lease_expiration,
+                    ..berth_transfer::Config::default()
+                };
+                berth_transfer::start(bus, config).await
+            }
+            Service::Gc => berth_gc::start(bus, self.gc()).await,
             Service::Gateway => Ok(Vec::new()),
         }
     }
@@ -65,11 +98,12 @@ impl Plan {
         let mut serving = Vec::new();
         // The stores first: their locks decide whether anything else makes sense. Both at once: opening one is mostly waiting
         // for the disk, and neither asks the other.
-        let (metadata, content) = tokio::join!(self.start(&bus, Service::Metadata), self.start(&bus, Service::Content));
+        let (metadata, content) =
+            tokio::join!(Box::pin(self.start(&bus, Service::Metadata)), Box::pin(self.start(&bus, Service::Content)));
         serving.extend(metadata?);
         serving.extend(content?);
-        for service in [Service::Fetcher, Service::Unpacker, Service::Transfer] {
-            serving.extend(self.start(&bus, service).await?);
+        for service in REST {
+            serving.extend(Box::pin(self.start(&bus, service)).await?);
         }
         Ok((bus, serving))
     }
@@ -81,10 +115,14 @@ pub(crate) async fn connect(url: &str, name: &str) -> Result<Bus, Status> {
 }
 
 /// What the gateway says of itself.
-pub(crate) fn info(root: &Path) -> berth_gateway::ServerInfo {
+pub(crate) fn info(settings: &Settings) -> berth_gateway::ServerInfo {
     berth_gateway::ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: option_env!("BERTH_REVISION").unwrap_or("unknown").to_owned(),
-        root: root.display().to_string(),
+        root: settings.root.display().to_string(),
+        sharing: match settings.content_sharing {
+            ContentSharing::Shared => berth_gateway::Sharing::Shared,
+            ContentSharing::Isolated => berth_gateway::Sharing::Isolated,
+        },
     }
 }

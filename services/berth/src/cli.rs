@@ -1,9 +1,15 @@
 //! The command line as it is typed. Names and aliases follow `ctr`.
 
+mod snapshots;
+mod upkeep;
+
 use std::path::PathBuf;
 
 use berth_model::Platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use snapshots::{Snapshots, Snapshotter};
+pub(crate) use upkeep::{Fsck, Gc, GcCommand, Leases, Run, System};
 
 /// Pulls container images and manages their blobs.
 ///
@@ -74,6 +80,14 @@ pub(crate) enum Command {
     /// Manage snapshots: unpacked layers and what is mounted from them
     #[command(subcommand, visible_alias = "snapshot")]
     Snapshots(Snapshots),
+    /// Manage leases: what a lease names is not collected
+    #[command(subcommand, visible_alias = "lease")]
+    Leases(Leases),
+    /// Collect what nothing refers to; or say why something is kept
+    Gc(Gc),
+    /// What takes the disk
+    #[command(subcommand)]
+    System(System),
     /// Follow events as JSON lines
     #[command(
         visible_alias = "event",
@@ -163,11 +177,14 @@ pub(crate) enum Images {
         #[arg(long)]
         content: bool,
     },
-    /// Remove images (their content stays until it is collected)
+    /// Remove images; what only they used is collected, by the daemon in its time or at once without one
     #[command(visible_aliases = ["delete", "del", "remove"])]
     Rm {
         #[arg(required = true)]
         references: Vec<String>,
+        /// Collect at once, and say what that gave back
+        #[arg(long)]
+        sync: bool,
     },
     /// Mount an image's file system on a directory, read-only
     #[command(after_help = "\
@@ -216,91 +233,10 @@ pub(crate) enum Content {
     },
     /// List what is being fetched, or was interrupted
     Active(List),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Snapshots {
-    /// List snapshots
-    #[command(visible_alias = "list")]
-    Ls {
-        #[command(flatten)]
-        list: List,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-    /// Show a snapshot
-    Info {
-        key: String,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-    /// Show what snapshots add: bytes on disk and files
-    Usage {
-        keys: Vec<String>,
-        /// Bytes, not units
-        #[arg(short)]
-        bytes: bool,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-    /// Print the commands that mount a snapshot on a directory
-    #[command(visible_aliases = ["mount", "m"])]
-    Mounts {
-        target: PathBuf,
-        key: String,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-    /// Make a writable snapshot on a committed one
-    Prepare {
-        key: String,
-        #[arg(default_value = "")]
-        parent: String,
-        /// Print the commands that mount it here
-        #[arg(long, short)]
-        target: Option<PathBuf>,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-    /// Make a read-only snapshot on a committed one
-    View {
-        key: String,
-        #[arg(default_value = "")]
-        parent: String,
-        /// Print the commands that mount it here
-        #[arg(long, short)]
-        target: Option<PathBuf>,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-    /// Commit a writable snapshot under a name
-    Commit {
-        name: String,
-        key: String,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-    /// Remove snapshots
-    #[command(visible_aliases = ["delete", "del", "remove"])]
-    Rm {
-        #[arg(required = true)]
-        keys: Vec<String>,
-        #[command(flatten)]
-        of: Snapshotter,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Snapshotter {
-    /// The snapshotter
-    #[arg(
-        id = "snapshotter",
-        long = "snapshotter",
-        env = "BERTH_SNAPSHOTTER",
-        default_value = "overlayfs",
-        value_name = "NAME"
-    )]
-    pub(crate) name: String,
+    /// Collect what nothing refers to (the same as `berth gc`)
+    Gc(Run),
+    /// Look for damage: records without bytes, bytes without records, and with --deep bytes that are wrong
+    Fsck(Fsck),
 }
 
 #[derive(Debug, Args)]
@@ -329,6 +265,15 @@ pub(crate) struct Serve {
     /// Jobs done at once (of fetcher and unpacker)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) concurrency: Option<u16>,
+    /// Who may talk to the socket, as chmod has it [default: 0660]
+    #[arg(long, env = "BERTH_SOCKET_MODE", value_name = "MODE")]
+    pub(crate) socket_mode: Option<String>,
+    /// The socket's owner, a name or a number [default: this user]
+    #[arg(long, env = "BERTH_SOCKET_OWNER", value_name = "USER")]
+    pub(crate) socket_owner: Option<String>,
+    /// The socket's group, a name or a number [default: this user's]
+    #[arg(long, env = "BERTH_SOCKET_GROUP", value_name = "GROUP")]
+    pub(crate) socket_group: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -338,6 +283,7 @@ pub(crate) enum Service {
     Fetcher,
     Unpacker,
     Transfer,
+    Gc,
     Gateway,
 }
 
@@ -371,10 +317,29 @@ mod tests {
             "berth event",
             "berth pull -u a:b --platform linux/arm64 --platform amd64 x --label a=b",
             "berth serve content --nats nats://h:1",
+            "berth gc",
+            "berth gc --dry-run --json",
+            "berth gc why sha256:00",
+            "berth content gc --dry-run",
+            "berth content fsck --deep --repair",
+            "berth leases create --id x --expires 90m --label a=b",
+            "berth leases ls -v",
+            "berth lease delete --sync x y",
+            "berth leases resources x --add content/sha256:00",
+            "berth system df --json",
+            "berth i rm --sync a",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["berth", "berth pull", "berth pull --platform x y", "berth pull --label =b x", "berth images rm"] {
+        for line in [
+            "berth",
+            "berth pull",
+            "berth pull --platform x y",
+            "berth pull --label =b x",
+            "berth images rm",
+            "berth gc why",
+            "berth leases create --expires soon",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -8,8 +8,9 @@ use berth_bus::Serving;
 use berth_config::Settings;
 use berth_model::Status;
 use berth_wire::gateway::{
-    VersionRequest, content_client::ContentClient, events_client::EventsClient, images_client::ImagesClient,
-    snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
+    VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
+    images_client::ImagesClient, leases_client::LeasesClient, snapshots_client::SnapshotsClient,
+    transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -73,6 +74,8 @@ impl Client {
         content: ContentClient;
         snapshots: SnapshotsClient;
         transfer: TransferClient;
+        leases: LeasesClient;
+        gc: GcClient;
         events: EventsClient;
         version: VersionClient;
     }
@@ -83,15 +86,15 @@ impl Client {
         let (namespace, address) = (global.namespace.clone(), address(global, &settings));
         if let Some(url) = &global.nats {
             let bus = assemble::connect(url, "berth command line").await?;
-            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
             return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
         }
         if let Some(channel) = daemon(address.clone()).await? {
             return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
         }
-        let plan = Plan { settings: settings.clone(), holder: format!("berth {command}") };
+        let plan = Plan { settings: settings.clone(), holder: format!("berth {command}"), lasts: false };
         let (bus, serving) = plan.start_all().await?;
-        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings.root)))?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
         Ok(Self { channel, namespace, is_local: true, settings, _serving: serving })
     }
 }

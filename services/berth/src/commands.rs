@@ -2,12 +2,15 @@
 
 mod content;
 mod events;
+mod gc;
 mod images;
+mod leases;
 mod look;
 mod mounting;
 mod pull;
 mod serve;
 mod snapshots;
+mod system;
 mod version;
 
 use std::process::ExitCode;
@@ -28,13 +31,22 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Serve(serve) => serve::run(&cli.global, serve).await,
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
-            return pull::run(&cli.global, pull).await;
+            return Box::pin(pull::run(&cli.global, pull)).await;
         }
         Command::Images(images) => images::run(&Client::connect(&cli.global, "images").await?, images).await,
-        Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::Snapshots(snapshots) => {
             snapshots::run(&Client::connect(&cli.global, "snapshots").await?, snapshots).await
         }
+        Command::Leases(leases) => leases::run(&Client::connect(&cli.global, "leases").await?, leases).await,
+        Command::Gc(gc) => return gc::run(&Client::connect(&cli.global, "gc").await?, gc).await,
+        Command::Content(crate::cli::Content::Gc(run)) => {
+            return gc::collect(&Client::connect(&cli.global, "content gc").await?, &run).await;
+        }
+        Command::Content(crate::cli::Content::Fsck(fsck)) => {
+            return gc::check(&Client::connect(&cli.global, "content fsck").await?, &fsck).await;
+        }
+        Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
+        Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
         Command::Version(json) => version::run(&cli.global, &json).await,
     };

@@ -15,6 +15,9 @@ use clap::Parser as _;
 
 fn main() -> std::process::ExitCode {
     let cli = cli::Cli::parse();
+    if let Err(wrong) = berth_failpoint::arm() {
+        return failure::report(&anyhow::anyhow!(wrong));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&anyhow::anyhow!("the runtime could not be started: {error}")),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use berth_model::{Code, Status};
+use berth_api::owner;
+use berth_model::{Code, Digest, Status};
 use berth_wire::{content as msg, convert, types::Time};
 
 use crate::{
@@ -11,6 +12,9 @@ use crate::{
     state::{State, located},
     tables::BLOBS,
 };
+
+/// Most blobs in one call.
+const MANY: usize = 4096;
 
 /// Facts about a blob, and where to read it.
 pub(crate) async fn stat(state: &State, request: msg::StatBlobRequest) -> Result<msg::StatBlobReply, Status> {
@@ -37,19 +41,57 @@ pub(crate) async fn list(state: &State, request: msg::ListBlobsRequest) -> Resul
 pub(crate) async fn delete(state: Arc<State>, request: msg::DeleteBlobRequest) -> Result<msg::DeleteBlobReply, Status> {
     let digest = convert::digest(&request.digest)?;
     let not_after = *convert::required(request.not_after.as_ref(), "not_after")?;
-    // Asked at the last moment, on the thread that deletes: it may have had to wait for its turn.
-    let allowed = move || {
-        if Time::now().millis() < not_after.millis() {
-            return Ok(());
-        }
-        Err(Status::failed_precondition(format!("the leave to delete {digest} ended at {not_after}")))
-    };
-    let deleted = state.files(move |store| store.delete_blob(&digest, allowed)).await;
+    let deleted = state.files(move |store| store.delete_blob(&digest, || in_time(&digest, not_after))).await;
     if deleted.is_ok() || deleted.as_ref().is_err_and(|status| status.code == Code::NotFound) {
-        state.settle(digest).await?;
+        state.settle(vec![digest]).await?;
         state.changed();
     }
     let freed = deleted?;
     tracing::debug!(%digest, freed, "a blob was deleted");
     Ok(msg::DeleteBlobReply { freed })
+}
+
+/// Asked at the last moment, on the thread that deletes: it may have had to wait for its turn.
+fn in_time(digest: &Digest, not_after: Time) -> Result<(), Status> {
+    if Time::now().millis() < not_after.millis() {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!("the leave to delete {digest} ended at {not_after}")))
+}
+
+/// Deletes the files of condemned blobs, as many as the time is enough for.
+pub(crate) async fn delete_many(
+    state: Arc<State>,
+    request: msg::DeleteBlobsRequest,
+) -> Result<msg::DeleteBlobsReply, Status> {
+    let asked = request.digests.iter().map(|digest| convert::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    if asked.len() > MANY {
+        return Err(Status::invalid_argument(format!("{} blobs in one call, and {MANY} are the most", asked.len())));
+    }
+    let not_after = *convert::required(request.not_after.as_ref(), "not_after")?;
+    let owner = request.owner;
+    let (deleted, refused) = state
+        .files(move |store| {
+            owner::check(store.layout().root(), &owner)?;
+            let mut deleted = Vec::new();
+            for digest in asked {
+                match store.delete_blob(&digest, || in_time(&digest, not_after)) {
+                    Ok(freed) => deleted.push((digest, freed)),
+                    Err(status) if status.code == Code::NotFound => {}
+                    Err(status) => return Ok((deleted, Some(status))),
+                }
+            }
+            Ok((deleted, None))
+        })
+        .await?;
+    state.settle(deleted.iter().map(|(digest, _)| *digest).collect()).await?;
+    state.changed();
+    match refused {
+        Some(status) if deleted.is_empty() => return Err(status),
+        Some(status) => tracing::warn!(%status, "not all condemned blobs were deleted"),
+        None => {}
+    }
+    let deleted = deleted.into_iter();
+    let deleted = deleted.map(|(digest, freed)| msg::delete_blobs_reply::Deleted { digest: digest.to_string(), freed });
+    Ok(msg::DeleteBlobsReply { deleted: deleted.collect() })
 }

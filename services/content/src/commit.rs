@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use berth_failpoint::{Point, pass};
 use berth_model::{Digest, Status};
 use berth_wire::content as msg;
 
@@ -61,7 +62,8 @@ pub(crate) async fn commit(
             return Err(status);
         }
     };
-    let recorded = state.settle(digest).await;
+    let recorded = state.settle(vec![digest]).await;
+    pass(Point::ContentRecorded);
     state.end(&open);
     recorded?;
     tracing::debug!(reference = open.reference(), %digest, size, fresh, "an ingest was committed");

@@ -5,6 +5,7 @@
 //! - `hasher` follows the writer on a thread of its own, so that hashing overlaps the download and the frontier is honest.
 //! - `open` joins these for one ingest; `state` holds them all; `service` implements the contract, by way of `writing`,
 //!   `commit`, `watch`, `blobs` and `page`.
+//! - `inspection` looks for damage and mends what can be mended here; `measure` says what the store takes of its disk.
 //! - `reconcile` makes the table of blobs agree with the files at every start.
 //!
 //! What must stay true:
@@ -23,6 +24,9 @@ mod commit;
 mod config;
 mod hasher;
 mod ingest;
+mod inspection;
+mod listing;
+mod measure;
 mod open;
 mod page;
 mod reconcile;

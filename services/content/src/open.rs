@@ -30,6 +30,8 @@ pub(crate) struct Open {
     ingest: Mutex<Ingest>,
     hasher: Hasher,
     started_at: Time,
+    /// When this process last saw it grow.
+    grown_at: Mutex<Option<Time>>,
     /// Whoever changes the ingest and its files together holds it meanwhile.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// It was committed or dropped; who finds it must look again.
@@ -47,6 +49,7 @@ impl Open {
             reference: kept.reference.clone(),
             ingest: Mutex::new(Ingest::new(kept.reference, kept.expected, kept.total, kept.length, generation)),
             started_at: kept.started_at.unwrap_or_else(Time::now),
+            grown_at: Mutex::default(),
             turn: Arc::default(),
             gone: AtomicBool::new(false),
             keeping: AtomicBool::new(false),
@@ -68,6 +71,16 @@ impl Open {
 
     pub(crate) fn started_at(&self) -> Time {
         self.started_at
+    }
+
+    /// When it last grew, if that was in this process: the file's own time is some milliseconds behind.
+    pub(crate) fn grown_at(&self) -> Option<Time> {
+        *self.grown_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has just grown.
+    pub(crate) fn grew(&self) {
+        *self.grown_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Time::now());
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -149,7 +149,7 @@ async fn live(content: &Arc<dyn Content>, told: &Mutex<BTreeSet<Digest>>) -> Res
     let mut first = write(content, "layer-a", RIGHT, size).await?;
     let mut second = write(content, "layer-b", RIGHT, size).await?;
     write(content, "layer-c", RIGHT, size).await?.release().await?;
-    content.abort_ingest(msg::AbortIngestRequest { r#ref: "layer-c".into() }).await?;
+    content.abort_ingest(msg::AbortIngestRequest { r#ref: "layer-c".into(), ..Default::default() }).await?;
     for writer in [&mut first, &mut second] {
         writer.commit(size, &digest).await?;
         told.lock().unwrap().insert(digest);

@@ -7,7 +7,7 @@ use berth_model::{Digest, Status};
 use berth_wire::{content as msg, convert};
 
 use crate::{
-    Config, blobs, commit,
+    Config, blobs, commit, inspection, listing, measure,
     state::{State, detached},
     store::{Disk, Host},
     watch, writing,
@@ -52,6 +52,10 @@ impl Content for Service {
         writing::advance(&self.state, request).await
     }
 
+    async fn hash_ingest(&self, request: msg::HashIngestRequest) -> Result<msg::HashIngestReply, Status> {
+        writing::hash(&self.state, request).await
+    }
+
     async fn restart_ingest(&self, request: msg::RestartIngestRequest) -> Result<msg::RestartIngestReply, Status> {
         detached(writing::restart(self.state(), request)).await
     }
@@ -68,8 +72,12 @@ impl Content for Service {
         detached(writing::abort(self.state(), request)).await
     }
 
+    async fn stat_ingest(&self, request: msg::StatIngestRequest) -> Result<msg::Ingest, Status> {
+        listing::stat(&self.state, request).await
+    }
+
     async fn list_ingests(&self, request: msg::ListIngestsRequest) -> Result<msg::ListIngestsReply, Status> {
-        writing::list(&self.state, request).await
+        listing::list(&self.state, request).await
     }
 
     async fn watch_blob(&self, request: msg::WatchBlobRequest) -> Result<msg::WatchBlobReply, Status> {
@@ -86,5 +94,16 @@ impl Content for Service {
 
     async fn delete_blob(&self, request: msg::DeleteBlobRequest) -> Result<msg::DeleteBlobReply, Status> {
         detached(blobs::delete(self.state(), request)).await
+    }
+    async fn delete_blobs(&self, request: msg::DeleteBlobsRequest) -> Result<msg::DeleteBlobsReply, Status> {
+        detached(blobs::delete_many(self.state(), request)).await
+    }
+
+    async fn check_blobs(&self, request: msg::CheckBlobsRequest) -> Result<msg::CheckBlobsReply, Status> {
+        detached(inspection::check(self.state(), request)).await
+    }
+
+    async fn measure_store(&self, _: msg::MeasureStoreRequest) -> Result<msg::MeasureStoreReply, Status> {
+        measure::measure(&self.state).await
     }
 }

@@ -110,17 +110,20 @@ impl State {
             .await
     }
 
-    /// Makes the record of a blob agree with its file as it is then; changes of records are made one after the other.
-    pub(crate) async fn settle(&self, digest: Digest) -> Result<(), Status> {
+    /// Makes the records of blobs agree with their files as these are then; changes of records are made one after the
+    /// other.
+    pub(crate) async fn settle(&self, digests: Vec<Digest>) -> Result<(), Status> {
         let store = Arc::clone(&self.store);
         self.db
             .write(move |txn| {
-                match store.layout().blob_facts(&digest)? {
-                    None => BLOBS.delete(txn, &digest),
-                    Some((size, _)) if !BLOBS.contains(txn, &digest)? => {
-                        BLOBS.put(txn, &digest, &record(&digest, size, Time::now()));
+                for digest in &digests {
+                    match store.layout().blob_facts(digest)? {
+                        None => BLOBS.delete(txn, digest),
+                        Some((size, _)) if !BLOBS.contains(txn, digest)? => {
+                            BLOBS.put(txn, digest, &record(digest, size, Time::now()));
+                        }
+                        Some(_) => {}
                     }
-                    Some(_) => {}
                 }
                 Ok(())
             })

@@ -14,6 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use berth_failpoint::{Point, pass};
 use berth_model::{Digest, Status};
 use berth_wire::types::Time;
 
@@ -185,13 +186,16 @@ impl Store {
             let _alone = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
             let fresh = self.layout.blob_facts(digest)?.is_none();
             if fresh {
+                pass(Point::ContentFlushed);
                 self.disk.set_mode(&data, 0o444).map_err(|error| Status::io("protect", &data, &error))?;
                 self.disk.rename(&data, &blob).map_err(|error| Status::io("publish", &blob, &error))?;
             }
             fresh
         };
+        pass(Point::ContentNamed);
         // Also when somebody else gave it the name: they may not have come to here yet.
         self.flush_blobs()?;
+        pass(Point::ContentPublished);
         if let Err(status) = self.drop_ingest(reference) {
             tracing::warn!(%status, "what is left of a committed ingest was not removed; the next start will");
         }
@@ -231,7 +235,18 @@ impl Store {
         allowed()?;
         let path = self.layout.blob(digest);
         self.disk.remove_file(&path).map_err(|error| Status::io("delete", &path, &error))?;
+        pass(Point::ContentDeleted);
         Ok(size)
+    }
+
+    /// Takes a damaged blob out of the store; its file is kept aside, in place of what was kept of it before.
+    pub(crate) fn put_aside(&self, digest: &Digest) -> Result<(), Status> {
+        let (path, dir) = (self.layout.blob(digest), self.layout.damaged());
+        self.disk.make_dir(&dir, 0o700).map_err(|error| Status::io("make directory", &dir, &error))?;
+        match self.disk.rename(&path, &dir.join(digest.hex())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Status::io("put aside", &path, &error)),
+            _ => self.flush_blobs(),
+        }
     }
 
     /// The ingests found at the start, and how many half-made ones were removed.

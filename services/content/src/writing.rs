@@ -1,18 +1,13 @@
-//! An ingest from its writer's side, up to its commit: open, advance, restart, release, abort; and the list of them.
+//! An ingest from its writer's side, up to its commit: open, advance, hash, restart, release, abort.
 
-use std::{
-    ops::Bound,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use berth_model::{Digest, Status};
-use berth_wire::{content as msg, types::Time};
+use berth_wire::content as msg;
 
 use crate::{
     ingest::lost,
     open::{Open, Turn},
-    page,
     service::optional,
     state::State,
     store::Kept,
@@ -176,10 +171,28 @@ pub(crate) async fn advance(
     if request.written != open.ingest().written {
         let length = state.files(move |store| store.layout().data_length(&request.r#ref)).await?;
         open.ingest().advance(request.written, length)?;
+        open.grew();
         open.hasher().advance(request.written)?;
         open.keep_early(&state.store);
     }
     Ok(msg::AdvanceIngestReply {})
+}
+
+/// Says how far the file was written, and waits for the digest up to there.
+pub(crate) async fn hash(state: &Arc<State>, request: msg::HashIngestRequest) -> Result<msg::HashIngestReply, Status> {
+    let msg::HashIngestRequest { r#ref, session, written } = request;
+    let told = msg::AdvanceIngestRequest { r#ref: r#ref.clone(), session: session.clone(), written };
+    advance(state, told).await?;
+    let open = state.find(&r#ref).ok_or_else(|| lost(&r#ref))?;
+    let generation = open.ingest().generation;
+    let mut digest = std::pin::pin!(open.hasher().digest(generation, written));
+    loop {
+        // A large ingest that is resumed takes a while; whoever waits for it is its writer all the same.
+        tokio::select! {
+            done = &mut digest => return Ok(msg::HashIngestReply { digest: done?.to_string() }),
+            () = tokio::time::sleep(state.silence / 3) => open.ingest().check(&session, Instant::now())?,
+        }
+    }
 }
 
 /// Cuts the ingest to zero bytes.
@@ -223,40 +236,17 @@ pub(crate) async fn abort(
     let open = state.find(&request.r#ref).ok_or_else(missing)?;
     // Committed or dropped while we waited: it is not there.
     let turn = open.turn().await.map_err(|_gone| missing())?;
+    if let Some(since) = request.untouched_since {
+        if open.ingest().is_active(Instant::now(), state.silence) {
+            return Err(Status::failed_precondition(format!("ingest {} has a writer", request.r#ref)));
+        }
+        let name = open.reference().to_owned();
+        let written = state.files(move |store| store.layout().written_at(&name)).await?;
+        if written.is_some_and(|written| written.millis() > since.millis()) {
+            return Err(Status::failed_precondition(format!("ingest {} was written to since {since}", request.r#ref)));
+        }
+    }
     drop_ingest(&state, &open, &turn).await?;
     tracing::debug!(reference = open.reference(), "an ingest was dropped");
     Ok(msg::AbortIngestReply {})
-}
-
-/// The ingests.
-pub(crate) async fn list(
-    state: &Arc<State>,
-    request: msg::ListIngestsRequest,
-) -> Result<msg::ListIngestsReply, Status> {
-    let items = page::items(request.limit);
-    let describe = |open: &Arc<Open>, silence: Duration| {
-        let ingest = open.ingest().clone();
-        msg::Ingest {
-            active: ingest.is_active(Instant::now(), silence),
-            expected: ingest.expected.map(|digest| digest.to_string()).unwrap_or_default(),
-            offset: ingest.written,
-            total: ingest.total,
-            r#ref: ingest.reference,
-            started_at: Some(open.started_at()),
-            updated_at: None,
-        }
-    };
-    let after = (Bound::Excluded(request.after), Bound::Unbounded);
-    let mut ingests: Vec<msg::Ingest> =
-        state.ingests().range(after).take(items + 1).map(|(_, open)| describe(open, state.silence)).collect();
-    state
-        .files(move |store| {
-            for ingest in &mut ingests {
-                let written = std::fs::metadata(store.layout().data(&ingest.r#ref)).and_then(|facts| facts.modified());
-                ingest.updated_at = written.ok().map(Time::from).or(ingest.started_at);
-            }
-            let more = page::cut(&mut ingests, items);
-            Ok(msg::ListIngestsReply { ingests, more })
-        })
-        .await
 }

@@ -1,10 +1,19 @@
 //! The gateway: gRPC for the outside, made from the contracts alone. It keeps no state.
 //!
-//! Unary methods are calls on the bus; streams are made from long polls (`pulls`, `events`) or from a blob's file (`read`).
+//! Two APIs on one socket: Berth's own (`berth.v1`), which the command line speaks, and containerd's (`containerd`), which its
+//! clients speak. Unary methods are calls on the bus; streams are made from long polls (`pulls`, `events`), from a blob's
+//! file (`blob`), or are a writer's (`containerd::content`).
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod access;
+mod blob;
+mod containerd;
 mod content;
 mod events;
+mod gc;
 mod images;
+mod leases;
 mod serve;
 mod snapshots;
 mod status;
@@ -15,15 +24,18 @@ use std::sync::Arc;
 
 use berth_api::{
     content::{Content, ContentClient},
+    gc::{Gc, GcClient},
     metadata::{Metadata, MetadataClient},
     transfer::{Transfer, TransferClient},
     unpacker::{Unpacker, UnpackerClient},
 };
 use berth_bus::Bus;
-use berth_wire::gateway as grpc;
+use berth_model::Status;
+use berth_wire::{containerd as api, gateway as grpc};
 use tonic::service::{Routes, RoutesBuilder};
 
-pub use serve::{Listener, listen, serve, serve_in_memory};
+pub use access::Access;
+pub use serve::{Listener, inherited, listen, serve, serve_in_memory};
 pub use status::{from_grpc, to_grpc};
 
 /// Clients send frames of up to 8 MiB (containerd's do); twice that is containerd's own limit.
@@ -38,6 +50,18 @@ pub struct ServerInfo {
     pub revision: String,
     /// The store it serves.
     pub root: String,
+    /// What namespaces may have of one another.
+    pub sharing: Sharing,
+}
+
+/// Whether a namespace gets a blob that another one has without sending its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Whoever knows the digest.
+    #[default]
+    Shared,
+    /// Only from namespaces whose label says so.
+    Isolated,
 }
 
 /// The services behind the gateway, over the bus.
@@ -47,17 +71,18 @@ struct Backend {
     metadata: Arc<dyn Metadata>,
     transfer: Arc<dyn Transfer>,
     unpacker: Arc<dyn Unpacker>,
+    gc: Arc<dyn Gc>,
     info: ServerInfo,
 }
 
-/// All services of `berth.v1`.
-#[must_use]
-pub fn routes(bus: &Bus, info: ServerInfo) -> Routes {
+/// All services, of both APIs, with health and reflection.
+pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
     let backend = Backend {
         content: Arc::new(ContentClient::new(bus.clone())),
         metadata: Arc::new(MetadataClient::new(bus.clone())),
         transfer: Arc::new(TransferClient::new(bus.clone())),
         unpacker: Arc::new(UnpackerClient::new(bus.clone())),
+        gc: Arc::new(GcClient::new(bus.clone())),
         info,
     };
     let mut routes = RoutesBuilder::default();
@@ -75,10 +100,34 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Routes {
         grpc::content_server::ContentServer<Backend>,
         grpc::snapshots_server::SnapshotsServer<Backend>,
         grpc::transfer_server::TransferServer<Backend>,
+        grpc::leases_server::LeasesServer<Backend>,
+        grpc::gc_server::GcServer<Backend>,
         grpc::events_server::EventsServer<Backend>,
-        grpc::version_server::VersionServer<Backend>
+        grpc::version_server::VersionServer<Backend>,
+        api::containers::containers_server::ContainersServer<Backend>,
+        api::content::content_server::ContentServer<Backend>,
+        api::diff::diff_server::DiffServer<Backend>,
+        api::events::events_server::EventsServer<Backend>,
+        api::images::images_server::ImagesServer<Backend>,
+        api::introspection::introspection_server::IntrospectionServer<Backend>,
+        api::leases::leases_server::LeasesServer<Backend>,
+        api::mounts::mounts_server::MountsServer<Backend>,
+        api::namespaces::namespaces_server::NamespacesServer<Backend>,
+        api::snapshots::snapshots_server::SnapshotsServer<Backend>,
+        api::version::version_server::VersionServer<Backend>
     );
-    routes.routes()
+    // Says that it serves, from the start: it is only there when the services are.
+    let (_, health) = tonic_health::server::health_reporter();
+    routes.add_service(health);
+    let described = |error| Status::internal(format!("the descriptions of messages are damaged: {error}"));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(berth_wire::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    routes.add_service(reflection().build_v1().map_err(described)?);
+    routes.add_service(reflection().build_v1alpha().map_err(described)?);
+    Ok(routes.routes())
 }
 
 /// Passes a unary method on to a contract.

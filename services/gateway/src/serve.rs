@@ -1,4 +1,4 @@
-//! Where the gateway is reached: a unix socket, or memory.
+//! Where the gateway is reached: a unix socket, made here or handed over by whoever started this process; or memory.
 
 use std::{
     future::Future,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use berth_model::Status;
+use listenfd::ListenFd;
 use tokio::{
     io::DuplexStream,
     net::{UnixListener, UnixStream},
@@ -15,16 +16,18 @@ use tokio::{
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{service::Routes, transport::Server};
 
+use crate::Access;
+
 /// What sockets are called before they are ready; the name itself is always a socket that answers.
 const UNREADY: &str = "starting";
 /// The longest path a unix socket can have (unix(7): 108 bytes with the final zero).
 const MAX_PATH: usize = 107;
 
-/// A bound socket; its name goes when this does.
+/// A bound socket. If it was bound here, its name goes when this does.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    name: Name,
+    name: Option<Name>,
 }
 
 #[derive(Debug)]
@@ -36,8 +39,32 @@ impl Drop for Name {
     }
 }
 
-/// Binds a socket with mode 0660. A name left by a dead process is taken over; one that answers is refused.
-pub async fn listen(path: &Path) -> Result<Listener, Status> {
+/// The socket that systemd handed over (sd_listen_fds(3)), if it did: it made it, with the access it was told, and listens on
+/// it also while this process is not there.
+pub fn inherited() -> Result<Option<Listener>, Status> {
+    let mut given = ListenFd::from_env();
+    if given.len() == 0 {
+        return Ok(None);
+    }
+    let wrong = |error: &dyn std::fmt::Display| {
+        Status::invalid_argument(format!(
+            "what was handed over by LISTEN_FDS is no unix socket that listens ({error}); let the unit's ListenStream= be a path"
+        ))
+    };
+    if given.len() > 1 {
+        return Err(Status::invalid_argument(format!(
+            "{} sockets were handed over by LISTEN_FDS; one is served, let the unit have one ListenStream=",
+            given.len()
+        )));
+    }
+    let socket = given.take_unix_listener(0).map_err(|error| wrong(&error))?.ok_or_else(|| wrong(&"it is taken"))?;
+    socket.set_nonblocking(true).map_err(|error| wrong(&error))?;
+    let socket = UnixListener::from_std(socket).map_err(|error| wrong(&error))?;
+    Ok(Some(Listener { socket, name: None }))
+}
+
+/// Binds a socket. A name left by a dead process is taken over; one that answers is refused.
+pub async fn listen(path: &Path, access: &Access) -> Result<Listener, Status> {
     let failed = |error: &io::Error| Status::io("listen on", path, error);
     if path.as_os_str().len() > MAX_PATH - UNREADY.len() - 1 {
         return Err(Status::invalid_argument(format!(
@@ -58,19 +85,22 @@ pub async fn listen(path: &Path) -> Result<Listener, Status> {
     let unready = path.with_extension(UNREADY);
     drop(std::fs::remove_file(&unready));
     let socket = UnixListener::bind(&unready).map_err(|error| failed(&error))?;
-    std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o660)).map_err(|error| failed(&error))?;
+    let permissions = std::fs::Permissions::from_mode(access.mode);
+    std::fs::set_permissions(&unready, permissions).map_err(|error| failed(&error))?;
+    let (owner, group) = access.ids();
+    nix::unistd::chown(&unready, owner, group).map_err(|error| Status::io("give away", path, &error.into()))?;
     std::fs::rename(&unready, path).map_err(|error| failed(&error))?;
-    Ok(Listener { socket, name: Name(path.to_owned()) })
+    Ok(Listener { socket, name: Some(Name(path.to_owned())) })
 }
 
 /// Serves on a socket until `stop`; requests that run are finished.
 pub async fn serve(listener: Listener, routes: Routes, stop: impl Future<Output = ()>) -> Result<(), Status> {
     let Listener { socket, name } = listener;
-    Server::builder()
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop)
-        .await
-        .map_err(|error| Status::internal(format!("serve on {}: {error}", name.0.display())))
+    let served =
+        Server::builder().add_routes(routes).serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop).await;
+    let name =
+        || name.as_ref().map_or("the socket that was handed over".to_owned(), |name| name.0.display().to_string());
+    served.map_err(|error| Status::internal(format!("serve on {}: {error}", name())))
 }
 
 /// Serves one connection in memory, for as long as its other end is there.

@@ -1,18 +1,19 @@
 //! One change: what it writes and what it reports go into one batch.
 
 use berth_kv::Txn;
-use berth_model::Status;
+use berth_model::{Status, labels::Labels};
 use berth_wire::{metadata as msg, types};
 
 use crate::{
     collection::{Barrier, Node},
     event::Fact,
+    fences::Fence,
     tables::{meta, namespace, outbox},
 };
 
 /// Old events dropped with each change, beyond the number it adds. Small, so that no change pays for many.
 const DROPPED_AT_ONCE: u64 = 16;
-/// Namespaces a store may have: they are listed in one reply.
+/// Namespaces a store may have: each change that makes one counts them.
 const MAX_NAMESPACES: usize = 5000;
 
 /// The batch of one change, with what it will report.
@@ -20,7 +21,9 @@ pub(crate) struct Change<'a, 'db> {
     txn: &'a mut Txn<'db>,
     now: types::Time,
     barrier: &'a Barrier,
-    facts: Vec<(String, &'static str, String)>,
+    /// Sequence and, unless given, the moment are filled in at the end.
+    events: Vec<msg::Event>,
+    frees: bool,
 }
 
 /// Which events stay.
@@ -34,12 +37,27 @@ pub(crate) struct Retention {
 
 impl<'a, 'db> Change<'a, 'db> {
     pub(crate) fn new(txn: &'a mut Txn<'db>, now: types::Time, barrier: &'a Barrier) -> Self {
-        Self { txn, now, barrier, facts: Vec::new() }
+        Self { txn, now, barrier, events: Vec::new(), frees: false }
     }
 
     /// Says that a record is written, or newly leased: a mark that is in force must keep it.
     pub(crate) fn keeps(&self, node: impl FnOnce() -> Option<Node>) {
         self.barrier.note(node);
+    }
+
+    /// Whether a test took this fence away.
+    pub(crate) fn lacks(&self, fence: Fence) -> bool {
+        self.barrier.lacks(fence)
+    }
+
+    /// Says that something may have lost what kept it.
+    pub(crate) fn frees(&mut self) {
+        self.frees = true;
+    }
+
+    /// Whether anything said so.
+    pub(crate) fn freed(&self) -> bool {
+        self.frees
     }
 
     /// What the rules read and write. What one writes, the next reads.
@@ -54,7 +72,13 @@ impl<'a, 'db> Change<'a, 'db> {
 
     /// Adds an event.
     pub(crate) fn report(&mut self, namespace: &str, fact: &Fact) {
-        self.facts.push((namespace.to_owned(), fact.topic(), fact.json()));
+        let (namespace, topic) = (namespace.to_owned(), fact.topic().to_owned());
+        self.events.push(msg::Event { namespace, topic, json: fact.json(), ..msg::Event::default() });
+    }
+
+    /// Adds an event of somebody else, as it is.
+    pub(crate) fn pass_on(&mut self, event: msg::Event) {
+        self.events.push(event);
     }
 
     /// Makes the namespace known: it comes into being with the first thing in it.
@@ -62,12 +86,12 @@ impl<'a, 'db> Change<'a, 'db> {
         if namespace::is_known(self.txn, name)? {
             return Ok(());
         }
-        if namespace::all(self.txn)?.len() >= MAX_NAMESPACES {
+        if namespace::count(self.txn)? >= MAX_NAMESPACES {
             return Err(Status::resource_exhausted(format!(
                 "namespace {name:?} would be the {MAX_NAMESPACES}th and more are not kept; use one that is there"
             )));
         }
-        namespace::put(self.txn, name);
+        namespace::put(self.txn, name, &Labels::new());
         Ok(())
     }
 
@@ -76,16 +100,15 @@ impl<'a, 'db> Change<'a, 'db> {
     /// Dropping here, a few with each change, needs no task of its own, no extra flush, and keeps pace by itself: each
     /// change drops more than it adds.
     pub(crate) fn finish(self, retention: Retention) -> Result<Option<u64>, Status> {
-        let Self { txn, now, facts, .. } = self;
-        if facts.is_empty() {
+        let Self { txn, now, events, .. } = self;
+        if events.is_empty() {
             return Ok(None);
         }
-        let added = u64::try_from(facts.len()).unwrap_or(u64::MAX);
+        let added = u64::try_from(events.len()).unwrap_or(u64::MAX);
         let mut sequence = meta::last_event(txn)?;
-        for (namespace, topic, json) in facts {
+        for event in events {
             sequence += 1;
-            let event = msg::Event { sequence, namespace, topic: topic.to_owned(), at: Some(now), json };
-            outbox::put(txn, &event);
+            outbox::put(txn, &msg::Event { sequence, at: event.at.or(Some(now)), ..event });
         }
         meta::set_last_event(txn, sequence);
         let first = meta::first_event(txn)?;

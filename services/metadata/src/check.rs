@@ -51,6 +51,11 @@ pub(crate) fn digest(text: &str) -> Result<Digest, Status> {
     convert::digest(text)
 }
 
+/// The end of a condemnation, which says which one is meant.
+pub(crate) fn until(time: Option<types::Time>) -> Result<types::Time, Status> {
+    time.ok_or_else(|| Status::invalid_argument("until, the end of the condemnation that is meant, is missing"))
+}
+
 /// Labels as a record may have them.
 pub(crate) fn labels(labels: &Labels) -> Result<(), Status> {
     labels::check(labels)?;

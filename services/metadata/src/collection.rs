@@ -8,6 +8,7 @@
 
 mod barrier;
 mod graph;
+mod images;
 mod node;
 mod round;
 mod scan;
@@ -20,19 +21,21 @@ use std::{
 
 use berth_model::Status;
 
+use crate::fences::Fences;
 pub(crate) use barrier::Barrier;
+pub(crate) use images::{Totals, of_images};
 pub(crate) use node::Node;
 pub(crate) use round::Round;
+
 pub(crate) use why::{chain, exists, namespaces_of};
 
-/// A round whose collector says nothing for so long is over.
-const FORGOTTEN: Duration = Duration::from_secs(120);
-
 /// The round that is in force, if any.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Collection {
     pub(crate) barrier: Arc<Barrier>,
     state: Mutex<State>,
+    /// A round whose collector says nothing for so long is over.
+    silence: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +51,10 @@ enum State {
 }
 
 impl Collection {
+    pub(crate) fn new(fences: Fences, silence: Duration) -> Self {
+        Self { barrier: Arc::new(Barrier::new(fences)), state: Mutex::default(), silence }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +64,7 @@ impl Collection {
         let mut state = self.state();
         match &*state {
             State::Marking => return Err(Status::unavailable("a mark is under way; try again when it is over")),
-            State::Marked { heard, .. } if heard.elapsed() < FORGOTTEN => {
+            State::Marked { heard, .. } if heard.elapsed() < self.silence => {
                 return Err(Status::unavailable("a collection is under way; try again when it is over"));
             }
             _ => {}

@@ -3,26 +3,51 @@
 //! A condemnation is given only while no namespace records the digest and no running lease names it, and while it lasts
 //! nobody can record or lease it. Changes are made one after another, so between "nobody needs it" and "nobody may
 //! begin to need it" there is no gap. It ends by itself, so that a deleter that dies blocks nobody for long: the deleter
-//! must be done, or stop, before `until`.
+//! must be done, or stop, before `until`. Between its look at the clock and its deletion it may be held up, so the bar
+//! stands for a while beyond that.
 //!
 //! While it lasts a second one is refused: two deleters of one digest could otherwise end each other's, and the slower
 //! one would delete bytes that were fetched anew meanwhile.
+
+use std::time::Duration;
 
 use berth_model::{Digest, Status};
 use berth_wire::{metadata as msg, types};
 
 use crate::{
     change::Change,
+    fences::Fence,
     leases, resource,
     tables::{condemned, content},
 };
 
-/// How long a condemnation lasts, in seconds.
-const LASTS_SECONDS: i64 = 30;
+/// How long a condemnation lasts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasts {
+    /// The deleter's leave.
+    pub(crate) leave: Duration,
+    /// How much longer nobody can record or lease the digest.
+    pub(crate) grace: Duration,
+}
 
-/// Condemns; says until when.
-pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest) -> Result<types::Time, Status> {
-    refuse_condemned(change, digest)?;
+/// Condemns; says until when the bytes may be deleted.
+pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest, lasts: Lasts) -> Result<types::Time, Status> {
+    refuse_second(change, digest)?;
+    if !change.lacks(Fence::CondemnationLooks) {
+        refuse_used(change, digest)?;
+    }
+    let until = later(change.now(), lasts.leave);
+    condemned::put(change.txn(), digest, later(until, lasts.grace));
+    Ok(until)
+}
+
+fn later(time: types::Time, by: Duration) -> types::Time {
+    let nanos = time.nanos + by.subsec_nanos();
+    let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX).saturating_add((nanos / 1_000_000_000).into());
+    types::Time { seconds: time.seconds.saturating_add(seconds), nanos: nanos % 1_000_000_000 }
+}
+
+fn refuse_used(change: &mut Change<'_, '_>, digest: &Digest) -> Result<(), Status> {
     if let Some(namespace) = content::any_namespace(change.txn(), digest)? {
         return Err(Status::failed_precondition(format!(
             "content {digest} is in use: namespace {namespace:?} records it"
@@ -35,18 +60,30 @@ pub(crate) fn condemn(change: &mut Change<'_, '_>, digest: &Digest) -> Result<ty
             "content {digest} is in use: lease {id:?} in namespace {namespace:?} names it"
         )));
     }
-    let until = types::Time { seconds: now.seconds.saturating_add(LASTS_SECONDS), nanos: now.nanos };
-    condemned::put(change.txn(), digest, until);
-    Ok(until)
+    Ok(())
 }
 
-/// Ends a condemnation; one that is not there ended already.
-pub(crate) fn absolve(change: &mut Change<'_, '_>, digest: &Digest) {
-    condemned::delete(change.txn(), digest);
+/// Ends the condemnation whose leave ends then; one that is not there ended already. Another's stays: a message that
+/// comes late would otherwise end it under its deleter's hands.
+pub(crate) fn absolve(
+    change: &mut Change<'_, '_>,
+    digest: &Digest,
+    until: types::Time,
+    lasts: Lasts,
+) -> Result<(), Status> {
+    if condemned::get(change.txn(), digest)? == Some(later(until, lasts.grace)) || change.lacks(Fence::OwnCondemnation)
+    {
+        condemned::delete(change.txn(), digest);
+    }
+    Ok(())
 }
 
 /// What must be asked before anything may name the digest.
 pub(crate) fn refuse_condemned(change: &mut Change<'_, '_>, digest: &Digest) -> Result<(), Status> {
+    if change.lacks(Fence::CondemnationBars) { Ok(()) } else { refuse_second(change, digest) }
+}
+
+fn refuse_second(change: &mut Change<'_, '_>, digest: &Digest) -> Result<(), Status> {
     let now = change.now();
     match condemned::get(change.txn(), digest)? {
         Some(until) if now.millis() < until.millis() => {

@@ -1,8 +1,10 @@
 //! What the service can be told, with a reason beside each default.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use berth_kv::Durability;
+
+use crate::fences::Fences;
 
 /// Where the records are and how they are kept.
 #[derive(Clone, Debug)]
@@ -17,6 +19,15 @@ pub struct Config {
     /// How many events the outbox keeps for readers that come late. The newest ones stay; older ones are dropped a few
     /// at a time. Events that still have to be relayed to NATS are kept beyond this number.
     pub event_retention: u64,
+    /// How long a deleter may delete what it had condemned; one that is slower deletes nothing.
+    pub condemnation_leave: Duration,
+    /// How much longer nobody can record or lease it, unless the deleter said that it is done.
+    pub condemnation_grace: Duration,
+    /// A round of collection of which nothing was heard for so long is over, and another may begin.
+    pub round_silence: Duration,
+    /// For tests that take one away.
+    #[doc(hidden)]
+    pub fences: Fences,
 }
 
 impl Config {
@@ -28,6 +39,14 @@ impl Config {
             durability: Durability::default(),
             holder: format!("berth metadata, process {}", std::process::id()),
             event_retention: 100_000,
+            // Files are deleted in far less, also a page of them from a slow disk.
+            condemnation_leave: Duration::from_secs(20),
+            // A thread that looked at the clock and then deletes may be held up by a busy machine. A pull waits as long
+            // as both together.
+            condemnation_grace: Duration::from_secs(10),
+            // A collector asks for the next batch at once.
+            round_silence: Duration::from_secs(120),
+            fences: Fences::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use berth_model::{Digest, Status, labels, labels::Labels};
 use berth_wire::{metadata as msg, types};
 use msg::put_content_request::Entry;
 
-use crate::{change::Change, check, collection::Node, condemnation, event::Fact, missing, tables::content};
+use crate::{change::Change, check, collection::Node, condemnation, event::Fact, mask, missing, tables::content};
 
 /// An entry whose fields were checked.
 pub(crate) struct Put {
@@ -90,12 +90,31 @@ pub(crate) fn put(change: &mut Change<'_, '_>, namespace: &str, puts: &[Put]) ->
     Ok(())
 }
 
+/// Changes labels as the paths say.
+pub(crate) fn update(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    digest: &Digest,
+    labels: &Labels,
+    paths: &[String],
+) -> Result<msg::Content, Status> {
+    let mut stored = content::get(change.txn(), namespace, digest)?
+        .ok_or_else(|| missing::content(namespace, &digest.to_string()))?;
+    mask::labels(&mut stored.labels, labels, paths, "content")?;
+    check::labels(&stored.labels).map_err(|status| status.context(format!("content {digest}")))?;
+    stored.updated_at = Some(change.now());
+    change.keeps(|| Some(Node::content(namespace, *digest)));
+    content::put(change.txn(), namespace, digest, &stored);
+    Ok(stored)
+}
+
 /// Drops a record.
 pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, digest: &Digest) -> Result<(), Status> {
     if content::get(change.txn(), namespace, digest)?.is_none() {
         return Err(missing::content(namespace, &digest.to_string()));
     }
     content::delete(change.txn(), namespace, digest);
+    change.frees();
     change.report(namespace, &Fact::ContentDeleted { digest: digest.to_string() });
     Ok(())
 }

@@ -14,6 +14,12 @@ pub(crate) enum Fact {
     SnapshotPrepared { snapshotter: String, key: String, parent: String },
     SnapshotCommitted { snapshotter: String, key: String, name: String },
     SnapshotRemoved { snapshotter: String, key: String },
+    NamespaceCreated { name: String, labels: Labels },
+    NamespaceUpdated { name: String, labels: Labels },
+    NamespaceDeleted { name: String },
+    ContainerCreated { id: String, image: String, runtime: String },
+    ContainerUpdated { id: String, image: String, labels: Labels, snapshot_key: String },
+    ContainerDeleted { id: String },
 }
 
 impl Fact {
@@ -28,16 +34,23 @@ impl Fact {
             Self::SnapshotPrepared { .. } => "/snapshot/prepare",
             Self::SnapshotCommitted { .. } => "/snapshot/commit",
             Self::SnapshotRemoved { .. } => "/snapshot/remove",
+            Self::NamespaceCreated { .. } => "/namespaces/create",
+            Self::NamespaceUpdated { .. } => "/namespaces/update",
+            Self::NamespaceDeleted { .. } => "/namespaces/delete",
+            Self::ContainerCreated { .. } => "/containers/create",
+            Self::ContainerUpdated { .. } => "/containers/update",
+            Self::ContainerDeleted { .. } => "/containers/delete",
         }
     }
 
     /// What is reported. Fields that are empty are left out, as JSON of protobuf does.
     pub(crate) fn json(&self) -> String {
         let mut body = match self {
-            Self::ImageCreated { name, labels } | Self::ImageUpdated { name, labels } => {
-                json!({ "name": name, "labels": labels })
-            }
-            Self::ImageDeleted { name } => json!({ "name": name }),
+            Self::ImageCreated { name, labels }
+            | Self::ImageUpdated { name, labels }
+            | Self::NamespaceCreated { name, labels }
+            | Self::NamespaceUpdated { name, labels } => json!({ "name": name, "labels": labels }),
+            Self::ImageDeleted { name } | Self::NamespaceDeleted { name } => json!({ "name": name }),
             Self::ContentCreated { digest, size, media_type } => {
                 json!({ "digest": digest, "size": size, "media_type": media_type })
             }
@@ -49,6 +62,13 @@ impl Fact {
                 json!({ "key": key, "name": name, "snapshotter": snapshotter })
             }
             Self::SnapshotRemoved { snapshotter, key } => json!({ "key": key, "snapshotter": snapshotter }),
+            Self::ContainerCreated { id, image, runtime } => {
+                json!({ "id": id, "image": image, "runtime": { "name": runtime } })
+            }
+            Self::ContainerUpdated { id, image, labels, snapshot_key } => {
+                json!({ "id": id, "image": image, "labels": labels, "snapshot_key": snapshot_key })
+            }
+            Self::ContainerDeleted { id } => json!({ "id": id }),
         };
         if let Value::Object(fields) = &mut body {
             fields.retain(|_, value| !is_empty(value));
@@ -106,6 +126,28 @@ mod tests {
                 "/snapshot/remove",
                 r#"{"key":"k","snapshotter":"s"}"#,
             ),
+            (
+                Fact::NamespaceCreated { name: "n".into(), labels: Labels::new() },
+                "/namespaces/create",
+                r#"{"name":"n"}"#,
+            ),
+            (
+                Fact::NamespaceUpdated { name: "n".into(), labels: labels.clone() },
+                "/namespaces/update",
+                r#"{"labels":{"a":"\"1\""},"name":"n"}"#,
+            ),
+            (Fact::NamespaceDeleted { name: "n".into() }, "/namespaces/delete", r#"{"name":"n"}"#),
+            (
+                Fact::ContainerCreated { id: "c".into(), image: String::new(), runtime: "r".into() },
+                "/containers/create",
+                r#"{"id":"c","runtime":{"name":"r"}}"#,
+            ),
+            (
+                Fact::ContainerUpdated { id: "c".into(), image: "i".into(), labels, snapshot_key: "k".into() },
+                "/containers/update",
+                r#"{"id":"c","image":"i","labels":{"a":"\"1\""},"snapshot_key":"k"}"#,
+            ),
+            (Fact::ContainerDeleted { id: "c".into() }, "/containers/delete", r#"{"id":"c"}"#),
         ] {
             assert_eq!((fact.topic(), fact.json().as_str()), (topic, json));
         }

@@ -1,18 +1,22 @@
 //! The rules of images: what a put does to what is there.
 //!
 //! Every put counts as an update, also one that changes nothing: it sets `updated_at` and is reported. containerd does
-//! so, and whoever watches a re-pull learns that it ended. Times that a client sends are ignored.
+//! so, and whoever watches a re-pull learns that it ended. Times in
+//! the record a client sends are ignored; the time of the whole request is not.
+
+use std::collections::BTreeMap;
 
 use berth_model::Status;
 use berth_wire::{metadata as msg, types};
 use msg::put_image_request::Mode;
 
-use crate::{change::Change, check, collection::Node, event::Fact, missing, tables::image};
+use crate::{change::Change, check, collection::Node, event::Fact, mask, missing, tables::image};
 
 /// A put whose fields were checked.
 pub(crate) struct Put {
     image: msg::Image,
     mode: Mode,
+    at: Option<types::Time>,
 }
 
 impl Put {
@@ -24,8 +28,9 @@ impl Put {
         let name = check::name("the image's name", &image.name)?;
         check::labels(&image.labels)?;
         let target = check::target(image.target.as_ref())?;
-        let image = msg::Image { name, labels: image.labels, target: Some(target), created_at: None, updated_at: None };
-        Ok(Self { image, mode })
+        let labels = mask::whole(&image.labels);
+        let image = msg::Image { name, labels, target: Some(target), created_at: None, updated_at: None };
+        Ok(Self { image, mode, at: request.at })
     }
 
     /// What is stored, given what is there.
@@ -35,7 +40,8 @@ impl Put {
         present: Option<&msg::Image>,
         now: types::Time,
     ) -> Result<(msg::Image, Fact), Status> {
-        let Self { mut image, mode } = self;
+        let Self { mut image, mode, at } = self;
+        let now = at.unwrap_or(now);
         let name = image.name.clone();
         match (mode, present) {
             (Mode::Create, Some(_)) => {
@@ -60,12 +66,62 @@ impl Put {
 /// Creates or replaces.
 pub(crate) fn put(change: &mut Change<'_, '_>, namespace: &str, put: Put) -> Result<msg::Image, Status> {
     let present = image::get(change.txn(), namespace, &put.image.name)?;
+    let points_to = |image: &msg::Image| image.target.as_ref().map(|target| target.digest.clone());
     let (stored, fact) = put.decide(namespace, present.as_ref(), change.now())?;
     change.touch_namespace(namespace)?;
     change.keeps(|| Some(Node::image(namespace, &stored.name)));
     image::put(change.txn(), namespace, &stored);
+    if present.is_some_and(|present| points_to(&present) != points_to(&stored)) {
+        change.frees();
+    }
     change.report(namespace, &fact);
     Ok(stored)
+}
+
+/// Changes fields as the paths say.
+pub(crate) fn update(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    given: msg::Image,
+    paths: &[String],
+    at: Option<types::Time>,
+) -> Result<msg::Image, Status> {
+    let present =
+        image::get(change.txn(), namespace, &given.name)?.ok_or_else(|| missing::image(namespace, &given.name))?;
+    let mut stored = masked(present, given, paths)?;
+    check::labels(&stored.labels)?;
+    stored.target = Some(check::target(stored.target.as_ref())?);
+    stored.updated_at = at.or(Some(change.now()));
+    change.keeps(|| Some(Node::image(namespace, &stored.name)));
+    image::put(change.txn(), namespace, &stored);
+    let fact = Fact::ImageUpdated { name: stored.name.clone(), labels: stored.labels.clone() };
+    change.report(namespace, &fact);
+    Ok(stored)
+}
+
+fn masked(mut into: msg::Image, given: msg::Image, paths: &[String]) -> Result<msg::Image, Status> {
+    if paths.is_empty() {
+        into.labels = mask::whole(&given.labels);
+        into.target = given.target;
+        return Ok(into);
+    }
+    let nothing = BTreeMap::new();
+    let annotations = given.target.as_ref().map_or(&nothing, |target| &target.annotations);
+    for path in paths {
+        if let Some(key) = mask::key_of(path, "labels") {
+            mask::set_one(&mut into.labels, key, &given.labels);
+        } else if let Some(key) = mask::key_of(path, "annotations") {
+            mask::set_one(&mut into.target.get_or_insert_default().annotations, key, annotations);
+        } else {
+            match path.as_str() {
+                "labels" => into.labels = mask::whole(&given.labels),
+                "target" => into.target.clone_from(&given.target),
+                "annotations" => into.target.get_or_insert_default().annotations.clone_from(annotations),
+                _ => return Err(mask::unknown(path, "an image")),
+            }
+        }
+    }
+    Ok(into)
 }
 
 /// Drops; with `target` only if that is still its digest.
@@ -85,6 +141,7 @@ pub(crate) fn delete(
         )));
     }
     image::delete(change.txn(), namespace, name);
+    change.frees();
     change.report(namespace, &Fact::ImageDeleted { name: name.to_owned() });
     Ok(())
 }
@@ -103,7 +160,13 @@ mod tests {
             ..types::Descriptor::default()
         };
         let image = msg::Image { name: "n".into(), target: Some(target), ..msg::Image::default() };
-        msg::PutImageRequest { namespace: "default".into(), image: Some(image), mode: mode.into() }
+        msg::PutImageRequest {
+            namespace: "default".into(),
+            image: Some(image),
+            mode: mode.into(),
+            lease: String::new(),
+            at: None,
+        }
     }
 
     #[test]
@@ -126,6 +189,30 @@ mod tests {
                 (image.created_at.unwrap(), fact.topic())
             });
             assert_eq!(found.map_err(|status| status.code), expected, "{mode:?} {there}");
+        }
+    }
+
+    #[test]
+    fn masks_as_a_table() {
+        let image = |label: &str, annotation: &str, size: u64| {
+            let of = |value: &str| BTreeMap::from([("k.x/y".to_owned(), value.to_owned())]);
+            let target = types::Descriptor { size, annotations: of(annotation), ..types::Descriptor::default() };
+            msg::Image { name: "n".into(), labels: of(label), target: Some(target), ..msg::Image::default() }
+        };
+        let (before, given) = (image("1", "2", 3), image("4", "5", 6));
+        for (paths, expected) in [
+            (&[][..], Some(image("4", "5", 6))),
+            (&["labels"], Some(image("4", "2", 3))),
+            (&["labels.k.x/y"], Some(image("4", "2", 3))),
+            (&["target"], Some(image("1", "5", 6))),
+            (&["annotations"], Some(image("1", "5", 3))),
+            (&["annotations.k.x/y", "labels"], Some(image("4", "5", 3))),
+            (&["name"], None),
+            (&["created_at"], None),
+            (&["target.size"], None),
+        ] {
+            let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+            assert_eq!(masked(before.clone(), given.clone(), &paths).ok(), expected, "{paths:?}");
         }
     }
 

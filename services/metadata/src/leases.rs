@@ -12,7 +12,9 @@ use crate::{
     change::Change,
     check,
     collection::Node,
-    condemnation, missing, resource,
+    condemnation,
+    fences::Fence,
+    missing, resource,
     tables::{lease, lease_resource},
 };
 
@@ -62,6 +64,21 @@ pub(crate) fn create(
     Ok(created)
 }
 
+/// Moves the end of a lease that is not over.
+pub(crate) fn renew(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    id: &str,
+    seconds: u64,
+) -> Result<msg::Lease, Status> {
+    let now = change.now();
+    let found = lease::get(change.txn(), namespace, id)?.filter(|lease| !is_over(lease, now));
+    let mut renewed = found.ok_or_else(|| missing::lease(namespace, id))?;
+    renewed.expires_at = expiry(&mut renewed.labels, seconds, now);
+    lease::put(change.txn(), namespace, &renewed);
+    Ok(renewed)
+}
+
 /// Ends a lease.
 pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> Result<(), Status> {
     if lease::get(change.txn(), namespace, id)?.is_none() {
@@ -71,6 +88,25 @@ pub(crate) fn delete(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> 
         lease_resource::delete(change.txn(), namespace, id, &named)?;
     }
     lease::delete(change.txn(), namespace, id);
+    change.frees();
+    Ok(())
+}
+
+/// What is written under a lease is written only while it runs: what it protected may be gone otherwise. Nothing is
+/// asked of who names none.
+pub(crate) fn must_run(change: &mut Change<'_, '_>, namespace: &str, id: &str) -> Result<(), Status> {
+    if id.is_empty() || change.lacks(Fence::LeaseRuns) {
+        return Ok(());
+    }
+    let lease = lease::get(change.txn(), namespace, id)?.ok_or_else(|| missing::lease(namespace, id))?;
+    refuse_over(&lease, namespace, change.now())
+}
+
+fn refuse_over(lease: &msg::Lease, namespace: &str, now: types::Time) -> Result<(), Status> {
+    if is_over(lease, now) {
+        let id = &lease.id;
+        return Err(Status::not_found(format!("lease {id:?} in namespace {namespace:?} not found: its time is over")));
+    }
     Ok(())
 }
 
@@ -82,9 +118,7 @@ pub(crate) fn add(
     more: &[msg::Resource],
 ) -> Result<(), Status> {
     let lease = lease::get(change.txn(), namespace, id)?.ok_or_else(|| missing::lease(namespace, id))?;
-    if is_over(&lease, change.now()) {
-        return Err(Status::not_found(format!("lease {id:?} in namespace {namespace:?} not found: its time is over")));
-    }
+    refuse_over(&lease, namespace, change.now())?;
     for named in more {
         if named.r#type == resource::CONTENT {
             condemnation::refuse_condemned(change, &check::digest(&named.id)?)?;
@@ -112,6 +146,7 @@ pub(crate) fn take_off(
     if lease::get(change.txn(), namespace, id)?.is_none() {
         return Err(missing::lease(namespace, id));
     }
+    change.frees();
     less.iter().try_for_each(|named| lease_resource::delete(change.txn(), namespace, id, named))
 }
 
@@ -121,7 +156,14 @@ pub(crate) fn any_running(
     named: &msg::Resource,
     now: types::Time,
 ) -> Result<Option<(String, String)>, Status> {
-    for (namespace, id) in lease_resource::holders(from, &named.r#type, &named.id, None)? {
+    let mut holders = lease_resource::holders(from, &named.r#type, &named.id, None)?;
+    // What a client writes through the gateway is NAMESPACE/REF at the content service, and REF for leases of the namespace.
+    if named.r#type == resource::INGESTS
+        && let Some((namespace, reference)) = named.id.split_once('/')
+    {
+        holders.extend(lease_resource::holders(from, &named.r#type, reference, Some(namespace))?);
+    }
+    for (namespace, id) in holders {
         if lease::get(from, &namespace, &id)?.is_some_and(|lease| !is_over(&lease, now)) {
             return Ok(Some((namespace, id)));
         }

@@ -12,16 +12,21 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod activity;
 mod change;
 mod check;
 mod collection;
 mod condemnation;
 mod config;
+mod containers;
 mod contents;
 mod event;
+mod fences;
 mod images;
 mod leases;
+mod mask;
 mod missing;
+mod namespaces;
 mod page;
 mod relay;
 mod resource;
@@ -35,6 +40,8 @@ use std::sync::Arc;
 use berth_model::Status;
 
 pub use config::Config;
+#[doc(hidden)]
+pub use fences::{Fence, Fences};
 pub use service::Service;
 
 /// Opens the service for callers in this process.

@@ -10,7 +10,7 @@ macro_rules! missing {
     };
 }
 
-missing! { image: "image", content: "content", lease: "lease" }
+missing! { image: "image", content: "content", lease: "lease", container: "container" }
 
 pub(crate) fn snapshot(namespace: &str, snapshotter: &str, key: &str) -> Status {
     Status::not_found(format!("snapshot {key:?} of snapshotter {snapshotter:?} in namespace {namespace:?} not found"))

@@ -7,7 +7,9 @@ use crate::check;
 
 /// The resource type of blobs; its ids are digests.
 pub(crate) const CONTENT: &str = "content";
-const PLAIN: &[&str] = &[CONTENT, "ingests", "images"];
+/// The resource type of ingests; its ids are refs.
+pub(crate) const INGESTS: &str = "ingests";
+const PLAIN: &[&str] = &[CONTENT, INGESTS, "images"];
 const SNAPSHOTS: &str = "snapshots";
 
 /// The resource type of the snapshots of one snapshotter.

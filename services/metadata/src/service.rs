@@ -1,13 +1,19 @@
 //! The contract, method by method: each is check → decide → act, in the file of its noun.
 
 mod collection;
+mod containers;
 mod contents;
 mod events;
 mod images;
 mod leases;
+mod measure;
+mod namespaces;
 mod snapshots;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use berth_api::metadata::Metadata;
@@ -17,6 +23,9 @@ use berth_wire::metadata as msg;
 use tokio::task::JoinHandle;
 
 use crate::{Config, relay, store::Store};
+
+/// Longest wait of one call; who wants to wait longer asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The metadata service over one store. The store closes when the last handle is dropped.
 pub struct Service {
@@ -66,6 +75,9 @@ impl Metadata for Service {
     async fn delete_image(&self, request: msg::DeleteImageRequest) -> Result<msg::DeleteImageReply, Status> {
         images::delete(&self.store, request).await
     }
+    async fn update_image(&self, request: msg::UpdateImageRequest) -> Result<msg::Image, Status> {
+        images::update(&self.store, request).await
+    }
 
     async fn get_content(&self, request: msg::GetContentRequest) -> Result<msg::Content, Status> {
         contents::get(&self.store, request).await
@@ -75,6 +87,9 @@ impl Metadata for Service {
     }
     async fn put_content(&self, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {
         contents::put(&self.store, request).await
+    }
+    async fn update_content(&self, request: msg::UpdateContentRequest) -> Result<msg::Content, Status> {
+        contents::update(&self.store, request).await
     }
     async fn delete_content(&self, request: msg::DeleteContentRequest) -> Result<msg::DeleteContentReply, Status> {
         contents::delete(&self.store, request).await
@@ -104,6 +119,9 @@ impl Metadata for Service {
     async fn get_lease(&self, request: msg::GetLeaseRequest) -> Result<msg::Lease, Status> {
         leases::get(&self.store, request).await
     }
+    async fn renew_lease(&self, request: msg::RenewLeaseRequest) -> Result<msg::Lease, Status> {
+        leases::renew(&self.store, request).await
+    }
     async fn delete_lease_resources(
         &self,
         request: msg::DeleteLeaseResourcesRequest,
@@ -121,6 +139,19 @@ impl Metadata for Service {
     }
     async fn end_mark(&self, request: msg::EndMarkRequest) -> Result<msg::EndMarkReply, Status> {
         collection::end(&self.store, request).await
+    }
+    async fn list_unnamed(&self, request: msg::ListUnnamedRequest) -> Result<msg::ListUnnamedReply, Status> {
+        collection::unnamed(&self.store, request).await
+    }
+    async fn watch_activity(&self, request: msg::WatchActivityRequest) -> Result<msg::Activity, Status> {
+        let wait = Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
+        Ok(self.store.activity().wait(request.mutations, request.deletions, wait).await)
+    }
+    async fn measure_images(&self, request: msg::MeasureImagesRequest) -> Result<msg::MeasureImagesReply, Status> {
+        measure::images(&self.store, request).await
+    }
+    async fn measure_records(&self, _: msg::MeasureRecordsRequest) -> Result<msg::MeasureRecordsReply, Status> {
+        measure::records(&self.store).await
     }
     async fn explain(&self, request: msg::ExplainRequest) -> Result<msg::ExplainReply, Status> {
         collection::explain(&self.store, request).await
@@ -166,8 +197,46 @@ impl Metadata for Service {
         snapshots::update(&self.store, request).await
     }
 
-    async fn list_namespaces(&self, _request: msg::ListNamespacesRequest) -> Result<msg::ListNamespacesReply, Status> {
-        events::namespaces(&self.store).await
+    async fn list_namespaces(&self, request: msg::ListNamespacesRequest) -> Result<msg::ListNamespacesReply, Status> {
+        namespaces::list(&self.store, request).await
+    }
+    async fn get_namespace(&self, request: msg::GetNamespaceRequest) -> Result<msg::Namespace, Status> {
+        namespaces::get(&self.store, request).await
+    }
+    async fn create_namespace(&self, request: msg::CreateNamespaceRequest) -> Result<msg::Namespace, Status> {
+        namespaces::create(&self.store, request).await
+    }
+    async fn update_namespace(&self, request: msg::UpdateNamespaceRequest) -> Result<msg::Namespace, Status> {
+        namespaces::update(&self.store, request).await
+    }
+    async fn delete_namespace(
+        &self,
+        request: msg::DeleteNamespaceRequest,
+    ) -> Result<msg::DeleteNamespaceReply, Status> {
+        namespaces::delete(&self.store, request).await
+    }
+
+    async fn get_container(&self, request: msg::GetContainerRequest) -> Result<msg::Container, Status> {
+        containers::get(&self.store, request).await
+    }
+    async fn list_containers(&self, request: msg::ListContainersRequest) -> Result<msg::ListContainersReply, Status> {
+        containers::list(&self.store, request).await
+    }
+    async fn create_container(&self, request: msg::CreateContainerRequest) -> Result<msg::Container, Status> {
+        containers::create(&self.store, request).await
+    }
+    async fn update_container(&self, request: msg::UpdateContainerRequest) -> Result<msg::Container, Status> {
+        containers::update(&self.store, request).await
+    }
+    async fn delete_container(
+        &self,
+        request: msg::DeleteContainerRequest,
+    ) -> Result<msg::DeleteContainerReply, Status> {
+        containers::delete(&self.store, request).await
+    }
+
+    async fn publish_event(&self, request: msg::PublishEventRequest) -> Result<msg::PublishEventReply, Status> {
+        events::publish(&self.store, request).await
     }
     async fn read_events(&self, request: msg::ReadEventsRequest) -> Result<msg::ReadEventsReply, Status> {
         events::read(&self.store, request).await

@@ -96,6 +96,7 @@ pub(crate) fn remove(change: &mut Change<'_, '_>, place: &Place, key: &str) -> R
         return Err(Status::failed_precondition("cannot remove snapshot with child").context(what));
     }
     drop_record(change, place, &found);
+    change.frees();
     change.report(
         &place.namespace,
         &Fact::SnapshotRemoved { snapshotter: place.snapshotter.clone(), key: key.to_owned() },
@@ -103,14 +104,18 @@ pub(crate) fn remove(change: &mut Change<'_, '_>, place: &Place, key: &str) -> R
     Ok(found)
 }
 
-/// Merges labels.
+/// Merges labels; or replaces them all.
 pub(crate) fn update(
     change: &mut Change<'_, '_>,
     place: &Place,
     key: &str,
     labels: &berth_model::labels::Labels,
+    replace: bool,
 ) -> Result<msg::Snapshot, Status> {
     let mut found = place.find(change.txn(), key)?;
+    if replace {
+        found.labels.clear();
+    }
     berth_model::labels::merge(&mut found.labels, labels);
     check::labels(&found.labels)?;
     found.updated_at = Some(change.now());

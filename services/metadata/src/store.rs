@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use berth_failpoint::{Point, pass};
 use berth_kv::{Db, Options, View};
 use berth_model::Status;
 use berth_wire::{metadata as msg, types};
@@ -19,8 +20,10 @@ use tracing::Instrument;
 
 use crate::{
     Config,
+    activity::Counter,
     change::{Change, Retention},
     collection::Collection,
+    condemnation::Lasts,
     page::Page,
     tables::{self, meta, outbox},
 };
@@ -40,13 +43,16 @@ pub(crate) struct Store {
     /// The last relayed event, or [`NOBODY_RELAYS`].
     relayed: Arc<AtomicU64>,
     collection: Arc<Collection>,
+    condemnation: Lasts,
+    activity: Arc<Counter>,
 }
 
 impl Store {
     /// Opens the tables, or makes them.
     pub(crate) async fn open(config: Config) -> Result<Self, Status> {
         let options = Options { durability: config.durability, families: tables::FAMILIES, holder: config.holder };
-        let db = berth_api::blocking(move || Db::open(&config.root, options)).await?;
+        let root = config.root.clone();
+        let db = berth_api::blocking(move || Db::open(&root, options)).await?;
         let fresh = uuid::Uuid::new_v4().simple().to_string();
         let (outbox_id, last) =
             db.write(move |txn| Ok::<_, Status>((meta::outbox_id_or(txn, fresh)?, meta::last_event(txn)?))).await?;
@@ -56,13 +62,35 @@ impl Store {
             horizon: Arc::new(watch::Sender::new(last)),
             event_retention: config.event_retention,
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
-            collection: Arc::default(),
+            collection: Arc::new(Collection::new(config.fences, config.round_silence)),
+            condemnation: Lasts { leave: config.condemnation_leave, grace: config.condemnation_grace },
+            activity: Arc::default(),
         })
     }
 
     /// The round of collection that is in force.
     pub(crate) fn collection(&self) -> &Arc<Collection> {
         &self.collection
+    }
+
+    /// How long a condemnation lasts.
+    pub(crate) fn condemnation(&self) -> Lasts {
+        self.condemnation
+    }
+
+    /// How much others than a collector changed.
+    pub(crate) fn activity(&self) -> &Counter {
+        &self.activity
+    }
+
+    /// Random, and stays: of the outbox, and so of all records.
+    pub(crate) fn id(&self) -> &str {
+        &self.outbox_id
+    }
+
+    /// Where it is on the disk.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.db.path()
     }
 
     /// Reads one state of all tables.
@@ -80,20 +108,42 @@ impl Store {
         &self,
         rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
     ) -> Result<R, Status> {
+        self.make(rule, Some(Arc::clone(&self.activity))).await
+    }
+
+    /// A change by a collector: it is no reason for another collection.
+    pub(crate) async fn tidy<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        self.make(rule, None).await
+    }
+
+    async fn make<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+        activity: Option<Arc<Counter>>,
+    ) -> Result<R, Status> {
         let db = self.db.clone();
         let horizon = Arc::clone(&self.horizon);
         let newest = self.event_retention;
         let relayed = Arc::clone(&self.relayed);
         let barrier = Arc::clone(&self.collection.barrier);
         let writing = async move {
-            let (done, last) = db
+            let (done, freed, last) = db
                 .write(move |txn| {
                     let mut change = Change::new(txn, types::Time::now(), &barrier);
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
-                    Ok::<_, Status>((done, change.finish(retention)?))
+                    let (freed, last) = (change.freed(), change.finish(retention)?);
+                    pass(Point::MetadataDecided);
+                    Ok::<_, Status>((done, freed, last))
                 })
                 .await?;
+            pass(Point::MetadataChanged);
+            if let Some(activity) = activity {
+                activity.count(freed);
+            }
             if let Some(last) = last {
                 horizon.send_if_modified(|horizon| {
                     let grown = last > *horizon;

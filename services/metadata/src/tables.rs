@@ -3,6 +3,7 @@
 
 pub(crate) mod child;
 pub(crate) mod condemned;
+pub(crate) mod container;
 pub(crate) mod content;
 pub(crate) mod image;
 pub(crate) mod lease;
@@ -25,6 +26,7 @@ pub(crate) const FAMILIES: &[&str] = &[
     "snapshots",
     "snapshot_children",
     "condemned",
+    "containers",
     "namespaces",
     "outbox",
     "meta",

@@ -38,18 +38,21 @@ async fn a_blob_is_never_deleted_and_used_at_once() {
             (Arc::clone(&metadata), Arc::clone(&blob), digest.clone(), Arc::clone(&deleted));
         tasks.spawn(async move {
             for _ in 0..ROUNDS {
-                if let Err(status) =
-                    metadata.condemn_content(msg::CondemnContentRequest { digest: digest.clone() }).await
-                {
-                    assert!(matches!(status.code, Code::FailedPrecondition | Code::Unavailable), "{status}");
-                    continue;
-                }
+                let request = msg::CondemnContentRequest { digest: digest.clone() };
+                let until = match metadata.condemn_content(request).await {
+                    Ok(condemned) => condemned.until,
+                    Err(status) => {
+                        assert!(matches!(status.code, Code::FailedPrecondition | Code::Unavailable), "{status}");
+                        continue;
+                    }
+                };
                 assert!(!blob.being_deleted.swap(true, Ordering::SeqCst), "two deleters");
                 tokio::task::yield_now().await;
                 assert_eq!(blob.users.load(Ordering::SeqCst), 0, "deleted while it is used");
                 deleted.fetch_add(1, Ordering::SeqCst);
                 blob.being_deleted.store(false, Ordering::SeqCst);
-                metadata.absolve_content(msg::AbsolveContentRequest { digest: digest.clone() }).await.unwrap();
+                let request = msg::AbsolveContentRequest { digest: digest.clone(), until };
+                metadata.absolve_content(request).await.unwrap();
             }
         });
     }
@@ -92,7 +95,7 @@ async fn a_blob_is_never_deleted_and_used_at_once() {
 
 async fn record(metadata: &dyn Metadata, user: usize, digest: &str) -> Result<(), Code> {
     let entry = msg::put_content_request::Entry { digest: digest.to_owned(), size: 1, ..Default::default() };
-    let request = msg::PutContentRequest { namespace: format!("n{user}"), entries: vec![entry] };
+    let request = msg::PutContentRequest { namespace: format!("n{user}"), entries: vec![entry], ..Default::default() };
     metadata.put_content(request).await.map(drop).map_err(|status| status.code)
 }
 
@@ -125,7 +128,7 @@ async fn events_are_in_the_order_of_changes() {
                 };
                 let labels = [("by".to_owned(), format!("{writer}-{round}"))].into();
                 let image = msg::Image { name: "n".into(), target: Some(target), labels, ..Default::default() };
-                let request = msg::PutImageRequest { namespace: "ns".into(), image: Some(image), mode: 0 };
+                let request = msg::PutImageRequest { namespace: "ns".into(), image: Some(image), ..Default::default() };
                 metadata.put_image(request).await.unwrap();
             }
         });

@@ -37,7 +37,7 @@ async fn open(config: Config) -> Arc<Service> {
 fn record(seed: &str) -> msg::PutContentRequest {
     let digest = Digest::of(seed.as_bytes()).to_string();
     let entry = msg::put_content_request::Entry { digest, size: 1, ..Default::default() };
-    msg::PutContentRequest { namespace: "ns".into(), entries: vec![entry] }
+    msg::PutContentRequest { namespace: "ns".into(), entries: vec![entry], ..Default::default() }
 }
 
 fn prepare(key: &str) -> msg::PrepareSnapshotRequest {

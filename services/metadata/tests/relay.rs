@@ -43,7 +43,10 @@ async fn relaying(root: &Path, retention: u64, bus: &Bus) -> Arc<Service> {
 async fn record(metadata: &dyn Metadata, namespace: &str, seed: usize) {
     let digest = Digest::of(seed.to_string().as_bytes()).to_string();
     let entry = msg::put_content_request::Entry { digest, size: 1, ..Default::default() };
-    metadata.put_content(msg::PutContentRequest { namespace: namespace.into(), entries: vec![entry] }).await.unwrap();
+    metadata
+        .put_content(msg::PutContentRequest { namespace: namespace.into(), entries: vec![entry], ..Default::default() })
+        .await
+        .unwrap();
 }
 
 async fn next(events: &mut EventStream) -> BusEvent {

@@ -13,11 +13,10 @@ use futures::{TryStreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    document,
     layer::{self, Arrival},
     plan,
     pull::Pull,
-    records::ContentRecords,
+    records::{ContentRecords, Lease},
     stack::Stack,
 };
 
@@ -28,7 +27,7 @@ impl Pull {
     /// Brings one image in and answers its top chain id, `None` if nothing was to be unpacked. `sole`: no index chose it.
     pub(crate) async fn image(
         &self,
-        lease: &str,
+        lease: &Lease,
         image: &plan::Image,
         sole: bool,
         records: &mut ContentRecords,
@@ -37,7 +36,8 @@ impl Pull {
             plan::check_unpackable(image)?;
         }
         let planned = Planned::new(None);
-        let (unpacked, ()) = tokio::try_join!(self.layers(lease, image, &planned), self.config(image, sole, &planned))?;
+        let (unpacked, ()) =
+            tokio::try_join!(self.layers(lease, image, &planned), self.config(lease, image, sole, &planned))?;
 
         let stack = planned.borrow().clone().unwrap_or_default();
         let top = stack.last().map(|layer| layer.chain_id);
@@ -58,12 +58,12 @@ impl Pull {
     }
 
     /// Fetches the config and plans the layers by it.
-    async fn config(&self, image: &plan::Image, sole: bool, planned: &Planned) -> Result<(), Status> {
+    async fn config(&self, lease: &Lease, image: &plan::Image, sole: bool, planned: &Planned) -> Result<(), Status> {
         let config = &image.manifest.config;
         let arrival = watch::Sender::new(Arrival::Waiting);
         layer::fetch(&self.bus, &self.board, self.fetch_job(config), config, &arrival, Stage::Done).await?;
         if self.wish.unpack {
-            let bytes = document::read(&self.content, config).await?;
+            let bytes = berth_api::content::read_document(&self.content, config).await?;
             let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
                 plan::refuse(error).context("the image cannot be unpacked (--no-unpack only fetches it)")
             })?;
@@ -71,6 +71,9 @@ impl Pull {
             if sole {
                 plan::check_platform(image, &parsed, &self.wish.platforms)?;
             }
+            // Before anybody asks whether they exist: one that does cannot go from then on.
+            let names: Vec<String> = stack.iter().map(|layer| layer.chain_id.to_string()).collect();
+            lease.protect_snapshots(&self.wish.snapshotter, &names).await?;
             planned.send_replace(Some(Arc::new(stack)));
         }
         Ok(())
@@ -78,7 +81,7 @@ impl Pull {
 
     /// Fetches and unpacks all layers. Answers the chain ids that were unpacked here. Every blob is fetched, also where
     /// its snapshot exists already (the missing-blobs rule).
-    async fn layers(&self, lease: &str, image: &plan::Image, planned: &Planned) -> Result<Vec<Digest>, Status> {
+    async fn layers(&self, lease: &Lease, image: &plan::Image, planned: &Planned) -> Result<Vec<Digest>, Status> {
         let count = image.manifest.layers.len();
         let (ready, to_commit) = mpsc::channel(count.max(1));
         let all = async {
@@ -152,7 +155,7 @@ impl Pull {
     /// One layer. `None` when nothing is to be unpacked; a commit with an empty key when its snapshot exists.
     async fn layer(
         &self,
-        lease: &str,
+        lease: &Lease,
         position: usize,
         descriptor: &Descriptor,
         planned: &Planned,
@@ -188,7 +191,7 @@ impl Pull {
                 layer: Some(descriptor.into()),
                 diff_id: layer.diff_id.to_string(),
                 chain_id: layer.chain_id.to_string(),
-                lease: lease.to_owned(),
+                lease: lease.id.clone(),
             };
             let outcome = layer::unpack(&self.bus, &self.board, job, descriptor, &arrival).await?;
             Ok(LayerCommit { key: outcome.key, id: outcome.id, ..commit })

@@ -8,7 +8,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod board;
-mod document;
 mod image;
 mod layer;
 pub mod plan;

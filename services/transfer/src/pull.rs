@@ -4,10 +4,11 @@
 //! diff id are proved and after the snapshot below; content records come after the snapshots they name, and the image
 //! record last. A pull that stops anywhere in between leaves only what the next one uses or a collection takes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
 use berth_bus::Bus;
+use berth_failpoint::{Point, pass};
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Platform, Reference, Status, labels};
 use berth_wire::{
     fetcher::{Access, FetchJob, ResolveRequest},
@@ -18,11 +19,13 @@ use tokio::sync::watch;
 
 use crate::{
     board::Board,
-    document,
     layer::{self, Arrival},
     plan,
     records::{self, ContentRecords, Lease},
 };
+
+/// How long what a failed pull fetched is kept for the next try.
+const RETRY_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// What is asked of a pull; read and checked from the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,21 +48,27 @@ pub(crate) struct Pull {
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) fetcher: Arc<dyn Fetcher>,
     pub(crate) unpacker: Arc<dyn Unpacker>,
-    pub(crate) lease_lasts: std::time::Duration,
+    pub(crate) lease_lasts: Duration,
 }
 
 impl Pull {
-    /// Runs it to its end, or until `stop` gives a reason to end early: its jobs are then cancelled and its lease ended.
+    /// Runs it to its end, or until `stop` gives a reason to end early: its jobs are then cancelled. What a pull that did
+    /// not succeed has fetched stays under its lease for a while, for the next try.
     pub(crate) async fn run(&self, stop: impl Future<Output = Status>) -> Result<(), Status> {
         if self.wish.unpack {
             self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
         }
         let lease = Lease::begin(Arc::clone(&self.metadata), &self.wish.namespace, self.lease_lasts).await?;
+        pass(Point::TransferLeased);
         let done = tokio::select! {
             done = self.under(&lease) => done,
             reason = stop => Err(reason),
         };
-        lease.end().await;
+        match &done {
+            Ok(_) => lease.end().await,
+            Err(_) => lease.shorten(RETRY_WITHIN).await,
+        }
+        pass(Point::TransferEnded);
         let chain_ids = done?;
         self.board.done(chain_ids.iter().map(ToString::to_string).collect());
         Ok(())
@@ -78,12 +87,15 @@ impl Pull {
         let mut chain_ids = Vec::new();
         for image in &images {
             self.protect(lease, image).await?;
-            chain_ids.extend(self.image(&lease.id, image, image.descriptor == target, &mut records).await?);
+            chain_ids.extend(self.image(lease, image, image.descriptor == target, &mut records).await?);
         }
         self.board.phase(Phase::Recording);
-        records.write(&self.metadata, &self.wish.namespace, &self.wish.reference).await?;
-        records::put_image(&self.metadata, &self.wish.namespace, &self.wish.reference, &target, &self.wish.labels)
-            .await?;
+        let Wish { namespace, reference, labels, .. } = &self.wish;
+        pass(Point::TransferRecording);
+        records.write(&self.metadata, namespace, reference, &lease.id).await?;
+        pass(Point::TransferRecorded);
+        records::put_image(&self.metadata, namespace, reference, &target, labels, &lease.id).await?;
+        pass(Point::TransferNamed);
         Ok(chain_ids)
     }
 
@@ -130,7 +142,7 @@ impl Pull {
         self.board.add(descriptor);
         let arrival = watch::Sender::new(Arrival::Waiting);
         layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, Stage::Done).await?;
-        document::read(&self.content, descriptor).await
+        berth_api::content::read_document(&self.content, descriptor).await
     }
 
     pub(crate) fn fetch_job(&self, descriptor: &Descriptor) -> FetchJob {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,6 +22,8 @@ pub(crate) struct Lease {
     metadata: Arc<dyn Metadata>,
     namespace: String,
     pub(crate) id: String,
+    /// Whether it names anything yet.
+    names: AtomicBool,
 }
 
 impl Lease {
@@ -30,16 +35,23 @@ impl Lease {
                 ..msg::CreateLeaseRequest::default()
             })
             .await?;
-        Ok(Self { metadata, namespace: namespace.to_owned(), id: lease.id })
+        Ok(Self { metadata, namespace: namespace.to_owned(), id: lease.id, names: AtomicBool::new(false) })
     }
 
     /// Protects blobs and their ingests. Waits for a deletion of one of them to end.
     pub(crate) async fn protect(&self, descriptors: &[Descriptor]) -> Result<(), Status> {
-        let resource = |r#type: &str, id: String| msg::Resource { r#type: r#type.to_owned(), id };
-        let resources: Vec<msg::Resource> = descriptors
-            .iter()
-            .flat_map(|d| [resource("content", d.digest.to_string()), resource("ingests", d.ingest_ref())])
-            .collect();
+        let of = |d: &Descriptor| [resource("content", d.digest.to_string()), resource("ingests", d.ingest_ref())];
+        self.add(descriptors.iter().flat_map(of).collect()).await
+    }
+
+    /// Protects committed snapshots, those that are there and those that will be.
+    pub(crate) async fn protect_snapshots(&self, snapshotter: &str, names: &[String]) -> Result<(), Status> {
+        let r#type = format!("snapshots/{snapshotter}");
+        self.add(names.iter().map(|name| resource(&r#type, name.clone())).collect()).await
+    }
+
+    async fn add(&self, resources: Vec<msg::Resource>) -> Result<(), Status> {
+        self.names.store(true, Ordering::Relaxed);
         while_busy(|| {
             self.metadata.add_lease_resources(msg::AddLeaseResourcesRequest {
                 namespace: self.namespace.clone(),
@@ -51,6 +63,18 @@ impl Lease {
         .map(|_| ())
     }
 
+    /// Lets it end by itself, sooner than it would; at once if there is nothing that it keeps.
+    pub(crate) async fn shorten(self, to: Duration) {
+        if !self.names.load(Ordering::Relaxed) {
+            return self.end().await;
+        }
+        let expires_in_seconds = to.as_secs();
+        let request = msg::RenewLeaseRequest { namespace: self.namespace, id: self.id, expires_in_seconds };
+        if let Err(status) = self.metadata.renew_lease(request).await {
+            tracing::warn!(%status, "the lease of a failed pull could not be shortened; it ends by itself");
+        }
+    }
+
     /// Ends it: what it protected is recorded by now, or not wanted.
     pub(crate) async fn end(self) {
         let request = msg::DeleteLeaseRequest { namespace: self.namespace, id: self.id };
@@ -58,6 +82,10 @@ impl Lease {
             tracing::warn!(%status, "the lease of a pull could not be ended; it ends by itself");
         }
     }
+}
+
+fn resource(r#type: &str, id: String) -> msg::Resource {
+    msg::Resource { r#type: r#type.to_owned(), id }
 }
 
 async fn while_busy<T, F>(call: impl Fn() -> F) -> Result<T, Status>
@@ -95,6 +123,7 @@ impl ContentRecords {
         metadata: &Arc<dyn Metadata>,
         namespace: &str,
         reference: &Reference,
+        lease: &str,
     ) -> Result<(), Status> {
         let (source_key, source_repository) = labels::distribution_source(reference.registry(), reference.repository());
         let entries: Vec<msg::put_content_request::Entry> = self
@@ -110,7 +139,11 @@ impl ContentRecords {
             })
             .collect();
         while_busy(|| {
-            metadata.put_content(msg::PutContentRequest { namespace: namespace.to_owned(), entries: entries.clone() })
+            metadata.put_content(msg::PutContentRequest {
+                namespace: namespace.to_owned(),
+                entries: entries.clone(),
+                lease: lease.to_owned(),
+            })
         })
         .await
         .map(|_| ())
@@ -124,6 +157,7 @@ pub(crate) async fn put_image(
     reference: &Reference,
     target: &Descriptor,
     labels: &labels::Labels,
+    lease: &str,
 ) -> Result<(), Status> {
     let image = msg::Image {
         name: reference.to_string(),
@@ -136,6 +170,8 @@ pub(crate) async fn put_image(
             namespace: namespace.to_owned(),
             image: Some(image),
             mode: msg::put_image_request::Mode::Upsert.into(),
+            lease: lease.to_owned(),
+            at: None,
         })
         .await
         .map(|_| ())

@@ -17,6 +17,7 @@ use std::{
     sync::Arc,
 };
 
+use berth_failpoint::{Point, check};
 use rustix::{
     fs::{AtFlags, Dev, FileType, Mode},
     io::Errno,
@@ -25,7 +26,6 @@ use tar::EntryType;
 
 use crate::{
     archive::Archive,
-    data,
     entry::Entry,
     error::ApplyError,
     facts,
@@ -33,6 +33,7 @@ use crate::{
     made::Made,
     name::{self, Place, Wish},
     pieces::Pieces,
+    pour::{copy, copy_large, pieces_of},
     residue::Residue,
     tree::{self, Dir, Tree, Unreachable},
     writers::{LayerFiles, Writers},
@@ -40,6 +41,7 @@ use crate::{
 
 /// Files larger than this are written as they come: it takes the stages before longer to bring such a file than to write it.
 const LARGE: u64 = 1 << 20;
+
 /// Applies a whole archive to the directory `upper`. `cancelled` is asked before each entry.
 pub fn apply(
     archive: &mut dyn Pieces,
@@ -56,6 +58,7 @@ pub fn apply(
         if cancelled() {
             return Err(ApplyError::Cancelled);
         }
+        check(Point::UnpackEntry).map_err(|error| ApplyError::refused(&entry.name, "make it", error))?;
         applier.entry(&entry, &mut archive)?;
     }
     applier.settle()?;
@@ -155,6 +158,9 @@ impl Applier<'_> {
         let dir = self.parent(entry, &above)?;
         let refused = |errno| ApplyError::refused(&entry.name, "make a directory above it", errno);
         rustix::fs::mkdirat(dir.fd.as_fd(), name, Mode::from_raw_mode(0o755)).map_err(refused)?;
+        // Also of root's group where the directory above hands its own down.
+        let root = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+        rustix::fs::chownat(dir.fd.as_fd(), name, Some(root.0), Some(root.1), AtFlags::empty()).map_err(refused)?;
         rustix::fs::chmodat(dir.fd.as_fd(), name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(refused)?;
         self.residue.count(4096);
         let at = dir.place.join(name);
@@ -183,6 +189,7 @@ impl Applier<'_> {
                 self.made.note(&at);
                 let mode = Mode::from_raw_mode(0);
                 rustix::fs::mknodat(dir.fd.as_fd(), name, FileType::CharacterDevice, mode, 0).map_err(refused)?;
+                self.residue.whiteouts.insert(dir.place.join(name));
                 self.residue.count(0);
                 Ok(())
             }
@@ -303,7 +310,8 @@ impl Applier<'_> {
         self.residue.inodes = self.residue.inodes.saturating_sub(1);
         self.residue.forget_below(at);
         self.tree.forget();
-        Ok(if tree::is_whiteout(&stat) { Cleared::Whiteout } else { Cleared::Nothing })
+        // Whatever it was, it hid a directory of that name below.
+        Ok(if is_dir { Cleared::Nothing } else { Cleared::Whiteout })
     }
 
     /// A hard link; one whose target this layer has not is settled when the layers below are known.
@@ -330,12 +338,12 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn file(&mut self, entry: &Entry, dir: &Dir, name: &[u8], from: &mut impl Pieces) -> Result<(), ApplyError> {
-        let sparse = entry.segments(from)?;
+    fn file(&mut self, entry: &Entry, dir: &Dir, name: &[u8], data: &mut impl Pieces) -> Result<(), ApplyError> {
+        let sparse = entry.segments(data)?;
         if sparse.is_none() && entry.stored <= LARGE {
             self.residue.count(entry.stored);
             let mut pieces = Vec::new();
-            data::pieces(entry, from, entry.stored, |piece| {
+            pieces_of(entry, data, entry.stored, |piece| {
                 pieces.push(piece);
                 Ok(())
             })?;
@@ -352,12 +360,12 @@ impl Applier<'_> {
                 let mut written = 0;
                 for (offset, length) in segments {
                     file.seek(SeekFrom::Start(offset)).map_err(refused)?;
-                    written += data::copy(entry, from, &file, length)?;
+                    written += copy(entry, data, &file, length)?;
                 }
                 file.set_len(size).map_err(refused)?;
                 written
             }
-            None => data::copy_large(entry, from, &file)?,
+            None => copy_large(entry, data, &file)?,
         };
         self.residue.count(written);
         let facts = entry.facts.put_on(file.as_fd(), FileType::RegularFile);

@@ -13,6 +13,12 @@ pub struct Config {
     pub writers: usize,
     /// Whether a commit waits for the disk.
     pub flush: bool,
+    /// Options for every overlay, after its directories.
+    pub mount_options: Vec<String>,
+    /// Whether answers about overlay snapshots tell their upper directory, as a label.
+    pub upperdir_label: bool,
+    /// Whether a removal erases the directory before it answers, instead of moving it aside and erasing it later.
+    pub sync_remove: bool,
 }
 
 impl Config {
@@ -20,6 +26,14 @@ impl Config {
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self { root, jobs: cores.clamp(2, 8), writers: cores.clamp(1, 16), flush: true }
+        Self {
+            root,
+            jobs: cores.clamp(2, 8),
+            writers: cores.clamp(1, 16),
+            flush: true,
+            mount_options: Vec::new(),
+            upperdir_label: false,
+            sync_remove: false,
+        }
     }
 }

@@ -65,6 +65,8 @@ impl ApplyError {
             Self::Refused { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::ResourceExhausted,
                 io::ErrorKind::PermissionDenied => Code::PermissionDenied,
+                // The layer's doing: no file system has room for such a name.
+                io::ErrorKind::InvalidFilename => Code::InvalidArgument,
                 _ => Code::Internal,
             },
         };

@@ -13,6 +13,8 @@ use crate::tree::Dir;
 const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 /// The attribute that makes a directory hide what is below it in lower layers.
 const OPAQUE: &str = "trusted.overlay.opaque";
+/// The same where only `user.` attributes may be used.
+const USER_OPAQUE: &str = "user.overlay.opaque";
 
 /// A file's facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -172,13 +174,43 @@ pub fn set_mtime(dir: &Dir, name: &[u8], mtime: (i64, u32)) -> Result<(), Errno>
 
 /// Makes a directory hide what lower layers have in it.
 pub fn set_opaque(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
-    rustix::fs::lsetxattr(dir.path_of(name).as_slice(), OPAQUE, b"y", XattrFlags::empty())
+    let path = dir.path_of(name);
+    match rustix::fs::lsetxattr(path.as_slice(), OPAQUE, b"y", XattrFlags::empty()) {
+        // Root of a user namespace alone: overlays are mounted with `userxattr` there.
+        Err(Errno::PERM) => rustix::fs::lsetxattr(path.as_slice(), USER_OPAQUE, b"y", XattrFlags::empty()),
+        done => done,
+    }
+}
+
+/// Undoes [`set_opaque`].
+pub fn clear_opaque(dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+    let path = dir.path_of(name);
+    for xattr in [OPAQUE, USER_OPAQUE] {
+        match rustix::fs::lremovexattr(path.as_slice(), xattr) {
+            Err(Errno::NODATA | Errno::PERM | Errno::OPNOTSUPP) => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a directory shows another one of the lower layers than that of its own name.
+#[must_use]
+pub fn is_redirected(dir: &Dir, name: &[u8]) -> bool {
+    let path = dir.path_of(name);
+    ["trusted.overlay.redirect", "user.overlay.redirect"].into_iter().any(|xattr| {
+        let mut none: [u8; 0] = [];
+        rustix::fs::lgetxattr(path.as_slice(), xattr, none.as_mut_slice()).is_ok()
+    })
 }
 
 /// Whether a directory hides what lower layers have in it.
 #[must_use]
 pub fn is_opaque(dir: &Dir, name: &[u8]) -> bool {
-    let mut value = [0_u8; 2];
-    rustix::fs::lgetxattr(dir.path_of(name).as_slice(), OPAQUE, value.as_mut_slice()).is_ok_and(|length| length == 1)
-        && value.first() == Some(&b'y')
+    let path = dir.path_of(name);
+    [OPAQUE, USER_OPAQUE].into_iter().any(|xattr| {
+        let mut value = [0_u8; 2];
+        let found = rustix::fs::lgetxattr(path.as_slice(), xattr, value.as_mut_slice());
+        found.is_ok_and(|length| length == 1) && value.first() == Some(&b'y')
+    })
 }

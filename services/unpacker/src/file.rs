@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use berth_failpoint::{Point, check};
 use bytes::Bytes;
 use rustix::{
     fs::{FileType, Mode, OFlags},
@@ -63,6 +64,7 @@ pub(crate) fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errn
 
 /// Writes all of it.
 pub(crate) fn write(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    check(Point::UnpackWrite).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
             Ok(0) => return Err(Errno::IO),

@@ -6,7 +6,11 @@
 //!   puts on a file.
 //! - [`writers`] are the threads that make a layer's regular files (`file`), in any order; `made` knows when order matters.
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
-//! - [`overlay`] lays out the directories and says how to mount them.
+//! - [`snapshotter`] is what the ways to keep snapshots have in common: [`overlay`] and [`native`]; [`layout`] lays out their
+//!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
+//! - [`diff`] writes a layer from two trees, [`onto`] applies one to mounts; [`view`] looks at what mounts show.
+//! - `orphans` removes directories that no record names.
+//! - `verify` unpacks a layer once more and compares ([`compare`]).
 //! - `worker` does `unpack` jobs, `service` the calls.
 //!
 //! A layer writes nowhere but below its own directory, whatever its names, links and devices say.
@@ -14,28 +18,45 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod apply;
+mod applying;
 mod archive;
+pub mod compare;
 mod config;
-mod data;
+pub mod copy;
 pub mod decompress;
+pub mod diff;
+mod diffing;
 mod early_flush;
 mod entry;
 mod error;
 pub mod facts;
 mod file;
+pub mod hidden;
+pub mod idmap;
+pub mod layout;
 pub mod lock;
 mod made;
+pub mod merge;
 pub mod merged;
 pub mod name;
+pub mod native;
+pub mod onto;
+mod orphans;
 pub mod overlay;
 pub mod pieces;
 pub mod pipeline;
+mod pour;
 pub mod rebase;
 pub mod residue;
 mod service;
+mod snapshots;
+pub mod snapshotter;
 pub mod sparse;
 pub mod tree;
 pub mod unpacked;
+pub mod usage;
+mod verify;
+pub mod view;
 mod worker;
 pub mod writers;
 
@@ -51,6 +72,7 @@ pub use service::Service;
 /// Serves the unpacker's contract on the bus, and works on its jobs.
 pub async fn start(bus: &Bus, config: Config) -> Result<Vec<Serving>, Status> {
     let service = Arc::new(Service::new(bus, &config));
+    service.sweep();
     let mut serving =
         berth_api::unpacker::serve(bus, Arc::clone(&service) as Arc<dyn berth_api::unpacker::Unpacker>).await?;
     serving.push(worker::work(bus, service, config.jobs).await?);

@@ -1,195 +1,119 @@
-//! The directories of the overlay snapshotter, laid out as containerd's, and the mounts that show them.
-//!
-//! ```text
-//! snapshots/<id>/fs     what this snapshot adds (the upper directory)
-//! snapshots/<id>/work   overlayfs' own, of active snapshots
-//! snapshots/rm-<id>     on its way out
-//! ```
+//! The overlay snapshotter: each snapshot is what it adds to its parents; overlayfs shows them together.
 
 use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    fs,
     path::{Path, PathBuf},
 };
 
 use berth_model::Status;
-use berth_wire::types::{Mount, Usage};
+use berth_wire::types::Mount;
 
 use crate::{
     facts::Facts,
+    idmap::IdMap,
+    layout::Layout,
     tree::{self, Tree},
 };
 
 /// The name of this snapshotter.
 pub const NAME: &str = "overlayfs";
+/// In answers, if it is wished for: where a snapshot's upper directory is.
+pub const UPPERDIR_LABEL: &str = "containerd.io/snapshot/overlay.upperdir";
 
-/// The directories of one snapshotter.
-#[derive(Clone, Debug)]
-pub struct Overlay {
-    root: PathBuf,
-    index_off: bool,
+/// How overlays are mounted here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Options that come after the directories.
+    pub more: Vec<String>,
 }
 
-impl Overlay {
-    /// The snapshotter below `root`; directories are made when they are needed.
+impl Options {
+    /// What the settings say, and what this kernel wants; a setting comes before what we would choose.
     #[must_use]
-    pub fn new(root: &Path) -> Self {
-        // Kernels that have no index feature refuse the option.
-        Self { root: root.to_owned(), index_off: Path::new("/sys/module/overlay/parameters/index").exists() }
+    pub fn probe(settings: &[String]) -> Self {
+        // Kernels that have no index feature refuse the option. With it on, a lower layer could not be in two overlays.
+        let index = Path::new("/sys/module/overlay/parameters/index").exists();
+        Self::decide(settings, in_user_namespace(), index)
     }
 
-    /// Whether it can work here: says what is missing.
-    pub fn check(&self) -> Result<(), Status> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Status::failed_precondition(
-                "unpacking needs root, for owners, devices and overlayfs; run as root, or use --no-unpack to only fetch",
-            ));
-        }
-        let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-        if !known.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
-            return Err(Status::failed_precondition(
-                "this kernel has no overlayfs; load it with `modprobe overlay`, or use --no-unpack to only fetch",
-            ));
-        }
-        self.make_root()
-    }
-
-    fn make_root(&self) -> Result<(), Status> {
-        let path = self.root.join("snapshots");
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(&path)
-            .map_err(|error| Status::io("make directory", &path, &error))
-    }
-
-    /// Where unpackings in progress keep their locks.
-    #[must_use]
-    pub fn locks(&self) -> PathBuf {
-        self.root.join("locks")
-    }
-
-    /// The directory of a snapshot.
-    #[must_use]
-    pub fn dir(&self, id: u64) -> PathBuf {
-        self.root.join("snapshots").join(id.to_string())
-    }
-
-    /// What a snapshot adds.
-    #[must_use]
-    pub fn upper(&self, id: u64) -> PathBuf {
-        self.dir(id).join("fs")
-    }
-
-    /// Makes a snapshot's directories anew. Its root is like that of the one below.
-    pub fn make(&self, id: u64, parent: Option<u64>) -> Result<(), Status> {
-        self.make_root()?;
-        self.remove(id)?;
-        let dir = self.dir(id);
-        let make = |path: &Path, mode: u32| {
-            fs::DirBuilder::new().mode(mode).create(path).map_err(|error| Status::io("make directory", path, &error))
+    fn decide(settings: &[String], in_user_namespace: bool, index: bool) -> Self {
+        let mut more = settings.to_vec();
+        let given = |key: &str| {
+            settings.iter().any(|option| option.split_once('=').map_or(option.as_str(), |(name, _)| name) == key)
         };
-        make(&dir, 0o700)?;
-        make(&dir.join("fs"), 0o755)?;
-        make(&dir.join("work"), 0o711)?;
-        if let Some(parent) = parent {
-            self.like(id, parent)?;
+        // There overlayfs may not use the attributes that only the machine's root can set.
+        if in_user_namespace && !given("userxattr") {
+            more.push("userxattr".to_owned());
         }
-        Ok(())
-    }
-
-    /// Makes the root directory of a snapshot like another's.
-    pub fn like(&self, id: u64, other: u64) -> Result<(), Status> {
-        let (upper, model) = (self.upper(id), self.upper(other));
-        let failed = |path: &Path, errno: rustix::io::Errno| {
-            Status::io("copy the root directory's facts of", path, &errno.into())
-        };
-        let from = Tree::open(&model).map_err(|errno| failed(&model, errno))?;
-        let to = Tree::open(&upper).map_err(|errno| failed(&upper, errno))?;
-        let stat = rustix::fs::fstat(from.root().fd.as_ref()).map_err(|errno| failed(&model, errno))?;
-        let facts = Facts::read(from.root(), b".", &stat).map_err(|errno| failed(&model, errno))?;
-        facts.put(to.root(), b".", tree::kind(&stat)).map_err(|error| failed(&upper, error.errno))?;
-        crate::facts::set_mtime(to.root(), b".", facts.mtime).map_err(|errno| failed(&upper, errno))
-    }
-
-    /// Removes a snapshot's directories: by name at once, then their content. Not there is fine.
-    pub fn remove(&self, id: u64) -> Result<(), Status> {
-        let dir = self.dir(id);
-        let going = self.root.join("snapshots").join(format!("rm-{id}"));
-        match fs::rename(&dir, &going) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // A half-finished removal of the same id is in the way: finish it first.
-            Err(_in_the_way) => {
-                self.erase(&going)?;
-                fs::rename(&dir, &going).map_err(|error| Status::io("remove", &dir, &error))?;
-            }
+        if index && !given("index") {
+            more.push("index=off".to_owned());
         }
-        self.erase(&going)
+        Self { more }
     }
+}
 
-    fn erase(&self, path: &Path) -> Result<(), Status> {
-        let Ok(parent) = fs::File::open(self.root.join("snapshots")) else { return Ok(()) };
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        tree::remove(std::os::fd::AsFd::as_fd(&parent), name).map_err(|errno| Status::io("remove", path, &errno.into()))
+/// Whether root here is not root of the machine (user_namespaces(7)).
+fn in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let first: Vec<&str> = map.lines().next().unwrap_or_default().split_whitespace().collect();
+    !first.is_empty() && first != ["0", "0", "4294967295"]
+}
+
+/// Whether the kernel can: says what is missing.
+pub fn check() -> Result<(), Status> {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if known.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
+        return Ok(());
     }
+    Err(Status::failed_precondition(
+        "this kernel has no overlayfs; load it with `modprobe overlay`, use --snapshotter native, \
+         or use --no-unpack to only fetch",
+    ))
+}
 
-    /// Flushes the file system the snapshots are on.
-    pub fn flush(&self, id: u64) -> Result<(), Status> {
-        let path = self.upper(id);
-        let failed = |error: &io::Error| Status::io("flush the file system of", &path, error);
-        let dir = fs::File::open(&path).map_err(|error| failed(&error))?;
-        rustix::fs::syncfs(&dir).map_err(|errno| failed(&errno.into()))
-    }
+/// Makes a directory like another: owner, mode, attributes, time.
+pub fn like(dir: &Path, model: &Path) -> Result<(), Status> {
+    let failed =
+        |path: &Path, errno: rustix::io::Errno| Status::io("copy the root directory's facts of", path, &errno.into());
+    let from = Tree::open(model).map_err(|errno| failed(model, errno))?;
+    let to = Tree::open(dir).map_err(|errno| failed(dir, errno))?;
+    let stat = rustix::fs::fstat(from.root().fd.as_ref()).map_err(|errno| failed(model, errno))?;
+    let facts = Facts::read(from.root(), b".", &stat).map_err(|errno| failed(model, errno))?;
+    facts.put(to.root(), b".", tree::kind(&stat)).map_err(|error| failed(dir, error.errno))?;
+    crate::facts::set_mtime(to.root(), b".", facts.mtime).map_err(|errno| failed(dir, errno))
+}
 
-    /// The mounts of a snapshot that is not committed. `parents`: newest first.
-    #[must_use]
-    pub fn mounts(&self, id: u64, parents: &[u64], view: bool) -> Vec<Mount> {
-        let path = |id: u64| self.upper(id).display().to_string();
-        let bind = |id: u64, mode: &str| {
-            vec![Mount { r#type: "bind".into(), source: path(id), options: vec![mode.into(), "rbind".into()] }]
-        };
-        match parents {
-            [] => bind(id, if view { "ro" } else { "rw" }),
-            [only] if view => bind(*only, "ro"),
-            parents => {
-                let mut options = Vec::new();
-                if !view {
-                    options.push(format!("workdir={}", self.dir(id).join("work").display()));
-                    options.push(format!("upperdir={}", path(id)));
-                }
-                let lower: Vec<String> = parents.iter().map(|parent| path(*parent)).collect();
-                options.push(format!("lowerdir={}", lower.join(":")));
-                if self.index_off {
-                    options.push("index=off".to_owned());
-                }
-                vec![Mount { r#type: "overlay".into(), source: "overlay".into(), options }]
+/// The mounts of a snapshot that is not committed, as containerd spells them. `parents`: newest first.
+#[must_use]
+pub fn mounts(
+    layout: &Layout,
+    options: &Options,
+    id: u64,
+    parents: &[u64],
+    view: bool,
+    map: Option<&IdMap>,
+) -> Vec<Mount> {
+    let shown = |path: PathBuf| path.display().to_string();
+    let mut words: Vec<String> =
+        map.map(|map| vec![format!("uidmap={}", map.uid), format!("gidmap={}", map.gid)]).unwrap_or_default();
+    let bind = |mut words: Vec<String>, id: u64| {
+        words.push(if view { "ro" } else { "rw" }.to_owned());
+        words.push("rbind".to_owned());
+        vec![Mount { r#type: "bind".into(), source: shown(layout.tree(id)), options: words }]
+    };
+    match parents {
+        [] => bind(words, id),
+        [only] if view => bind(words, *only),
+        parents => {
+            if !view {
+                words.push(format!("workdir={}", shown(layout.work(id))));
+                words.push(format!("upperdir={}", shown(layout.tree(id))));
             }
+            let lower: Vec<String> = parents.iter().map(|parent| shown(layout.tree(*parent))).collect();
+            words.push(format!("lowerdir={}", lower.join(":")));
+            words.extend(options.more.iter().cloned());
+            vec![Mount { r#type: "overlay".into(), source: "overlay".into(), options: words }]
         }
-    }
-
-    /// What a snapshot adds, counted by a walk: bytes on disk, each file once.
-    pub fn usage(&self, id: u64) -> Result<Usage, Status> {
-        let mut seen = std::collections::HashSet::new();
-        let mut usage = Usage::default();
-        let mut todo = vec![self.upper(id)];
-        while let Some(path) = todo.pop() {
-            let facts = match fs::symlink_metadata(&path) {
-                Ok(facts) => facts,
-                // An active snapshot changes while we look.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Status::io("look at", &path, &error)),
-            };
-            if seen.insert((facts.dev(), facts.ino())) {
-                usage.inodes += 1;
-                usage.size += facts.blocks() * 512;
-            }
-            if facts.is_dir() {
-                let entries = fs::read_dir(&path).map_err(|error| Status::io("list", &path, &error))?;
-                todo.extend(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())));
-            }
-        }
-        Ok(usage)
     }
 }
 
@@ -199,33 +123,38 @@ mod tests {
 
     #[test]
     fn mounts_are_containerds() {
-        let overlay = Overlay { root: "/r".into(), index_off: true };
-        let shown =
-            |mounts: Vec<Mount>| format!("{} {} {}", mounts[0].r#type, mounts[0].source, mounts[0].options.join(","));
+        let layout = Layout::new(Path::new("/r"));
+        let options = Options { more: vec!["volatile".into(), "index=off".into()] };
+        let map = IdMap { uid: "0:7:9".into(), gid: "0:8:9".into(), root: (7, 8) };
         let fs = |id: u64| format!("/r/snapshots/{id}/fs");
-        for (parents, view, wanted) in [
-            (&[][..], false, format!("bind {} rw,rbind", fs(9))),
-            (&[], true, format!("bind {} ro,rbind", fs(9))),
-            (&[3], true, format!("bind {} ro,rbind", fs(3))),
-            (
-                &[3],
-                false,
-                format!("overlay overlay workdir=/r/snapshots/9/work,upperdir={},lowerdir={},index=off", fs(9), fs(3)),
-            ),
-            (&[3, 2], true, format!("overlay overlay lowerdir={}:{},index=off", fs(3), fs(2))),
+        let lower = |more: &str| format!("lowerdir={}:{},volatile,index=off{more}", fs(3), fs(2));
+        let upper = format!("workdir=/r/snapshots/9/work,upperdir={}", fs(9));
+        for (parents, view, map, wanted) in [
+            (&[][..], false, None, format!("bind {} rw,rbind", fs(9))),
+            (&[], true, None, format!("bind {} ro,rbind", fs(9))),
+            (&[], false, Some(&map), format!("bind {} uidmap=0:7:9,gidmap=0:8:9,rw,rbind", fs(9))),
+            (&[3], true, None, format!("bind {} ro,rbind", fs(3))),
+            (&[3, 2], false, None, format!("overlay overlay {upper},{}", lower(""))),
+            (&[3, 2], false, Some(&map), format!("overlay overlay uidmap=0:7:9,gidmap=0:8:9,{upper},{}", lower(""))),
+            (&[3, 2], true, None, format!("overlay overlay {}", lower(""))),
         ] {
-            assert_eq!(shown(overlay.mounts(9, parents, view)), wanted);
+            let mounts = mounts(&layout, &options, 9, parents, view, map);
+            let found = format!("{} {} {}", mounts[0].r#type, mounts[0].source, mounts[0].options.join(","));
+            assert_eq!(found, wanted);
         }
     }
 
     #[test]
-    fn removal_survives_a_half_finished_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let overlay = Overlay::new(dir.path());
-        overlay.make(1, None).unwrap();
-        fs::create_dir_all(dir.path().join("snapshots/rm-1/fs/x")).unwrap();
-        overlay.remove(1).unwrap();
-        overlay.remove(1).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 0);
+    fn options_as_a_table() {
+        for (settings, user, index, wanted) in [
+            (&[][..], false, false, &[][..]),
+            (&[], false, true, &["index=off"]),
+            (&[], true, true, &["userxattr", "index=off"]),
+            (&["index=on"], false, true, &["index=on"]),
+            (&["volatile", "userxattr"], true, true, &["volatile", "userxattr", "index=off"]),
+        ] {
+            let settings: Vec<String> = settings.iter().map(|option| (*option).to_owned()).collect();
+            assert_eq!(Options::decide(&settings, user, index).more, wanted, "{settings:?} {user} {index}");
+        }
     }
 }

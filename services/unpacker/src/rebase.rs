@@ -4,6 +4,7 @@
 //!
 //! - a directory the layer only passes through takes over mode, owner, attributes and time from below;
 //! - if below there is a symbolic link instead, the layer meant the directory it leads to: what the layer has there moves;
+//! - a whiteout that hides nothing goes: in a directory that no other layer has, overlayfs would list it as a name;
 //! - a hard link to a file of a lower layer needs that file here: it is copied up, as overlayfs would, and linked.
 //!
 //! The result is what unpacking onto the merged tree would have given. Every step may be done again: a process that dies
@@ -16,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use berth_failpoint::{Point, check};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
@@ -24,7 +26,7 @@ use rustix::{
 use crate::{
     apply::set_times,
     error::ApplyError,
-    facts::Facts,
+    facts::{self, Facts},
     merged::{Found, Merged},
     name::Place,
     residue::Residue,
@@ -33,7 +35,7 @@ use crate::{
 
 /// Settles `residue` in `upper` over `lowers` (newest first, settled already). Answers what the tree holds now.
 pub fn rebase(upper: &Path, lowers: &[PathBuf], residue: Residue) -> Result<Residue, ApplyError> {
-    if residue.implied.is_empty() && residue.links.is_empty() {
+    if residue.implied.is_empty() && residue.links.is_empty() && residue.whiteouts.is_empty() {
         return Ok(residue);
     }
     let tree = Tree::open(upper).map_err(|errno| refused(&Place::default(), "open the directory", errno))?;
@@ -43,6 +45,7 @@ pub fn rebase(upper: &Path, lowers: &[PathBuf], residue: Residue) -> Result<Resi
     let mut rebase = Rebase { tree, below, residue, times: BTreeMap::new() };
     rebase.implied()?;
     rebase.links()?;
+    rebase.whiteouts()?;
     let mut times: BTreeMap<Place, (i64, u32)> = rebase.residue.times.iter().cloned().collect();
     // A time taken over counts only where the layer itself says nothing.
     for (place, time) in rebase.times {
@@ -69,7 +72,12 @@ impl Rebase {
     /// Settles the directories passed through, from the top down: what is above decides where those below are.
     fn implied(&mut self) -> Result<(), ApplyError> {
         while let Some(place) = self.residue.implied.iter().min_by_key(|place| place.0.len()).cloned() {
+            check(Point::UnpackSettle)
+                .map_err(|error| ApplyError::refused(place.shown().as_bytes(), "settle it", error))?;
             self.residue.implied.remove(&place);
+            if self.is_cut_off(&place)? {
+                continue;
+            }
             let found = self.below.look(&place).map_err(|errno| refused(&place, "look below", errno))?;
             let Some(found) = found else { continue };
             match tree::kind(&found.stat) {
@@ -179,6 +187,40 @@ impl Rebase {
             .map_err(|errno| refused(new, "move it", errno))?;
         self.tree.forget();
         self.residue.moved(old, new);
+        Ok(())
+    }
+
+    /// Whether the layer shows nothing of those below at this place: it hides what they have in a directory above.
+    fn is_cut_off(&mut self, place: &Place) -> Result<bool, ApplyError> {
+        if facts::is_opaque(self.tree.root(), b".") {
+            return Ok(true);
+        }
+        for length in 1..place.0.len() {
+            let above = Place(place.0.get(..length).unwrap_or_default().to_vec());
+            if let Some((dir, name)) = self.at(&above)?
+                && facts::is_opaque(&dir, &name)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes the whiteouts that hide nothing.
+    fn whiteouts(&mut self) -> Result<(), ApplyError> {
+        for place in std::mem::take(&mut self.residue.whiteouts) {
+            let found = self.below.look(&place).map_err(|errno| refused(&place, "look below", errno))?;
+            if found.is_some() && !self.is_cut_off(&place)? {
+                continue;
+            }
+            let Some((dir, name)) = self.at(&place)? else { continue };
+            let failed = |errno| refused(&place, "remove a whiteout that hides nothing", errno);
+            // Something else may have come in its place.
+            if dir.stat(&name).map_err(failed)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
+                rustix::fs::unlinkat(dir.fd.as_fd(), name.as_slice(), AtFlags::empty()).map_err(failed)?;
+                self.residue.inodes = self.residue.inodes.saturating_sub(1);
+            }
+        }
         Ok(())
     }
 

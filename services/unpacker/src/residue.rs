@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::name::Place;
+use crate::{hidden::Hidden, name::Place};
 
 /// What a layer leaves open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -11,8 +11,13 @@ pub struct Residue {
     pub implied: BTreeSet<Place>,
     /// Hard links to files that this layer has not: name, target.
     pub links: Vec<(Place, Place)>,
+    /// Where whiteouts were made. One that has nothing below to hide goes: overlayfs would list its name.
+    pub whiteouts: BTreeSet<Place>,
     /// Times of the layer's own directories: they change with what is made in them, so they are set again at the end.
     pub times: Vec<(Place, (i64, u32))>,
+    /// What lower layers have and this one hides, where the tree itself does not say so.
+    #[serde(default)]
+    pub hidden: Hidden,
     /// What the layer's tree holds: bytes on disk, each file once, and files.
     pub size: u64,
     /// See `size`.
@@ -42,6 +47,7 @@ impl Residue {
     pub(crate) fn forget_below(&mut self, place: &Place) {
         let below = |other: &Place| other.0.starts_with(&place.0);
         self.implied.retain(|other| !below(other));
+        self.whiteouts.retain(|other| !below(other));
         self.links.retain(|(name, _)| !below(name));
         self.times.retain(|(other, _)| !below(other));
     }
@@ -50,6 +56,7 @@ impl Residue {
     pub(crate) fn moved(&mut self, from: &Place, to: &Place) {
         let moved = |place: &Place| place.moved(from, to).unwrap_or_else(|| place.clone());
         self.implied = self.implied.iter().map(moved).collect();
+        self.whiteouts = self.whiteouts.iter().map(moved).collect();
         for (place, _) in &mut self.times {
             *place = moved(place);
         }

@@ -1,6 +1,6 @@
-//! The calls of the contract: snapshots prepared, mounted, committed and removed; unpacked layers committed in their order.
+//! The calls of the contract, and unpacked layers committed in their order.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use berth_api::{
     blocking,
@@ -9,35 +9,34 @@ use berth_api::{
     unpacker::Unpacker,
 };
 use berth_bus::Bus;
+use berth_failpoint::{Point, pass};
 use berth_model::{Code, Status, labels};
 use berth_wire::{
     convert,
     metadata::{
-        CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, Snapshot, StatSnapshotReply,
-        StatSnapshotRequest, snapshot::Kind,
+        AddLeaseResourcesRequest, CommitSnapshotRequest, Resource, Snapshot, StatSnapshotReply, StatSnapshotRequest,
+        snapshot::Kind,
     },
-    types::Usage,
+    types::{Descriptor, Usage},
     unpacker::{self as msg, LayerCommit},
 };
+use tokio::sync::Semaphore;
 
 use crate::{
-    Config,
-    lock::Lock,
-    overlay::{self, Overlay},
-    rebase::rebase,
-    unpacked::Unpacked,
-    writers::Writers,
+    Config, layout::Layout, lock::Lock, orphans, snapshots::PATIENCE, snapshotter::Snapshotter, writers::Writers,
 };
 
-/// How long a commit waits for another one of the same snapshot, which another process may be doing.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Directories erased at once.
+const ERASERS: usize = 2;
 
 /// The unpacker.
 pub struct Service {
     content: Arc<dyn Content>,
     metadata: Arc<dyn Metadata>,
-    overlay: Overlay,
+    snapshotters: Vec<Snapshotter>,
     flush: bool,
+    sync_remove: bool,
+    erasers: Arc<Semaphore>,
     writers: Arc<Writers>,
 }
 
@@ -48,8 +47,10 @@ impl Service {
         Self {
             content: Arc::new(ContentClient::new(bus.clone())),
             metadata: Arc::new(MetadataClient::new(bus.clone())),
-            overlay: Overlay::new(&config.root.join(overlay::NAME)),
+            snapshotters: Snapshotter::all(config),
             flush: config.flush,
+            sync_remove: config.sync_remove,
+            erasers: Arc::new(Semaphore::new(ERASERS)),
             writers: Arc::new(Writers::new(config.writers, config.flush)),
         }
     }
@@ -62,20 +63,73 @@ impl Service {
         &self.metadata
     }
 
+    pub(crate) fn flush(&self) -> bool {
+        self.flush
+    }
+
+    pub(crate) fn snapshotters(&self) -> &[Snapshotter] {
+        &self.snapshotters
+    }
+
     /// Who makes the files of layers.
     pub(crate) fn writers(&self) -> Arc<Writers> {
         Arc::clone(&self.writers)
     }
 
     /// The snapshotter of this name.
-    pub(crate) fn overlay(&self, snapshotter: &str) -> Result<Overlay, Status> {
-        match snapshotter {
-            overlay::NAME => Ok(self.overlay.clone()),
-            other => Err(Status::invalid_argument(format!(
-                "there is no snapshotter {other:?}; there is {:?}",
-                overlay::NAME
-            ))),
+    pub(crate) fn snapshotter(&self, name: &str) -> Result<Snapshotter, Status> {
+        self.snapshotters.iter().find(|known| known.name() == name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.snapshotters.iter().map(Snapshotter::name).collect();
+            Status::invalid_argument(format!("there is no snapshotter {name:?}; there are {known:?}"))
+        })
+    }
+
+    /// Where things are kept for the time of a call.
+    pub(crate) fn scratch_layout(&self) -> Result<Layout, Status> {
+        let first = self.snapshotters.first().ok_or_else(|| Status::internal("there is no snapshotter"))?;
+        Ok(first.layout().clone())
+    }
+
+    /// Erases, in the background, what earlier removals left when their process ended.
+    pub(crate) fn sweep(&self) {
+        for snapshotter in self.snapshotters.clone() {
+            self.in_background(move || snapshotter.layout().sweep());
         }
+    }
+
+    /// Removes the directory of a snapshot that has no record any more: its name at once, what is in it by and by.
+    pub(crate) async fn erase(&self, snapshotter: Snapshotter, id: u64) -> Result<(), Status> {
+        let trees = snapshotter.clone();
+        if self.sync_remove {
+            return blocking(move || trees.layout().remove(id)).await;
+        }
+        blocking(move || trees.layout().doom(id)).await?;
+        self.in_background(move || snapshotter.layout().finish(id));
+        Ok(())
+    }
+
+    fn in_background(&self, work: impl FnOnce() -> Result<(), Status> + Send + 'static) {
+        let erasers = Arc::clone(&self.erasers);
+        tokio::spawn(async move {
+            let Ok(_one) = erasers.acquire_owned().await else { return };
+            if let Err(status) = blocking(work).await {
+                tracing::warn!(%status, "what a removal left stays for the next cleanup");
+            }
+        });
+    }
+
+    /// Puts an unpacking under the lease of the job's pull.
+    pub(crate) async fn keep(&self, job: &msg::UnpackJob, key: &str) -> Result<(), Status> {
+        if job.lease.is_empty() {
+            return Ok(());
+        }
+        let resource = Resource { r#type: format!("snapshots/{}", job.snapshotter), id: key.to_owned() };
+        let request = AddLeaseResourcesRequest {
+            namespace: job.namespace.clone(),
+            id: job.lease.clone(),
+            resources: vec![resource],
+        };
+        self.metadata.add_lease_resources(request).await.map(drop)
     }
 
     /// A snapshot's record; `None` if there is none.
@@ -94,11 +148,31 @@ impl Service {
         }
     }
 
-    async fn existing(&self, namespace: &str, snapshotter: &str, key: &str) -> Result<(Snapshot, Vec<u64>), Status> {
+    pub(crate) async fn existing(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        key: &str,
+    ) -> Result<(Snapshot, Vec<u64>), Status> {
         let found = self.stat(namespace, snapshotter, key).await?;
         let found =
             found.ok_or_else(|| Status::not_found(format!("snapshot {key:?} in namespace {namespace:?} not found")))?;
         Ok((convert::required(found.snapshot.as_ref(), "snapshot")?.clone(), found.parent_ids))
+    }
+
+    /// The ids of the chain that ends in this snapshot, which must be committed.
+    pub(crate) async fn committed_chain(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        name: &str,
+    ) -> Result<Vec<u64>, Status> {
+        let (snapshot, parents) = self.existing(namespace, snapshotter, name).await?;
+        if snapshot.kind() != Kind::Committed {
+            let kind = snapshot.kind().word();
+            return Err(Status::invalid_argument(format!("parent snapshot {name:?} is {kind}, not committed")));
+        }
+        Ok(std::iter::once(snapshot.id).chain(parents).collect())
     }
 
     /// The ids of a committed chain, newest first.
@@ -109,85 +183,20 @@ impl Service {
         let (snapshot, parents) = self.existing(namespace, snapshotter, name).await?;
         Ok(std::iter::once(snapshot.id).chain(parents).collect())
     }
-
-    async fn remove(&self, namespace: &str, snapshotter: &str, key: &str) -> Result<(), Status> {
-        let overlay = self.overlay(snapshotter)?;
-        let request =
-            RemoveSnapshotRequest { namespace: namespace.into(), snapshotter: snapshotter.into(), key: key.into() };
-        let removed = self.metadata.remove_snapshot(request).await?;
-        blocking(move || overlay.remove(removed.id)).await
-    }
 }
 
 #[async_trait::async_trait]
 impl Unpacker for Service {
     async fn prepare_mounts(&self, request: msg::PrepareMountsRequest) -> Result<msg::MountsReply, Status> {
-        let overlay = self.overlay(&request.snapshotter)?;
-        overlay.check()?;
-        let kind = if request.view { Kind::View } else { Kind::Active };
-        let prepared = self
-            .metadata
-            .prepare_snapshot(PrepareSnapshotRequest {
-                namespace: request.namespace,
-                snapshotter: request.snapshotter,
-                key: request.key,
-                parent: request.parent,
-                kind: kind.into(),
-                labels: request.labels,
-                ..PrepareSnapshotRequest::default()
-            })
-            .await?;
-        let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
-        let parents = prepared.parent_ids;
-        blocking(move || {
-            overlay.make(id, parents.first().copied())?;
-            Ok(msg::MountsReply { mounts: overlay.mounts(id, &parents, request.view) })
-        })
-        .await
+        self.prepare(request).await
     }
 
     async fn get_mounts(&self, request: msg::GetMountsRequest) -> Result<msg::MountsReply, Status> {
-        let overlay = self.overlay(&request.snapshotter)?;
-        let (snapshot, parents) = self.existing(&request.namespace, &request.snapshotter, &request.key).await?;
-        if snapshot.kind() == Kind::Committed {
-            return Err(Status::failed_precondition(format!(
-                "snapshot {:?} is committed and has no mounts of its own; prepare or view one on it",
-                request.key
-            )));
-        }
-        blocking(move || {
-            // A crash between the record and the directories leaves an empty snapshot, which is what it is.
-            if !overlay.upper(snapshot.id).exists() {
-                overlay.make(snapshot.id, parents.first().copied())?;
-            }
-            Ok(msg::MountsReply { mounts: overlay.mounts(snapshot.id, &parents, snapshot.kind() == Kind::View) })
-        })
-        .await
+        self.mounts(request).await
     }
 
     async fn commit_active(&self, request: msg::CommitActiveRequest) -> Result<Snapshot, Status> {
-        let overlay = self.overlay(&request.snapshotter)?;
-        let (snapshot, _) = self.existing(&request.namespace, &request.snapshotter, &request.key).await?;
-        let flush = self.flush;
-        let usage = blocking(move || {
-            if flush {
-                overlay.flush(snapshot.id)?;
-            }
-            overlay.usage(snapshot.id)
-        })
-        .await?;
-        self.metadata
-            .commit_snapshot(CommitSnapshotRequest {
-                namespace: request.namespace,
-                snapshotter: request.snapshotter,
-                key: request.key,
-                name: request.name,
-                labels: request.labels,
-                usage: Some(usage),
-                id: snapshot.id,
-                ..CommitSnapshotRequest::default()
-            })
-            .await
+        self.commit(request).await
     }
 
     async fn remove_tree(&self, request: msg::RemoveTreeRequest) -> Result<msg::RemoveTreeReply, Status> {
@@ -196,23 +205,46 @@ impl Unpacker for Service {
     }
 
     async fn get_usage(&self, request: msg::GetUsageRequest) -> Result<Usage, Status> {
-        let overlay = self.overlay(&request.snapshotter)?;
-        let (snapshot, _) = self.existing(&request.namespace, &request.snapshotter, &request.key).await?;
-        match (snapshot.kind(), snapshot.usage) {
-            (Kind::Committed, Some(usage)) => Ok(usage),
-            _ => blocking(move || overlay.usage(snapshot.id)).await,
-        }
+        self.usage(request).await
+    }
+
+    async fn stat_tree(&self, request: msg::StatTreeRequest) -> Result<Snapshot, Status> {
+        self.stat_one(request).await
+    }
+
+    async fn list_trees(&self, request: msg::ListTreesRequest) -> Result<msg::ListTreesReply, Status> {
+        self.list(request).await
+    }
+
+    async fn update_tree(&self, request: msg::UpdateTreeRequest) -> Result<Snapshot, Status> {
+        self.update(request).await
+    }
+
+    async fn clean_up(&self, request: msg::CleanUpRequest) -> Result<msg::CleanUpReply, Status> {
+        self.clean(request).await
+    }
+
+    async fn list_snapshotters(&self, _: msg::ListSnapshottersRequest) -> Result<msg::ListSnapshottersReply, Status> {
+        Ok(self.describe())
+    }
+
+    async fn diff_mounts(&self, request: msg::DiffMountsRequest) -> Result<Descriptor, Status> {
+        self.diff(request).await
+    }
+
+    async fn apply_layer(&self, request: msg::ApplyLayerRequest) -> Result<msg::ApplyLayerReply, Status> {
+        self.apply(request).await
     }
 
     async fn commit_layers(&self, request: msg::CommitLayersRequest) -> Result<msg::CommitLayersReply, Status> {
-        let overlay = self.overlay(&request.snapshotter)?;
+        let trees = self.snapshotter(&request.snapshotter)?;
         let (namespace, snapshotter) = (request.namespace.as_str(), request.snapshotter.as_str());
         let mut settled: Vec<(LayerCommit, Usage)> = Vec::new();
         let mut below: Option<(String, Vec<u64>)> = None;
         let mut locks = Vec::new();
         for layer in request.layers {
             // A call that got lost is sent again, perhaps to another unpacker: the second waits, and finds it done.
-            locks.extend(Lock::on_dir(&overlay.dir(layer.id), PATIENCE).await?);
+            locks.extend(Lock::on_dir(&trees.layout().dir(layer.id), PATIENCE).await?);
             let mut chain = match below.take() {
                 Some((name, chain)) if name == layer.parent => chain,
                 _ => self.chain(namespace, snapshotter, &layer.parent).await?,
@@ -224,17 +256,18 @@ impl Unpacker for Service {
                 below = Some((layer.chain_id, chain));
                 continue;
             }
-            let usage = settle(overlay.clone(), layer.id, chain.clone()).await?;
+            let usage = settle(&trees, layer.id, chain.clone()).await?;
             chain.insert(0, layer.id);
             below = Some((layer.chain_id.clone(), chain));
             settled.push((layer, usage));
         }
         if let (true, Some((last, _))) = (self.flush, settled.last()) {
-            let (overlay, id) = (overlay.clone(), last.id);
-            blocking(move || overlay.flush(id)).await?;
+            let (trees, id) = (trees.clone(), last.id);
+            blocking(move || trees.layout().flush(id)).await?;
         }
         for (layer, usage) in settled {
-            let (key, dir) = (layer.key.clone(), overlay.dir(layer.id));
+            let (key, trees) = (layer.key.clone(), trees.clone());
+            pass(Point::UnpackCommit);
             let committed = self
                 .metadata
                 .commit_snapshot(CommitSnapshotRequest {
@@ -246,15 +279,13 @@ impl Unpacker for Service {
                     usage: Some(usage),
                     parent: layer.parent,
                     id: layer.id,
+                    ..CommitSnapshotRequest::default()
                 })
                 .await;
             match committed {
                 Ok(_) => {
-                    blocking(move || {
-                        Unpacked::drop_kept(&dir);
-                        Ok(())
-                    })
-                    .await?
+                    pass(Point::UnpackCommitted);
+                    blocking(move || trees.committed(layer.id)).await?;
                 }
                 Err(status) if status.code == Code::AlreadyExists => {
                     self.remove(namespace, snapshotter, &key).await?;
@@ -267,40 +298,38 @@ impl Unpacker for Service {
     }
 
     async fn check_host(&self, request: msg::CheckHostRequest) -> Result<msg::CheckHostReply, Status> {
-        let overlay = self.overlay(&request.snapshotter)?;
-        blocking(move || overlay.check()).await?;
+        let snapshotter = self.snapshotter(&request.snapshotter)?;
+        blocking(move || snapshotter.check()).await?;
         Ok(msg::CheckHostReply {})
+    }
+
+    async fn remove_orphans(&self, request: msg::RemoveOrphansRequest) -> Result<msg::RemoveOrphansReply, Status> {
+        let snapshotter = self.snapshotter(&request.snapshotter)?;
+        orphans::remove(self.metadata.as_ref(), snapshotter.layout(), request).await
+    }
+
+    async fn verify_snapshot(&self, request: msg::VerifySnapshotRequest) -> Result<msg::VerifySnapshotReply, Status> {
+        self.verify(request).await
+    }
+
+    async fn measure_snapshots(
+        &self,
+        request: msg::MeasureSnapshotsRequest,
+    ) -> Result<msg::MeasureSnapshotsReply, Status> {
+        orphans::measure(self.snapshotter(&request.snapshotter)?.layout().clone()).await
     }
 }
 
 impl Service {
     async fn drop_unneeded(&self, namespace: &str, snapshotter: &str, layer: &LayerCommit) {
-        let ours = match self.stat(namespace, snapshotter, &layer.key).await {
-            Ok(Some(found)) => found.snapshot.is_some_and(|snapshot| snapshot.id == layer.id),
-            _ => false,
-        };
-        if ours && let Err(status) = self.remove(namespace, snapshotter, &layer.key).await {
+        if let Err(status) = self.drop_snapshot(namespace, snapshotter, &layer.key, layer.id).await {
             tracing::debug!(%status, "an unneeded unpacking stays for the collection");
         }
     }
 }
 
 /// Settles what an unpacked layer left open, over its chain.
-async fn settle(overlay: Overlay, id: u64, chain: Vec<u64>) -> Result<Usage, Status> {
-    blocking(move || {
-        let (dir, upper) = (overlay.dir(id), overlay.upper(id));
-        let kept = Unpacked::kept(&dir)?.ok_or_else(|| {
-            Status::failed_precondition(format!("{} holds no unpacked layer; pull the image again", dir.display()))
-        })?;
-        let residue = kept.residue;
-        // A layer that says nothing of its root shows the one below it.
-        let says_root = residue.times.iter().any(|(place, _)| place.0.is_empty());
-        let lowers: Vec<PathBuf> = chain.iter().map(|id| overlay.upper(*id)).collect();
-        let settled = rebase(&upper, &lowers, residue).map_err(|error| error.status("being committed", &upper))?;
-        if let (false, Some(parent)) = (says_root, chain.first()) {
-            overlay.like(id, *parent)?;
-        }
-        Ok(Usage { inodes: settled.inodes + 1, size: settled.size + 4096 })
-    })
-    .await
+async fn settle(trees: &Snapshotter, id: u64, chain: Vec<u64>) -> Result<Usage, Status> {
+    let trees = trees.clone();
+    blocking(move || trees.settle(id, &chain)).await
 }

@@ -213,18 +213,24 @@ impl Tree {
     }
 }
 
-/// Removes a name and all below it; directories without permissions too. One that is not there is fine.
+/// Removes a name and all below it; directories without permissions too. One that is not there is fine, also when somebody
+/// else removes it at the same time.
 pub fn remove(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno),
     }
-    let opened = open_dir(dir, name)?;
-    for below in names(opened.as_fd())? {
-        remove(opened.as_fd(), &below)?;
+    let gone = |errno| if errno == Errno::NOENT { Ok(()) } else { Err(errno) };
+    let opened = match open_dir(dir, name) {
+        Ok(opened) => opened,
+        Err(errno) => return gone(errno),
+    };
+    match names(opened.as_fd()) {
+        Ok(names) => names.iter().try_for_each(|below| remove(opened.as_fd(), below))?,
+        Err(errno) => gone(errno)?,
     }
-    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR).or_else(gone)
 }
 
 /// The names in a directory, in no order.

@@ -5,6 +5,7 @@
 
 use std::{fs, io, path::Path, sync::LazyLock};
 
+use berth_failpoint::{Point, check};
 use berth_model::{Digest, Status};
 
 use crate::{pipeline::Streamed, residue::Residue};
@@ -37,7 +38,9 @@ impl Unpacked {
         };
         let bytes = serde_json::to_vec(&kept).map_err(|error| Status::internal(error.to_string()))?;
         let (path, making) = (snapshot.join(FILE), snapshot.join(format!("{FILE}.new")));
-        fs::write(&making, bytes).map_err(|error| Status::io("write", &making, &error))?;
+        check(Point::UnpackKeep)
+            .and_then(|()| fs::write(&making, bytes))
+            .map_err(|error| Status::io("write", &making, &error))?;
         fs::rename(&making, &path).map_err(|error| Status::io("write", &path, &error))
     }
 

@@ -11,7 +11,8 @@ use std::{
 
 use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
-use berth_model::{Code, Descriptor, Digest, Status};
+use berth_failpoint::{Point, pass};
+use berth_model::{Code, Descriptor, Digest, Status, labels};
 use berth_wire::{
     convert,
     metadata::{PrepareSnapshotRequest, snapshot::Kind},
@@ -19,7 +20,12 @@ use berth_wire::{
 };
 
 use crate::{
-    ApplyError, Service, apply, lock::Lock, overlay::Overlay, pipeline, pipeline::Streamed, unpacked::Unpacked,
+    ApplyError, Service, apply,
+    lock::Lock,
+    pipeline,
+    pipeline::Streamed,
+    snapshotter::{Snapshotter, Wanted},
+    unpacked::Unpacked,
     writers::Writers,
 };
 
@@ -48,10 +54,10 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     let layer = Descriptor::try_from(convert::required(job.layer.as_ref(), "layer")?)?;
     let diff_id = convert::digest(&job.diff_id)?;
     convert::digest(&job.chain_id)?;
-    let overlay = service.overlay(&job.snapshotter)?;
+    let snapshotter = service.snapshotter(&job.snapshotter)?;
     let key = key(&job.chain_id);
     // A job may be handed out again while its first worker is still at it.
-    let (locks, name) = (overlay.locks(), format!("{}-{}", job.namespace, job.chain_id));
+    let (locks, name) = (snapshotter.layout().locks(), format!("{}-{}", job.namespace, job.chain_id));
     let _lock = tokio::select! {
         lock = Lock::on_name(&locks, &name, PATIENCE) => lock?,
         () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
@@ -59,7 +65,7 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
         return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
     }
-    if let Some(found) = unpacked_already(service, &job, &key, &overlay, &diff_id).await? {
+    if let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await? {
         return Ok(found);
     }
     let prepared = service
@@ -71,19 +77,21 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
             kind: Kind::Active.into(),
             replace: true,
             lease: job.lease.clone(),
+            labels: [(labels::UNPACKING.to_owned(), job.chain_id.clone())].into(),
             ..PrepareSnapshotRequest::default()
         })
         .await?;
     let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
-    let (dirs, replaced) = (overlay.clone(), prepared.replaced_id);
+    pass(Point::SnapshotPrepared);
+    let (dirs, replaced) = (snapshotter.clone(), prepared.replaced_id);
     berth_api::blocking(move || {
         if replaced != 0 {
-            dirs.remove(replaced)?;
+            dirs.layout().remove(replaced)?;
         }
-        dirs.make(id, None)
+        dirs.make(id, &Wanted::default())
     })
     .await?;
-    match extract(service, &layer, diff_id, &overlay.dir(id), &context).await {
+    match extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await {
         Ok(streamed) => Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false }),
         Err(status) => Err(after_failure(service, &job, key, id, status).await),
     }
@@ -94,12 +102,18 @@ async fn unpacked_already(
     service: &Service,
     job: &UnpackJob,
     key: &str,
-    overlay: &Overlay,
+    snapshotter: &Snapshotter,
     diff_id: &Digest,
 ) -> Result<Option<UnpackOutcome>, Status> {
-    let Some(found) = service.stat(&job.namespace, &job.snapshotter, key).await? else { return Ok(None) };
+    let find = || service.stat(&job.namespace, &job.snapshotter, key);
+    if find().await?.is_none() {
+        return Ok(None);
+    }
+    // It may be of a pull that ended. Kept first, then looked at again: a collection may be taking it.
+    service.keep(job, key).await?;
+    let Some(found) = find().await? else { return Ok(None) };
     let id = convert::required(found.snapshot.as_ref(), "snapshot")?.id;
-    let dir = overlay.dir(id);
+    let dir = snapshotter.layout().dir(id);
     let kept = berth_api::blocking(move || Unpacked::kept(&dir)).await?;
     Ok(kept.filter(|kept| kept.is_of(diff_id)).map(|kept| UnpackOutcome {
         key: key.to_owned(),
@@ -168,7 +182,7 @@ async fn extract(
 }
 
 /// One try, on a blocking thread. `None`: what was read is void.
-fn apply_blob(
+pub(crate) fn apply_blob(
     mut reader: BlobReader,
     done: &AtomicU64,
     dir: &Path,
@@ -183,7 +197,9 @@ fn apply_blob(
     let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
     match outcome {
         Ok((residue, streamed)) => {
+            pass(Point::UnpackApplied);
             Unpacked::keep(residue, &streamed, dir)?;
+            pass(Point::UnpackKept);
             Ok(Some(streamed))
         }
         Err(_) if reader.end() == Some(&Followed::Void) => Ok(None),

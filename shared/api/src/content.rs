@@ -1,10 +1,12 @@
-//! The content service's contract, and the two types that move bytes by its tickets.
+//! The content service's contract, and what moves bytes by its tickets.
 
+mod document;
 mod reader;
 mod writer;
 
 use berth_wire::content as msg;
 
+pub use document::read_document;
 pub use reader::{BlobReader, Followed};
 pub use writer::{BlobWriter, STORE_ID_FILE};
 
@@ -17,6 +19,8 @@ contract! {
         open_ingest(msg::OpenIngestRequest);
         /// Says how far the file was written.
         advance_ingest(msg::AdvanceIngestRequest);
+        /// The same, and the digest up to there.
+        hash_ingest(msg::HashIngestRequest) within |_| SLOW;
         /// Cuts the ingest to zero bytes.
         restart_ingest(msg::RestartIngestRequest);
         /// Verifies, makes durable and publishes.
@@ -25,6 +29,8 @@ contract! {
         release_ingest(msg::ReleaseIngestRequest);
         /// Drops an ingest and its bytes.
         abort_ingest(msg::AbortIngestRequest);
+        /// One ingest.
+        stat_ingest(msg::StatIngestRequest);
         /// The ingests.
         list_ingests(msg::ListIngestsRequest);
         /// Waits for news of a blob or its ingest.
@@ -35,5 +41,11 @@ contract! {
         list_blobs(msg::ListBlobsRequest);
         /// Deletes the file of a condemned blob.
         delete_blob(msg::DeleteBlobRequest);
+        /// Deletes the files of condemned blobs.
+        delete_blobs(msg::DeleteBlobsRequest) within |_| SLOW;
+        /// Compares records with files.
+        check_blobs(msg::CheckBlobsRequest) within |_| SLOW;
+        /// What the store takes of its disk.
+        measure_store(msg::MeasureStoreRequest) within |_| SLOW;
     }
 }

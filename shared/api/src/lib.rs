@@ -10,7 +10,11 @@ mod contract;
 pub mod content;
 pub mod early_flush;
 pub mod fetcher;
+pub mod gc;
+
+pub mod measure;
 pub mod metadata;
+pub mod owner;
 pub mod transfer;
 pub mod unpacker;
 

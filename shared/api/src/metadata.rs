@@ -20,12 +20,16 @@ contract! {
         put_image(msg::PutImageRequest);
         /// Drops an image.
         delete_image(msg::DeleteImageRequest);
+        /// Changes fields of an image.
+        update_image(msg::UpdateImageRequest);
         /// One content record.
         get_content(msg::GetContentRequest);
         /// A page of content records.
         list_content(msg::ListContentRequest);
         /// Records blobs, or merges their labels.
         put_content(msg::PutContentRequest);
+        /// Changes labels of a content record.
+        update_content(msg::UpdateContentRequest);
         /// Drops a content record.
         delete_content(msg::DeleteContentRequest);
         /// Asks for leave to delete the bytes of a blob.
@@ -40,6 +44,8 @@ contract! {
         add_lease_resources(msg::AddLeaseResourcesRequest);
         /// One lease with its resources.
         get_lease(msg::GetLeaseRequest);
+        /// Moves a lease's end.
+        renew_lease(msg::RenewLeaseRequest);
         /// Takes resources off a lease.
         delete_lease_resources(msg::DeleteLeaseResourcesRequest);
         /// Finds what nothing refers to.
@@ -50,6 +56,14 @@ contract! {
         sweep(msg::SweepRequest);
         /// Ends a mark.
         end_mark(msg::EndMarkRequest);
+        /// Which digests nothing will name after the sweep.
+        list_unnamed(msg::ListUnnamedRequest);
+        /// How much changed; waits for it.
+        watch_activity(msg::WatchActivityRequest) within |request| long_poll(request.wait_ms);
+        /// What each image keeps.
+        measure_images(msg::MeasureImagesRequest) within |_request| MARK;
+        /// What the store takes of its disk.
+        measure_records(msg::MeasureRecordsRequest) within |_request| MARK;
         /// The references that keep a thing.
         explain(msg::ExplainRequest) within |_request| MARK;
         /// Which snapshot directories have a record.
@@ -74,8 +88,28 @@ contract! {
         list_snapshots(msg::ListSnapshotsRequest);
         /// Merges labels of a snapshot.
         update_snapshot(msg::UpdateSnapshotRequest);
-        /// All namespaces.
+        /// A page of namespaces.
         list_namespaces(msg::ListNamespacesRequest);
+        /// One namespace's labels.
+        get_namespace(msg::GetNamespaceRequest);
+        /// Makes a namespace.
+        create_namespace(msg::CreateNamespaceRequest);
+        /// Changes labels of a namespace.
+        update_namespace(msg::UpdateNamespaceRequest);
+        /// Ends an empty namespace.
+        delete_namespace(msg::DeleteNamespaceRequest);
+        /// One container.
+        get_container(msg::GetContainerRequest);
+        /// A page of containers.
+        list_containers(msg::ListContainersRequest);
+        /// Records a container.
+        create_container(msg::CreateContainerRequest);
+        /// Changes fields of a container.
+        update_container(msg::UpdateContainerRequest);
+        /// Drops a container.
+        delete_container(msg::DeleteContainerRequest);
+        /// Adds somebody else's event to the outbox.
+        publish_event(msg::PublishEventRequest);
         /// Events after a sequence; waits for them.
         read_events(msg::ReadEventsRequest) within |request| long_poll(request.wait_ms);
     }

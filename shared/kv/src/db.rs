@@ -57,7 +57,7 @@ impl Db {
     /// FAILED_PRECONDITION: another process holds it, or its format is not known. PERMISSION_DENIED: not writable.
     pub fn open(path: &Path, options: Options) -> Result<Db, Status> {
         let hold = Hold::take(path, &options.holder)?;
-        let store = Arc::new(Store::open(path, options.families)?);
+        let store = Arc::new(Store::open(path, options.families, hold.same_boot)?);
         let counters = Arc::new(Counters::default());
         let (changes, queue) = mpsc::channel(QUEUE);
         let writer = Writer {

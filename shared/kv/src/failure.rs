@@ -11,7 +11,10 @@ pub(crate) fn status(doing: &str, path: &Path, error: &Error) -> Status {
     let full = text.contains("No space left") || text.contains("Disk quota exceeded");
     let (code, remedy) = match error.kind() {
         _ if full => (Code::ResourceExhausted, "; free some space there, or point --root at a larger file system"),
-        ErrorKind::Corruption => (Code::DataLoss, "; the store is damaged"),
+        ErrorKind::Corruption => (
+            Code::DataLoss,
+            "; the store is damaged: put back a copy of its directory, or remove it and pull the images again",
+        ),
         ErrorKind::Busy | ErrorKind::TryAgain | ErrorKind::TimedOut => (Code::Unavailable, ""),
         _ => (Code::Internal, ""),
     };

@@ -11,18 +11,24 @@ use rustix::fs::{FlockOperation, flock};
 
 const FILE: &str = "HOLDER";
 const FORMAT_FILE: &str = "FORMAT";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const FORMAT: &str = "berth-kv 1\n";
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Holder {
     pid: u32,
     holder: String,
+    /// The start of the machine in which it held the store.
+    #[serde(default)]
+    boot: String,
 }
 
 /// Keeps the lock until it is dropped; the kernel drops it with the process, however that ends.
 #[derive(Debug)]
 pub(crate) struct Hold {
     _file: File,
+    /// The store was held before in this start of the machine: since then no power cut can have torn what was written.
+    pub(crate) same_boot: bool,
 }
 
 impl Hold {
@@ -43,12 +49,16 @@ impl Hold {
                 other => Status::io("lock", &path, &other.into()),
             });
         }
-        let text = serde_json::to_string(&Holder { pid: std::process::id(), holder: holder.to_owned() })
+        let mut text = String::new();
+        let before = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok());
+        let boot = fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default();
+        let same_boot = before.is_some_and(|before| !boot.is_empty() && before.boot == boot);
+        let text = serde_json::to_string(&Holder { pid: std::process::id(), holder: holder.to_owned(), boot })
             .map_err(|error| Status::internal(error.to_string()))?;
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         written.map_err(|error| Status::io("write", &path, &error))?;
         check_format(dir)?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, same_boot })
     }
 }
 
@@ -111,6 +121,17 @@ mod tests {
         );
         drop(first);
         Hold::take(dir.path(), "berth pull").unwrap();
+    }
+
+    #[test]
+    fn knows_whether_the_machine_was_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!Hold::take(dir.path(), "x").unwrap().same_boot);
+        assert!(Hold::take(dir.path(), "x").unwrap().same_boot);
+        let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
+        let boot = fs::read_to_string(BOOT_ID).unwrap();
+        fs::write(dir.path().join(FILE), text.replace(boot.trim(), "an-earlier-boot")).unwrap();
+        assert!(!Hold::take(dir.path(), "x").unwrap().same_boot);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use berth_model::Status;
-use rocksdb::{ColumnFamilyDescriptor, DB};
+use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
 
 use crate::{failure, tuning};
 
@@ -17,8 +17,23 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn open(path: &Path, families: &'static [&'static str]) -> Result<Self, Status> {
-        Ok(Self { db: RwLock::new(Some(open(path, families)?)), path: path.to_owned(), families })
+    /// `same_boot`: nothing but processes has ended since the store was last open.
+    ///
+    /// What was acknowledged lies in the log up to some point, and behind it only what a power cut has left of changes that
+    /// were not. A bit that flips before that point looks alike, and what follows it must not be dropped. So the log is
+    /// first taken as it must be if nothing ever happened. If it is not so, the end of a process explains a last record
+    /// that was cut off, and a power cut explains any other end; without either, the store is damaged.
+    pub(crate) fn open(path: &Path, families: &'static [&'static str], same_boot: bool) -> Result<Self, Status> {
+        let db = match open(path, families, DBRecoveryMode::AbsoluteConsistency) {
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                tracing::warn!(path = %path.display(), %error, same_boot, "the end of the store's log is torn");
+                let torn = if same_boot { DBRecoveryMode::TolerateCorruptedTailRecords } else { AFTER_POWER_CUT };
+                open(path, families, torn)
+            }
+            opened => opened,
+        };
+        let db = db.map_err(|error| failure::status("open", path, &error))?;
+        Ok(Self { db: RwLock::new(Some(db)), path: path.to_owned(), families })
     }
 
     /// The database, for as long as the guard lives; `None` if it could not be opened again.
@@ -39,13 +54,19 @@ impl Store {
         let mut place = self.db.write().unwrap_or_else(PoisonError::into_inner);
         // Two of them cannot be open at once.
         *place = None;
-        *place = Some(open(&self.path, self.families)?);
+        // The disk has refused some of what was written: that was not acknowledged.
+        let opened = open(&self.path, self.families, AFTER_POWER_CUT);
+        *place = Some(opened.map_err(|error| failure::status("open", &self.path, &error))?);
         Ok(())
     }
 }
 
-fn open(path: &Path, families: &[&'static str]) -> Result<DB, Status> {
-    let tuned = tuning::options();
+/// The log ends before the first record that is not whole.
+const AFTER_POWER_CUT: DBRecoveryMode = DBRecoveryMode::PointInTime;
+
+fn open(path: &Path, families: &[&'static str], log: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
+    let mut tuned = tuning::options();
+    tuned.set_wal_recovery_mode(log);
     let families = families.iter().map(|name| ColumnFamilyDescriptor::new(*name, tuned.clone()));
-    DB::open_cf_descriptors(&tuned, path, families).map_err(|error| failure::status("open", path, &error))
+    DB::open_cf_descriptors(&tuned, path, families)
 }

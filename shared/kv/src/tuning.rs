@@ -1,6 +1,6 @@
 //! How RocksDB is set up: for small stores, little memory and a fast start.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
 
 /// Blocks kept in memory, over all families.
 const CACHE_BYTES: usize = 32 << 20;
@@ -13,9 +13,6 @@ pub(crate) fn options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // A synced log ends at the last acknowledged record; what may stand behind it was never answered, and a torn tail of
-    // it must not stop the store from opening. Damage before that point is refused, not skipped.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_max_open_files(256);
     options.set_max_background_jobs(2);
     // Every family would start fifteen threads to open its few files; with many families that alone took a tenth of a second.

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use berth_failpoint::{Point, check, pass, wanted};
 use berth_model::Status;
 use rocksdb::WriteOptions;
 use tokio::sync::mpsc;
@@ -125,16 +126,21 @@ impl Writer {
             return Ok(false);
         }
         let Some(batch) = txn.into_batch()? else { return Ok(false) };
+        check(Point::KvWrite).map_err(|error| Status::io("write to the store at", &self.path, &error))?;
         db.write_opt(batch, &WriteOptions::default())
-            .map(|()| true)
-            .map_err(|error| failure::status("write to", &self.path, &error))
+            .map_err(|error| failure::status("write to", &self.path, &error))?;
+        pass(Point::KvWritten);
+        Ok(true)
     }
 
     fn flush(&self) -> Result<(), Status> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        let sync = self.durability == Durability::Synced;
         let store = self.store.read();
         let db = store.as_ref().ok_or_else(|| Store::closed(&self.path))?;
-        db.flush_wal(sync).map_err(|error| failure::status("flush", &self.path, &error))
+        let wanted = wanted(Point::KvFlush).map_err(|error| Status::io("flush the store at", &self.path, &error))?;
+        let sync = wanted && self.durability == Durability::Synced;
+        db.flush_wal(sync).map_err(|error| failure::status("flush", &self.path, &error))?;
+        pass(Point::KvFlushed);
+        Ok(())
     }
 }

@@ -15,6 +15,8 @@ pub const GC_REF_CONTENT: &str = "containerd.io/gc.ref.content";
 pub const GC_REF_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
 /// On a blob: the repositories of a host that have it; the host's name follows.
 pub const DISTRIBUTION_SOURCE: &str = "containerd.io/distribution.source.";
+/// What has it is kept by itself; the value says since when.
+pub const GC_ROOT: &str = "containerd.io/gc.root";
 /// On a lease: when it ends (RFC 3339).
 pub const GC_EXPIRE: &str = "containerd.io/gc.expire";
 

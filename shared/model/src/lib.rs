@@ -8,6 +8,7 @@
 mod chain;
 mod descriptor;
 mod digest;
+pub mod filter;
 mod identifier;
 pub mod labels;
 mod manifest;

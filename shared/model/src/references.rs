@@ -2,10 +2,12 @@
 //!
 //! Source of the rules: containerd's `docs/garbage-collection.md`.
 
-use crate::{Digest, labels::Labels};
+use crate::{
+    Digest,
+    labels::{GC_ROOT as ROOT, Labels},
+};
 
 const PREFIX: &str = "containerd.io/gc.";
-const ROOT: &str = "containerd.io/gc.root";
 const FLAT: &str = "containerd.io/gc.flat";
 
 /// Something a label refers to, in the namespace of what has the label.

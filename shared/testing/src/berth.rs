@@ -19,8 +19,9 @@ use crate::running::{Finished, Running};
 #[must_use]
 pub fn binary() -> PathBuf {
     let beside = || {
-        let test = env::current_exe().ok()?;
-        Some(test.parent()?.parent()?.join("berth"))
+        // Tests are built into a directory of their own, other programs are not.
+        let own = env::current_exe().ok()?;
+        own.ancestors().skip(1).take(2).map(|directory| directory.join("berth")).find(|path| path.exists())
     };
     let path = env::var_os("BERTH_BIN").map(PathBuf::from).or_else(beside).unwrap_or_default();
     assert!(
@@ -62,6 +63,11 @@ impl Berth {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Leaves everything there when this is dropped.
+    pub fn keep(&mut self) {
+        self.scratch.disable_cleanup(true);
     }
 
     /// A directory that is neither store nor anything else.

@@ -31,6 +31,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("unpacker-1", "unpacker"),
     ("unpacker-2", "unpacker"),
     ("transfer", "transfer"),
+    ("gc", "gc"),
     ("gateway", "gateway"),
 ];
 

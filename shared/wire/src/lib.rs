@@ -3,6 +3,7 @@
 //! The `.proto` files in `proto/` are the contract and hold the documentation; what is generated from them is not
 //! documented again.
 
+pub mod containerd;
 mod contract;
 pub mod convert;
 mod job;
@@ -21,13 +22,16 @@ mod berth {
             })*
         };
     }
-    package! { types content metadata fetcher unpacker transfer }
+    package! { types content metadata fetcher unpacker transfer gc }
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/berth.v1.rs"));
     }
 }
 
 pub use berth::{
-    content::v1 as content, fetcher::v1 as fetcher, metadata::v1 as metadata, transfer::v1 as transfer,
+    content::v1 as content, fetcher::v1 as fetcher, gc::v1 as gc, metadata::v1 as metadata, transfer::v1 as transfer,
     types::v1 as types, unpacker::v1 as unpacker, v1 as gateway,
 };
+
+/// Descriptors of everything in `proto/`, for gRPC reflection: an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

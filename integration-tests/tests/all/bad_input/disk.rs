@@ -3,7 +3,11 @@
 use std::fs;
 
 use anyhow::Result;
-use berth_integration_tests::image::push;
+use berth_integration_tests::{
+    facts::{image_names, lines},
+    image::push,
+    power::PowerDisk,
+};
 use berth_testing::{
     berth::Berth,
     docker_registry::DockerRegistry,
@@ -39,6 +43,43 @@ async fn full_of_blobs(shape: Shape) -> Result<()> {
 /// The blob fits, what is in it does not.
 async fn full_of_files(shape: Shape) -> Result<()> {
     full(shape, Layer::new().file("big", &vec![7; 60 << 20])).await
+}
+
+/// A small real file system, full of images: removing some and collecting gives room for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_emptied_by_a_collection() -> Result<()> {
+    let disk = PowerDisk::new(64 << 20)?;
+    let stage = Stage::start_on(Shape::Daemon, Berth::at(&disk.path().join("root"))?)?;
+    let registry = DockerRegistry::start()?;
+    let mut pulled = Vec::new();
+    let said = loop {
+        let layer = Layer::new().random_file("big", 6 << 20, 100 + pulled.len() as u64);
+        let tag = format!("v{}", pulled.len());
+        let reference = push(&ImageBuilder::new().layer(layer).build(), &registry, "app", &tag).await?;
+        let ended = stage.run(["pull", "--plain-http", &reference])?;
+        if ended.code != 0 {
+            break ended.stderr;
+        }
+        pulled.push(reference);
+        assert!(pulled.len() < 12, "64 MiB hold no {} images", pulled.len());
+    };
+    assert!(said.contains("space") && said.contains(disk.path().to_str().unwrap()), "{said}");
+    assert_eq!(image_names(&stage)?, pulled, "what was told is there");
+    for reference in &pulled[1..] {
+        stage.ok(["images", "rm", reference])?;
+    }
+    // What the pull that failed had fetched is kept for its next try, under its lease.
+    for lease in lines(&stage.ok(["leases", "ls", "--quiet"])?) {
+        stage.ok(["leases", "rm", &lease])?;
+    }
+    stage.ok(["gc"])?;
+    for reference in &pulled {
+        stage.ok(["pull", "--plain-http", reference])?;
+    }
+    assert_eq!(image_names(&stage)?, pulled);
+    // The servers end before the disk goes.
+    drop(stage);
+    Ok(())
 }
 
 macro_rules! in_each {

@@ -5,7 +5,7 @@ use berth_wire::metadata::{DeleteImageRequest, Image, ListImagesRequest};
 use crate::{
     cli::{Images, List},
     client::Client,
-    commands::{look, mounting, refused},
+    commands::{gc, look, mounting, refused},
     output,
 };
 
@@ -13,7 +13,7 @@ pub(crate) async fn run(client: &Client, command: Images) -> anyhow::Result<()> 
     match command {
         Images::Ls(list) => ls(client, &list).await,
         Images::Inspect { reference, content } => inspect(client, &reference, content).await,
-        Images::Rm { references } => {
+        Images::Rm { references, sync } => {
             for reference in references {
                 let name = look::name(&reference);
                 let request = DeleteImageRequest {
@@ -24,7 +24,7 @@ pub(crate) async fn run(client: &Client, command: Images) -> anyhow::Result<()> 
                 client.images().delete(request).await.map_err(refused)?;
                 output::print(&name)?;
             }
-            Ok(())
+            gc::after_removal(client, sync).await
         }
         Images::Mount { reference, target, rw, platform, snapshotter } => {
             mounting::mount(client, &reference, &target, rw, platform.as_ref(), snapshotter).await

@@ -1,6 +1,10 @@
 //! `berth serve`: all services behind a socket, or one of them on a NATS server.
 
+use std::path::Path;
+
 use berth_bus::{Bus, Serving};
+use berth_gateway::{Access, Listener};
+use berth_model::Status;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -16,24 +20,35 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
         settings.fetch_jobs = Some(usize::from(jobs));
         settings.unpack_jobs = Some(usize::from(jobs));
     }
+    if let Some(mode) = serve.socket_mode {
+        settings.socket.mode = mode;
+    }
+    if let Some(owner) = serve.socket_owner {
+        settings.socket.owner = owner;
+    }
+    if let Some(group) = serve.socket_group {
+        settings.socket.group = group;
+    }
+    let access = Access::parse(&settings.socket.mode, &settings.socket.owner, &settings.socket.group)?;
     let word = serve.service.map(|service| format!(" {service:?}").to_lowercase()).unwrap_or_default();
     let root = settings.root.clone();
-    let plan = Plan { settings, holder: format!("berth serve{word}") };
+    let info = assemble::info(&settings);
+    let plan = Plan { settings, holder: format!("berth serve{word}"), lasts: true };
 
     let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, &global.nats) {
         (None, None) => {
             // Before the stores are opened: a daemon that answers there holds them, and can say so better.
-            let listener = berth_gateway::listen(&address).await?;
+            let listener = listener(&address, &access).await?;
             let (bus, serving) = plan.start_all().await?;
             tracing::info!(address = %address.display(), root = %root.display(), "listening");
-            berth_gateway::serve(listener, berth_gateway::routes(&bus, assemble::info(&root)), stopped()).await?;
+            berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stopped()).await?;
             (bus, serving)
         }
         (Some(Service::Gateway), Some(url)) => {
             let bus = assemble::connect(url, "berth gateway").await?;
-            let listener = berth_gateway::listen(&address).await?;
+            let listener = listener(&address, &access).await?;
             tracing::info!(address = %address.display(), "listening");
-            berth_gateway::serve(listener, berth_gateway::routes(&bus, assemble::info(&root)), stopped()).await?;
+            berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stopped()).await?;
             (bus, Vec::new())
         }
         (Some(service), Some(url)) => {
@@ -45,7 +60,7 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
         }
         (Some(_), None) => anyhow::bail!("`berth serve{word}` needs a bus to meet the other services on: --nats URL"),
         (None, Some(_)) => anyhow::bail!(
-            "with --nats name the service to run here (content, metadata, fetcher, unpacker, transfer or gateway); \
+            "with --nats name the service to run here (content, metadata, fetcher, unpacker, transfer, gc or gateway); \
              without --nats, `berth serve` runs all of them in this process"
         ),
     };
@@ -55,6 +70,19 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
     }
     drop(bus);
     Ok(())
+}
+
+/// The socket that was handed over, or else one of our own.
+async fn listener(address: &Path, access: &Access) -> Result<Listener, Status> {
+    match berth_gateway::inherited()? {
+        Some(listener) => {
+            tracing::info!(
+                "serving the socket that was handed over; --address and the settings of the socket do not count"
+            );
+            Ok(listener)
+        }
+        None => berth_gateway::listen(address, access).await,
+    }
 }
 
 /// Ends when somebody wants the process to stop.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use berth_model::labels;
 use berth_wire::{
     metadata::{ListSnapshotsRequest, Snapshot, StatSnapshotRequest},
     types::Mount,
@@ -33,7 +34,10 @@ pub(crate) async fn run(client: &Client, command: Snapshots) -> anyhow::Result<(
         Snapshots::Prepare { key, parent, target, of } => make(client, key, parent, target.as_deref(), of, false).await,
         Snapshots::View { key, parent, target, of } => make(client, key, parent, target.as_deref(), of, true).await,
         Snapshots::Commit { name, key, of } => {
-            let request = CommitActiveRequest { namespace, snapshotter: of.name, key, name, ..Default::default() };
+            // Nothing refers to it yet: without this the next collection would take it.
+            let labels = [(labels::GC_ROOT.to_owned(), jiff::Timestamp::now().to_string())].into();
+            let request =
+                CommitActiveRequest { namespace, snapshotter: of.name, key, name, labels, ..Default::default() };
             client.snapshots().commit(request).await.map_err(refused)?;
             Ok(())
         }

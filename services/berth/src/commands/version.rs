@@ -12,7 +12,7 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, json: &Json) -> anyhow::Result<()> {
     let settings = client::settings(global)?;
-    let ours = assemble::info(&settings.root);
+    let ours = assemble::info(&settings);
     // Asking a version must not make a store: only a daemon that runs is asked.
     let address = client::address(global, &settings);
     let server = if tokio::net::UnixStream::connect(&address).await.is_ok() {

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use berth_failpoint::{Point, check, wanted};
 use berth_kv::Durability;
 
 /// Single changes of a disk. Each is done or not done when it returns, but none is on disk before it was flushed: a change
@@ -50,18 +51,22 @@ impl Host {
 
 impl Disk for Host {
     fn make_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
+        check(Point::ContentMakeDir)?;
         fs::DirBuilder::new().mode(mode).recursive(true).create(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<()> {
+        check(Point::ContentCreate)?;
         File::create(path).map(drop)
     }
 
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        check(Point::ContentWrite)?;
         fs::write(path, text)
     }
 
     fn copy(&self, from: &Path, to: &Path, length: u64) -> io::Result<()> {
+        check(Point::ContentCopy)?;
         // Between files this is copy_file_range: blocks are shared where the file system can.
         let copied = io::copy(&mut File::open(from)?.take(length), &mut File::create(to)?)?;
         if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
@@ -69,31 +74,35 @@ impl Disk for Host {
 
     fn flush(&self, path: &Path) -> io::Result<()> {
         match self.durability {
-            Durability::Synced => File::open(path)?.sync_data(),
-            Durability::None => Ok(()),
+            Durability::Synced if wanted(Point::ContentFlush)? => File::open(path)?.sync_data(),
+            _ => Ok(()),
         }
     }
 
     fn flush_dir(&self, path: &Path) -> io::Result<()> {
         match self.durability {
-            Durability::Synced => File::open(path)?.sync_all(),
-            Durability::None => Ok(()),
+            Durability::Synced if wanted(Point::ContentFlushDir)? => File::open(path)?.sync_all(),
+            _ => Ok(()),
         }
     }
 
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        check(Point::ContentSetMode)?;
         fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        check(Point::ContentRename)?;
         fs::rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        check(Point::ContentRemoveFile)?;
         fs::remove_file(path)
     }
 
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        check(Point::ContentRemoveTree)?;
         fs::remove_dir_all(path)
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! blobs/sha256/<hex>            verified and flushed, mode 0444
 //! ingest/<sha256 of the ref>/   ref, data, total, startedat, updatedat; and `expected`, which containerd does not keep
+//! damaged/<hex>                 files that were found damaged and taken out
 //! store-id                      random; equal ids see the same disk
 //! db/                           RocksDB: which blobs there are, how long, since when
 //! ```
@@ -65,6 +66,11 @@ impl Layout {
         self.blobs().join(digest.hex())
     }
 
+    /// Where files of damaged blobs are kept.
+    pub(crate) fn damaged(&self) -> PathBuf {
+        self.root.join("damaged")
+    }
+
     pub(crate) fn ingests(&self) -> PathBuf {
         self.root.join("ingest")
     }
@@ -81,6 +87,16 @@ impl Layout {
     pub(crate) fn data_length(&self, reference: &str) -> Result<u64, Status> {
         let path = self.data(reference);
         Ok(fs::metadata(&path).map_err(|error| Status::io("look at", &path, &error))?.len())
+    }
+
+    /// When an ingest's bytes last changed; `None`: it has no file.
+    pub(crate) fn written_at(&self, reference: &str) -> Result<Option<Time>, Status> {
+        let path = self.data(reference);
+        match fs::metadata(&path).and_then(|facts| facts.modified()) {
+            Ok(time) => Ok(Some(time.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Status::io("look at", &path, &error)),
+        }
     }
 
     /// How long a blob's file is and since when it is there; `None` if it is not.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_api::content::Followed;
+use berth_api::content::{BlobReader, Followed};
 use berth_model::{Code, Digest};
 use berth_wire::content::{self as msg, watch_blob_reply::State};
 use bytes::Bytes;
@@ -85,7 +85,8 @@ pub(crate) async fn waiting_ends_with_news(kind: Kind) {
     let (seen, digest) = ((news.generation, news.frontier), &digest);
     writer.release().await.unwrap();
     assert_eq!(home.watch(digest, (0, 0), 0).await.state(), State::Idle);
-    let abort = || home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "layer-abc".into() });
+    let abort =
+        || home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "layer-abc".into(), ..Default::default() });
     abort().await.unwrap();
     assert_eq!(abort().await.unwrap_err().code, Code::NotFound);
     assert_eq!(home.watch(digest, seen, 30_000).await.state(), State::Absent);
@@ -114,4 +115,20 @@ pub(crate) async fn a_ref_can_be_watched(kind: Kind) {
     writer.write(Bytes::from_static(b"c")).await.unwrap();
     writer.commit(0, &digest).await.unwrap();
     assert_eq!(home.watch(&digest, (0, 0), 30_000).await.state(), State::Committed);
+}
+
+pub(crate) async fn a_reader_ends_with_the_program(kind: Kind) {
+    let home = Home::new(kind).await;
+    let digest = Digest::of(b"never comes");
+    let going = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut reader = BlobReader::new(Arc::clone(&home.content), going.handle().clone(), digest, || false);
+    let reading = std::thread::spawn(move || {
+        let mut byte = [0];
+        let ended = std::io::Read::read(&mut reader, &mut byte).map_err(|error| error.to_string());
+        (ended, reader.end().cloned())
+    });
+    going.shutdown_background();
+    let (ended, how) = tokio::task::spawn_blocking(move || reading.join()).await.unwrap().expect("it panicked");
+    assert!(ended.is_err());
+    assert!(matches!(how, Some(Followed::Failed(_))), "{how:?}");
 }

@@ -6,6 +6,7 @@ mod blobs;
 mod disk;
 mod following;
 mod kit;
+mod upkeep;
 mod writing;
 
 macro_rules! in_every_home {
@@ -32,6 +33,7 @@ in_every_home! {
     waiting_ends_with_news in following,
     silence_is_news in following,
     a_ref_can_be_watched in following,
+    a_reader_ends_with_the_program in following,
     wrong_bytes_are_refused in writing,
     wrong_bytes_are_not_resumed in writing,
     one_writer_at_a_time in writing,
@@ -39,8 +41,14 @@ in_every_home! {
     what_is_not_in_the_file_is_not_believed in writing,
     a_commit_goes_on_without_its_caller in writing,
     ingests_are_bounded in writing,
+    a_writer_learns_the_digest_so_far in writing,
+    one_ingest_can_be_asked_for in writing,
     what_was_written_outlives_the_service in disk,
     a_crash_costs_at_most_what_was_not_kept in disk,
     a_full_disk_is_named in disk,
     a_store_is_opened_once in disk,
+    many_go_at_once in upkeep,
+    damage_is_found_and_mended in upkeep,
+    the_store_measures_what_du_does in upkeep,
+    only_an_idle_ingest_is_taken_away_for_its_age in upkeep,
 }

@@ -133,8 +133,39 @@ pub(crate) async fn ingests_are_bounded(kind: Kind) {
     let _writers = (home.writer("a", None, 0).await.unwrap(), home.writer("b", None, 0).await.unwrap());
     let error = home.writer("c", None, 0).await.err().unwrap();
     assert_eq!(error.code, Code::ResourceExhausted, "{error}");
-    home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "a".into() }).await.unwrap();
+    home.content.abort_ingest(msg::AbortIngestRequest { r#ref: "a".into(), ..Default::default() }).await.unwrap();
     home.writer("c", None, 0).await.unwrap();
     let long = msg::OpenIngestRequest { r#ref: "x".repeat(5000), ..Default::default() };
     assert_eq!(home.content.open_ingest(long).await.unwrap_err().code, Code::InvalidArgument);
+}
+
+pub(crate) async fn a_writer_learns_the_digest_so_far(kind: Kind) {
+    let home = Home::new(kind).await;
+    let ticket = open(&home, "layer-x", "").await;
+    std::fs::write(&ticket.path, b"abc").unwrap();
+    let hash = |session: &str, written| {
+        let request = msg::HashIngestRequest { r#ref: "layer-x".into(), session: session.into(), written };
+        home.content.hash_ingest(request)
+    };
+    for (written, bytes) in [(0, &b""[..]), (2, b"ab"), (3, b"abc"), (3, b"abc")] {
+        assert_eq!(hash(&ticket.session, written).await.unwrap().digest, Digest::of(bytes).to_string());
+    }
+    assert_eq!(hash(&ticket.session, 4).await.unwrap_err().code, Code::OutOfRange);
+    assert_eq!(hash("somebody", 3).await.unwrap_err().code, Code::Aborted);
+}
+
+pub(crate) async fn one_ingest_can_be_asked_for(kind: Kind) {
+    let home = Home::new(kind).await;
+    let stat = |name: &str| home.content.stat_ingest(msg::StatIngestRequest { r#ref: name.into() });
+    assert_eq!(stat("layer-x").await.unwrap_err().code, Code::NotFound);
+    let mut writer = home.writer("layer-x", Some(&Digest::of(b"abc")), 3).await.unwrap();
+    writer.write(Bytes::from_static(b"ab")).await.unwrap();
+    writer.release().await.unwrap();
+    let found = stat("layer-x").await.unwrap();
+    assert_eq!((found.r#ref.as_str(), found.offset, found.total, found.active), ("layer-x", 2, 3, false));
+    assert_eq!(found.expected, Digest::of(b"abc").to_string());
+    let moment = |time: Option<berth_wire::types::Time>| time.map(|time| (time.seconds, time.nanos)).unwrap();
+    assert!(moment(found.started_at) <= moment(found.updated_at));
+    let listed = home.content.list_ingests(msg::ListIngestsRequest::default()).await.unwrap();
+    assert_eq!(listed.ingests, [found]);
 }

@@ -188,4 +188,24 @@ impl Content for Store {
     async fn delete_blob(&self, _: msg::DeleteBlobRequest) -> Result<msg::DeleteBlobReply, Status> {
         Err(Status::unimplemented("not in these tests"))
     }
+
+    async fn delete_blobs(&self, _: msg::DeleteBlobsRequest) -> Result<msg::DeleteBlobsReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn check_blobs(&self, _: msg::CheckBlobsRequest) -> Result<msg::CheckBlobsReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn measure_store(&self, _: msg::MeasureStoreRequest) -> Result<msg::MeasureStoreReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn hash_ingest(&self, _: msg::HashIngestRequest) -> Result<msg::HashIngestReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn stat_ingest(&self, _: msg::StatIngestRequest) -> Result<msg::Ingest, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::node::Node;
+use crate::fences::{Fence, Fences};
 
 /// So many are noted; a mark during which more is written is given up.
 const MOST: usize = 200_000;
@@ -22,6 +23,7 @@ const MOST: usize = 200_000;
 pub(crate) struct Barrier {
     up: AtomicBool,
     noted: Mutex<Noted>,
+    fences: Fences,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,19 @@ struct Noted {
 }
 
 impl Barrier {
+    pub(crate) fn new(fences: Fences) -> Self {
+        Self { fences, ..Self::default() }
+    }
+
+    pub(crate) fn fences(&self) -> Fences {
+        self.fences
+    }
+
+    /// Whether a test took this fence away.
+    pub(crate) fn lacks(&self, fence: Fence) -> bool {
+        self.fences.lacks(fence)
+    }
+
     /// From now on writes are noted.
     pub(crate) fn raise(&self) {
         *self.noted() = Noted::default();
@@ -44,7 +59,7 @@ impl Barrier {
 
     /// Notes a write, if anybody wants to know. Also of changes that fail in the end: that keeps more, never less.
     pub(crate) fn note(&self, node: impl FnOnce() -> Option<Node>) {
-        if !self.up.load(Ordering::Acquire) {
+        if !self.up.load(Ordering::Acquire) || self.lacks(Fence::Barrier) {
             return;
         }
         let Some(node) = node() else { return };
@@ -54,6 +69,11 @@ impl Barrier {
         } else {
             noted.too_many = true;
         }
+    }
+
+    /// How much is noted.
+    pub(crate) fn count(&self) -> usize {
+        self.noted().nodes.len()
     }
 
     /// What was noted since the last time; `None` if it was too much to note.

@@ -71,6 +71,20 @@ impl Graph {
         id
     }
 
+    /// The nodes with a record.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (Id, &Node)> {
+        (0_u32..).zip(&self.nodes).filter(|(id, _)| self.has_record(*id))
+    }
+
+    pub(crate) fn has_record(&self, id: Id) -> bool {
+        self.exists.get(id as usize).copied().unwrap_or_default()
+    }
+
+    /// What a node refers to, by structure and by labels. Only after a mark.
+    pub(crate) fn below(&self, id: Id) -> impl Iterator<Item = Id> {
+        below(&self.structure, id).chain(below(&self.labels, id))
+    }
+
     /// A reference by structure: an image to its target, a snapshot to its parent.
     pub(crate) fn structure(&mut self, from: Id, to: Node) {
         let to = self.id(to);

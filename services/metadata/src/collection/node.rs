@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use berth_model::{Digest, references::Referent};
+use berth_model::{
+    Digest,
+    references::{self, Referent},
+};
+use berth_wire::metadata as msg;
 
 /// One thing that is kept or not.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +49,14 @@ impl Node {
             }
         };
         Self { namespace: Arc::clone(&self.namespace), thing }
+    }
+
+    /// What a container stands on and what its labels refer to.
+    pub(crate) fn of_container(namespace: &str, container: &msg::Container) -> Vec<Self> {
+        let by_labels = references::forward(&container.labels).map(|to| Self::image(namespace, "").refers(to));
+        let below = (!container.snapshot_key.is_empty())
+            .then(|| Self::snapshot(namespace, &container.snapshotter, &container.snapshot_key));
+        by_labels.chain(below).collect()
     }
 
     /// What a lease of this namespace names; nothing for ingests, which are not records.

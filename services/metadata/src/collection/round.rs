@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     change::Change,
-    contents, images, leases,
+    contents,
+    fences::{Fence, Fences},
+    images, leases,
     snapshots::{self, Place},
     tables::{content, image, lease, snapshot},
 };
@@ -26,15 +28,19 @@ pub(crate) struct Round {
     garbage: Vec<Id>,
     ended_leases: Vec<(String, String)>,
     swept: usize,
+    /// Written since the mark, and not followed yet.
+    noted: Vec<Node>,
+    fences: Fences,
 }
 
 impl Round {
     /// Marks one state of the tables.
-    pub(crate) fn mark(id: String, from: &impl Reader, now: types::Time) -> Result<Self, Status> {
-        let scan::Scanned { mut graph, ended_leases } = scan::all(from, now)?;
+    pub(crate) fn mark(id: String, from: &impl Reader, now: types::Time, fences: Fences) -> Result<Self, Status> {
+        let read = if fences.lacks(Fence::CompletedMark) { scan::records(from, now) } else { scan::all(from, now) };
+        let scan::Scanned { mut graph, ended_leases } = read?;
         graph.mark();
         let garbage = graph.garbage();
-        Ok(Self { id, graph, garbage, ended_leases, swept: 0 })
+        Ok(Self { id, graph, garbage, ended_leases, swept: 0, noted: Vec::new(), fences })
     }
 
     /// What it found.
@@ -47,6 +53,7 @@ impl Round {
             references: count(references),
             garbage: count(self.garbage.len()),
             ended_leases: count(self.ended_leases.len()),
+            ..msg::MarkReply::default()
         }
     }
 
@@ -56,8 +63,32 @@ impl Round {
         wanted.filter_map(|id| self.graph.node(*id)).map(|node| describe(from, node)).collect()
     }
 
+    /// Whether it was found to be garbage.
+    pub(crate) fn is_garbage(&self, node: &Node) -> bool {
+        self.graph.find(node).is_some_and(|id| self.graph.reached(id) == Reach::Garbage)
+    }
+
     pub(crate) fn garbage_count(&self) -> usize {
         self.garbage.len()
+    }
+
+    /// Whether something was swept.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.swept > 0
+    }
+
+    /// Takes what was noted. Only among the writers: what is noted is written when the next change begins, and not before.
+    pub(crate) fn gather(&mut self, barrier: &Barrier) -> Result<(), Status> {
+        let noted = barrier.take().ok_or_else(|| Status::aborted("too much changed since the mark; mark again"))?;
+        self.noted.extend(noted);
+        Ok(())
+    }
+
+    /// Keeps what was gathered and all it refers to, in a state that was read after it was gathered.
+    pub(crate) fn follow(&mut self, from: &impl Reader) -> Result<(), Status> {
+        self.keep(from, self.noted.clone())?;
+        self.noted.clear();
+        Ok(())
     }
 
     /// Deletes the next records that are still unreferenced, at most so many. One change: what it looks at cannot
@@ -68,10 +99,10 @@ impl Round {
         barrier: &Barrier,
         limit: usize,
     ) -> Result<msg::SweepReply, Status> {
-        let Some(noted) = barrier.take() else {
-            return Err(Status::aborted("too much changed since the mark; mark again"));
-        };
-        self.keep(change, noted.into_iter().collect())?;
+        if !self.fences.lacks(Fence::OneChange) {
+            self.gather(barrier)?;
+        }
+        self.follow(change.txn())?;
         let mut reply = msg::SweepReply::default();
         for (namespace, id) in std::mem::take(&mut self.ended_leases) {
             let over =
@@ -90,8 +121,13 @@ impl Round {
             let garbage = describe(change.txn(), &node)?;
             match delete(change, &node) {
                 Ok(()) => reply.removed.push(garbage),
-                // Removed by somebody else, or in use in a way that only the deletion sees.
-                Err(status) if matches!(status.code, Code::NotFound | Code::FailedPrecondition) => reply.kept += 1,
+                // Removed by somebody else.
+                Err(status) if status.code == Code::NotFound => reply.kept += 1,
+                // In use in a way that only the deletion sees: then what it refers to is, too.
+                Err(status) if status.code == Code::FailedPrecondition => {
+                    reply.kept += 1;
+                    self.keep(change.txn(), vec![node])?;
+                }
                 Err(status) => return Err(status),
             }
         }
@@ -100,23 +136,17 @@ impl Round {
         Ok(reply)
     }
 
-    /// A failed change did not delete what it counted: the sweep goes on from there.
-    pub(crate) fn position(&self) -> usize {
-        self.swept
-    }
-
-    pub(crate) fn set_position(&mut self, position: usize) {
-        self.swept = position;
-    }
-
-    /// Keeps what was written since the mark, and all it refers to now.
-    fn keep(&mut self, change: &mut Change<'_, '_>, mut todo: Vec<Node>) -> Result<(), Status> {
+    /// Keeps nodes and all they refer to.
+    fn keep(&mut self, from: &impl Reader, mut todo: Vec<Node>) -> Result<(), Status> {
         while let Some(node) = todo.pop() {
             let id = self.graph.id(node.clone());
             self.graph.raise(id, Reach::Full, id);
-            let mut next = scan::below(change.txn(), &node)?;
+            if self.fences.lacks(Fence::Trace) {
+                continue;
+            }
+            let mut next = scan::below(from, &node)?;
             next.extend(self.graph.kept_by(id).into_iter().filter_map(|kept| self.graph.node(kept).cloned()));
-            // What the mark reached fully was followed then, and what was written since is in the list itself.
+            // What was reached fully was followed then, and what was written since is in the list itself.
             todo.extend(
                 next.into_iter()
                     .filter(|next| self.graph.find(next).is_none_or(|id| self.graph.reached(id) != Reach::Full)),

@@ -10,9 +10,9 @@ use super::{
     node::{Node, Thing},
 };
 use crate::{
-    leases,
+    leases::is_over,
     snapshots::Place,
-    tables::{content, image, lease, lease_resource, snapshot},
+    tables::{container, content, image, lease, lease_resource, snapshot},
 };
 
 /// What was read beside the graph.
@@ -25,6 +25,13 @@ pub(crate) struct Scanned {
 
 /// Reads all tables into a graph with its roots.
 pub(crate) fn all(from: &impl Reader, now: types::Time) -> Result<Scanned, Status> {
+    let mut scanned = records(from, now)?;
+    leases(from, now, &mut scanned)?;
+    Ok(scanned)
+}
+
+/// Reads what has a record. What leases protect is missing: no mark is complete with this.
+pub(crate) fn records(from: &impl Reader, now: types::Time) -> Result<Scanned, Status> {
     let mut scanned = Scanned::default();
     let graph = &mut scanned.graph;
     image::each(from, |namespace, record| {
@@ -60,10 +67,21 @@ pub(crate) fn all(from: &impl Reader, now: types::Time) -> Result<Scanned, Statu
         by_labels(graph, id, &node, &record.labels);
         Ok(())
     })?;
-    let ended = &mut scanned.ended_leases;
+    container::each(from, |namespace, record| {
+        // Whether it runs or not: somebody may start it again.
+        for node in Node::of_container(namespace, &record) {
+            graph.root(node, Reach::Full);
+        }
+        Ok(())
+    })?;
+    Ok(scanned)
+}
+
+fn leases(from: &impl Reader, now: types::Time, scanned: &mut Scanned) -> Result<(), Status> {
+    let Scanned { graph, ended_leases } = scanned;
     lease::each(from, |namespace, record| {
-        if leases::is_over(&record, now) {
-            ended.push((namespace.to_owned(), record.id));
+        if is_over(&record, now) {
+            ended_leases.push((namespace.to_owned(), record.id));
             return Ok(());
         }
         let reach = if references::is_flat(&record.labels) { Reach::Flat } else { Reach::Full };
@@ -73,8 +91,7 @@ pub(crate) fn all(from: &impl Reader, now: types::Time) -> Result<Scanned, Statu
             }
         }
         Ok(())
-    })?;
-    Ok(scanned)
+    })
 }
 
 fn by_labels(graph: &mut Graph, id: Id, node: &Node, labels: &Labels) {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     leases,
     snapshots::Place,
-    tables::{content, image, lease, lease_resource, snapshot},
+    tables::{container, content, image, lease, lease_resource, snapshot},
 };
 
 /// Why a node is kept: from a root down to it. An empty chain: nothing keeps it.
@@ -97,7 +97,14 @@ fn of_root(from: &impl Reader, node: &Node, now: types::Time) -> Result<String, 
             return Ok(format!("lease {lease_id} until {until}"));
         }
     }
-    Ok("it was a root a moment ago".to_owned())
+    let mut container = None;
+    container::each(from, |found, record| {
+        if found == namespace && Node::of_container(found, &record).contains(node) {
+            container.get_or_insert(record.id);
+        }
+        Ok(())
+    })?;
+    Ok(container.map_or("it was a root a moment ago".to_owned(), |id| format!("container {id} needs it")))
 }
 
 fn of_reference(from: &impl Reader, above: &Node, node: &Node) -> Result<String, Status> {

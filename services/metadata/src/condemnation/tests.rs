@@ -13,6 +13,8 @@ fn at(seconds: i64) -> types::Time {
     types::Time { seconds, nanos: 0 }
 }
 
+const LASTS: Lasts = Lasts { leave: Duration::from_secs(20), grace: Duration::from_secs(10) };
+
 fn blob() -> Digest {
     Digest::of(b"x")
 }
@@ -38,18 +40,14 @@ impl Clocked {
     }
 
     async fn condemn(&self, now: i64) -> Result<i64, Code> {
-        self.change(now, |change| condemn(change, &blob()))
+        self.change(now, |change| condemn(change, &blob(), LASTS))
             .await
             .map(|until| until.seconds)
             .map_err(|status| status.code)
     }
 
-    async fn absolve(&self, now: i64) {
-        let rule = |change: &mut Change<'_, '_>| {
-            absolve(change, &blob());
-            Ok(())
-        };
-        self.change(now, rule).await.unwrap();
+    async fn absolve(&self, now: i64, until: i64) {
+        self.change(now, move |change| absolve(change, &blob(), at(until), LASTS)).await.unwrap();
     }
 
     async fn record(&self, now: i64) -> Result<(), Code> {
@@ -76,11 +74,11 @@ impl Clocked {
 #[tokio::test]
 async fn a_condemnation_ends_by_itself() {
     let store = Clocked::open();
-    assert_eq!(store.condemn(100).await, Ok(130));
+    assert_eq!(store.condemn(100).await, Ok(120), "the deleter ends before others may begin");
     assert_eq!(store.record(129).await, Err(Code::Unavailable));
     assert_eq!(store.lease(129, "l", 0).await, Err(Code::Unavailable));
     assert_eq!(store.condemn(129).await, Err(Code::Unavailable));
-    assert_eq!(store.condemn(130).await, Ok(160), "its time is over, and another may begin");
+    assert_eq!(store.condemn(130).await, Ok(150), "its time is over, and another may begin");
     assert_eq!(store.record(160).await, Ok(()));
     assert_eq!(store.condemn(160).await, Err(Code::FailedPrecondition));
 }
@@ -94,13 +92,15 @@ async fn a_lease_protects_until_its_end() {
     assert_eq!(store.condemn(110).await, Err(Code::FailedPrecondition), "one of two still runs");
     let end = |change: &mut Change<'_, '_>| leases::delete(change, "ns", "long");
     store.change(110, end).await.unwrap();
-    assert_eq!(store.condemn(110).await, Ok(140));
+    assert_eq!(store.condemn(110).await, Ok(130));
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Condemn,
     Absolve,
+    /// By somebody whose condemnation ended by itself.
+    AbsolveLate,
     Record,
     DropRecord,
     Lease(u64),
@@ -111,6 +111,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         Just(Step::Condemn),
         Just(Step::Absolve),
+        Just(Step::AbsolveLate),
         Just(Step::Record),
         Just(Step::DropRecord),
         (0_u64..20).prop_map(Step::Lease),
@@ -155,19 +156,20 @@ proptest! {
                 match step {
                     Step::Wait(seconds) => now += seconds,
                     Step::Absolve => {
-                        store.absolve(now).await;
+                        store.absolve(now, promise.condemned_until - 10).await;
                         promise.condemned_until = 0;
                     }
+                    Step::AbsolveLate => store.absolve(now, promise.condemned_until - 11).await,
                     Step::Condemn => {
                         let expected = if promise.is_condemned(now) {
                             Err(Code::Unavailable)
                         } else if promise.is_used(now) {
                             Err(Code::FailedPrecondition)
                         } else {
-                            Ok(now + LASTS_SECONDS)
+                            Ok(now + 20)
                         };
                         assert_eq!(store.condemn(now).await, expected);
-                        promise.condemned_until = expected.unwrap_or(promise.condemned_until);
+                        promise.condemned_until = expected.map_or(promise.condemned_until, |leave| leave + 10);
                     }
                     Step::Record => {
                         let expected = if promise.is_condemned(now) { Err(Code::Unavailable) } else { Ok(()) };

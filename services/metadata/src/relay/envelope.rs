@@ -4,12 +4,18 @@
 //! for the topic's slashes. A namespace may hold dots itself (`k8s.io`) and must stay one part of the subject, so that
 //! `*.images.>` means what it says: its dots are written `%2E`, which no namespace can hold.
 
+use base64::Engine as _;
 use berth_bus::BusEvent;
 use berth_wire::metadata as msg;
 use serde_json::{Value, json};
 
 /// The event as it is published.
 pub(crate) fn of(outbox_id: &str, event: &msg::Event) -> BusEvent {
+    if let Some(payload) = &event.payload {
+        // Somebody else's: only they know what is in it.
+        let value = base64::engine::general_purpose::STANDARD.encode(&payload.value);
+        return with_body(outbox_id, event, &json!({ "type_url": payload.type_url, "value": value }));
+    }
     let facts = serde_json::from_str(&event.json).unwrap_or_else(|_not_json| Value::String(event.json.clone()));
     with_body(outbox_id, event, &json!({ "event": facts }))
 }
@@ -61,6 +67,7 @@ mod tests {
             topic: "/images/create".into(),
             at: Some(types::Time { seconds: 1_700_000_000, nanos: 1 }),
             json: r#"{"name":"a"}"#.into(),
+            payload: None,
         }
     }
 
@@ -82,6 +89,14 @@ mod tests {
             std::str::from_utf8(&found.body).unwrap(),
             r#"{"at":"2023-11-14T22:13:20.000000001Z","event":{"name":"a"},"namespace":"k8s.io","sequence":7,"topic":"/images/create"}"#
         );
+    }
+
+    #[test]
+    fn somebody_elses_event_is_handed_on() {
+        let payload = msg::Payload { type_url: "x.Y".into(), value: vec![1, 2, 255] };
+        let found = of("box", &msg::Event { json: String::new(), payload: Some(payload), ..event() });
+        let body: Value = serde_json::from_slice(&found.body).unwrap();
+        assert_eq!((&body["type_url"], &body["value"]), (&json!("x.Y"), &json!("AQL/")));
     }
 
     #[test]

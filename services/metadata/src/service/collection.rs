@@ -10,6 +10,7 @@ use crate::{
     check,
     collection::{self, Node, Round},
     condemnation,
+    fences::Fence,
     page::Page,
     resource,
     store::Store,
@@ -20,6 +21,10 @@ use crate::{
 const MOST: usize = 4096;
 /// Records one sweep deletes if nothing else is asked for: no writer waits longer than that takes.
 const SWEEP: u32 = 256;
+/// So many notes are followed in the change that deletes.
+const FEW: usize = 64;
+/// So often what was noted is followed ahead of it: each time takes less than the one before, if writers are slower.
+const TIMES_AHEAD: usize = 4;
 
 pub(super) async fn mark(store: &Store, _: msg::MarkRequest) -> Result<msg::MarkReply, Status> {
     let id = uuid::Uuid::new_v4().simple().to_string();
@@ -30,13 +35,14 @@ pub(super) async fn mark(store: &Store, _: msg::MarkRequest) -> Result<msg::Mark
     let raised = Arc::clone(&collection);
     // Among the writers: what comes after it is noted, what came before is in the view.
     store
-        .change(move |_| {
+        .tidy(move |_| {
             raised.barrier.raise();
             Ok(())
         })
         .await?;
-    let round = store.read(move |view| Round::mark(id, view, types::Time::now())).await?;
-    let reply = round.reply();
+    let fences = collection.barrier.fences();
+    let round = store.read(move |view| Round::mark(id, view, types::Time::now(), fences)).await?;
+    let reply = msg::MarkReply { store_id: store.id().to_owned(), ..round.reply() };
     pending.complete(round);
     Ok(reply)
 }
@@ -85,26 +91,80 @@ pub(super) async fn sweep(store: &Store, request: msg::SweepRequest) -> Result<m
     let limit = if request.limit == 0 { SWEEP } else { request.limit };
     let limit = usize::try_from(limit).unwrap_or(MOST).min(MOST);
     let (collection, id) = (Arc::clone(store.collection()), request.mark_id.clone());
-    let before = collection.with(&id, |round| Ok(round.position()))?;
-    let working = Arc::clone(&collection);
-    let swept = store
-        .change(move |change| {
-            let barrier = Arc::clone(&working.barrier);
-            working.with(&request.mark_id, |round| round.sweep(change, &barrier, limit))
-        })
-        .await;
+    let swept = match follow(store, &id).await {
+        Ok(()) => delete(store, request.mark_id, limit).await,
+        Err(status) => Err(status),
+    };
     if swept.is_err() {
-        collection.with(&id, |round| {
-            round.set_position(before);
-            Ok(())
-        })?;
+        // It may have counted as deleted what is not: the next mark finds it again.
+        collection.end(&id);
     }
     swept
+}
+
+/// Follows what was written since the mark, as long as it is much, while others go on writing: the change that deletes,
+/// for which all wait, is left with the newest.
+async fn follow(store: &Store, id: &str) -> Result<(), Status> {
+    let collection = Arc::clone(store.collection());
+    // Without that fence the notes are looked at before the first deletion, and not again.
+    let once = collection.barrier.lacks(Fence::OneChange);
+    if once && collection.with(id, |round| Ok(round.has_begun()))? {
+        return Ok(());
+    }
+    for _ in 0..TIMES_AHEAD {
+        if collection.barrier.count() <= FEW && !once {
+            break;
+        }
+        let (gathering, following) = (Arc::clone(&collection), Arc::clone(&collection));
+        let (for_gathering, for_following) = (id.to_owned(), id.to_owned());
+        store
+            .tidy(move |_| {
+                let barrier = Arc::clone(&gathering.barrier);
+                gathering.with(&for_gathering, |round| round.gather(&barrier))
+            })
+            .await?;
+        store.read(move |view| following.with(&for_following, |round| round.follow(view))).await?;
+    }
+    Ok(())
+}
+
+async fn delete(store: &Store, id: String, limit: usize) -> Result<msg::SweepReply, Status> {
+    let working = Arc::clone(store.collection());
+    store
+        .tidy(move |change| {
+            let barrier = Arc::clone(&working.barrier);
+            working.with(&id, |round| round.sweep(change, &barrier, limit))
+        })
+        .await
 }
 
 pub(super) async fn end(store: &Store, request: msg::EndMarkRequest) -> Result<msg::EndMarkReply, Status> {
     store.collection().end(&request.mark_id);
     Ok(msg::EndMarkReply {})
+}
+
+pub(super) async fn unnamed(store: &Store, request: msg::ListUnnamedRequest) -> Result<msg::ListUnnamedReply, Status> {
+    at_most(request.digests.len())?;
+    let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    let collection = Arc::clone(store.collection());
+    store
+        .read(move |view| {
+            let now = types::Time::now();
+            let mut digests = Vec::new();
+            for digest in asked {
+                let recorded = collection::namespaces_of(view, &digest)?;
+                let id = digest.to_string();
+                let named = msg::Resource { r#type: resource::CONTENT.to_owned(), id: id.clone() };
+                let kept = collection.with(&request.mark_id, |round| {
+                    Ok(recorded.iter().any(|namespace| !round.is_garbage(&Node::content(namespace, digest))))
+                })?;
+                if !kept && crate::leases::any_running(view, &named, now)?.is_none() {
+                    digests.push(id);
+                }
+            }
+            Ok(msg::ListUnnamedReply { digests })
+        })
+        .await
 }
 
 pub(super) async fn explain(store: &Store, request: msg::ExplainRequest) -> Result<msg::ExplainReply, Status> {
@@ -133,6 +193,7 @@ pub(super) async fn known(
     let snapshotter = check::snapshotter(&request.snapshotter)?;
     at_most(request.ids.len())?;
     let asked: HashSet<u64> = request.ids.into_iter().collect();
+    let store_id = store.id().to_owned();
     store
         .read(move |view| {
             let mut ids = Vec::new();
@@ -142,7 +203,7 @@ pub(super) async fn known(
                 }
                 Ok(())
             })?;
-            Ok(msg::KnownSnapshotsReply { ids })
+            Ok(msg::KnownSnapshotsReply { ids, store_id })
         })
         .await
 }
@@ -170,12 +231,13 @@ pub(super) async fn condemn(
 ) -> Result<msg::CondemnContentsReply, Status> {
     at_most(request.digests.len())?;
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    let lasts = store.condemnation();
     store
-        .change(move |change| {
+        .tidy(move |change| {
             let mut reply = msg::CondemnContentsReply::default();
             for digest in &asked {
                 // In use, or being deleted by somebody else: not ours.
-                if let Ok(until) = condemnation::condemn(change, digest) {
+                if let Ok(until) = condemnation::condemn(change, digest, lasts) {
                     reply.until = Some(until);
                     reply.digests.push(digest.to_string());
                 }
@@ -191,10 +253,11 @@ pub(super) async fn absolve(
 ) -> Result<msg::AbsolveContentsReply, Status> {
     at_most(request.digests.len())?;
     let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    let (until, lasts) = (check::until(request.until)?, store.condemnation());
     store
-        .change(move |change| {
+        .tidy(move |change| {
             for digest in &asked {
-                condemnation::absolve(change, digest);
+                condemnation::absolve(change, digest, until, lasts)?;
             }
             Ok(msg::AbsolveContentsReply {})
         })

@@ -3,7 +3,7 @@
 use berth_model::Status;
 use berth_wire::metadata as msg;
 
-use crate::{check, condemnation, contents, missing, page::Page, store::Store, tables::content};
+use crate::{check, condemnation, contents, leases, missing, page::Page, store::Store, tables::content};
 
 pub(super) async fn get(store: &Store, request: msg::GetContentRequest) -> Result<msg::Content, Status> {
     let namespace = check::namespace(&request.namespace)?;
@@ -34,8 +34,21 @@ pub(super) async fn list(store: &Store, request: msg::ListContentRequest) -> Res
 pub(super) async fn put(store: &Store, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {
     let namespace = check::namespace(&request.namespace)?;
     let puts = request.entries.into_iter().map(contents::Put::parse).collect::<Result<Vec<_>, _>>()?;
-    store.change(move |change| contents::put(change, &namespace, &puts)).await?;
+    let lease = request.lease;
+    store
+        .change(move |change| {
+            leases::must_run(change, &namespace, &lease)?;
+            contents::put(change, &namespace, &puts)
+        })
+        .await?;
     Ok(msg::PutContentReply {})
+}
+
+pub(super) async fn update(store: &Store, request: msg::UpdateContentRequest) -> Result<msg::Content, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let digest = check::digest(&request.digest)?;
+    let (labels, paths) = (request.labels, request.paths);
+    store.change(move |change| contents::update(change, &namespace, &digest, &labels, &paths)).await
 }
 
 pub(super) async fn delete(
@@ -53,7 +66,8 @@ pub(super) async fn condemn(
     request: msg::CondemnContentRequest,
 ) -> Result<msg::CondemnContentReply, Status> {
     let digest = check::digest(&request.digest)?;
-    let until = store.change(move |change| condemnation::condemn(change, &digest)).await?;
+    let lasts = store.condemnation();
+    let until = store.change(move |change| condemnation::condemn(change, &digest, lasts)).await?;
     Ok(msg::CondemnContentReply { until: Some(until) })
 }
 
@@ -62,11 +76,8 @@ pub(super) async fn absolve(
     request: msg::AbsolveContentRequest,
 ) -> Result<msg::AbsolveContentReply, Status> {
     let digest = check::digest(&request.digest)?;
-    store
-        .change(move |change| {
-            condemnation::absolve(change, &digest);
-            Ok(())
-        })
-        .await?;
+    let until = check::until(request.until)?;
+    let lasts = store.condemnation();
+    store.change(move |change| condemnation::absolve(change, &digest, until, lasts)).await?;
     Ok(msg::AbsolveContentReply {})
 }

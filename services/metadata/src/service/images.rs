@@ -3,7 +3,7 @@
 use berth_model::Status;
 use berth_wire::metadata as msg;
 
-use crate::{check, images, missing, page::Page, store::Store, tables::image};
+use crate::{check, images, leases, missing, page::Page, store::Store, tables::image};
 
 pub(super) async fn get(store: &Store, request: msg::GetImageRequest) -> Result<msg::Image, Status> {
     let namespace = check::namespace(&request.namespace)?;
@@ -25,8 +25,21 @@ pub(super) async fn list(store: &Store, request: msg::ListImagesRequest) -> Resu
 
 pub(super) async fn put(store: &Store, request: msg::PutImageRequest) -> Result<msg::Image, Status> {
     let namespace = check::namespace(&request.namespace)?;
+    let lease = request.lease.clone();
     let put = images::Put::parse(request)?;
-    store.change(move |change| images::put(change, &namespace, put)).await
+    store
+        .change(move |change| {
+            leases::must_run(change, &namespace, &lease)?;
+            images::put(change, &namespace, put)
+        })
+        .await
+}
+
+pub(super) async fn update(store: &Store, request: msg::UpdateImageRequest) -> Result<msg::Image, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let given = request.image.ok_or_else(|| Status::invalid_argument("image is missing in the request"))?;
+    check::name("the image's name", &given.name)?;
+    store.change(move |change| images::update(change, &namespace, given, &request.paths, request.at)).await
 }
 
 pub(super) async fn delete(store: &Store, request: msg::DeleteImageRequest) -> Result<msg::DeleteImageReply, Status> {

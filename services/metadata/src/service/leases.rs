@@ -51,6 +51,15 @@ pub(super) async fn get(store: &Store, request: msg::GetLeaseRequest) -> Result<
         .await
 }
 
+pub(super) async fn renew(store: &Store, request: msg::RenewLeaseRequest) -> Result<msg::Lease, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    let id = check::name("the lease's id", &request.id)?;
+    if request.expires_in_seconds == 0 {
+        return Err(Status::invalid_argument("a lease is renewed for at least a second"));
+    }
+    store.change(move |change| leases::renew(change, &namespace, &id, request.expires_in_seconds)).await
+}
+
 pub(super) async fn take_off(
     store: &Store,
     request: msg::DeleteLeaseResourcesRequest,

@@ -61,6 +61,6 @@ pub(super) async fn update(store: &Store, request: msg::UpdateSnapshotRequest) -
     let place = Place::parse(&request.namespace, &request.snapshotter)?;
     let key = check::name("the snapshot's key", &request.key)?;
     check::labels(&request.labels)?;
-    let labels = request.labels;
-    store.change(move |change| snapshots::update(change, &place, &key, &labels)).await
+    let (labels, replace) = (request.labels, request.replace);
+    store.change(move |change| snapshots::update(change, &place, &key, &labels, replace)).await
 }

@@ -4,7 +4,7 @@ use berth_model::{Status, labels::Labels};
 use berth_wire::{metadata as msg, types};
 use msg::snapshot::Kind;
 
-use super::{Place, drop_record, put_record};
+use super::{Place, drop_record, prepare::hold, put_record};
 use crate::{change::Change, check, event::Fact, leases, resource, tables::snapshot};
 
 /// A request whose fields were checked.
@@ -16,6 +16,7 @@ pub(crate) struct Commit {
     usage: types::Usage,
     parent: String,
     id: u64,
+    lease: String,
 }
 
 impl Commit {
@@ -31,6 +32,7 @@ impl Commit {
             usage: request.usage.unwrap_or_default(),
             parent: request.parent,
             id: request.id,
+            lease: request.lease,
         })
     }
 
@@ -76,7 +78,7 @@ pub(crate) fn commit(change: &mut Change<'_, '_>, wanted: Commit) -> Result<msg:
         place.find_parent(change.txn(), &parent)?;
     }
     let now = change.now();
-    let Commit { key, name, labels, usage, .. } = wanted;
+    let Commit { key, name, labels, usage, lease, .. } = wanted;
     let committed = msg::Snapshot {
         name: name.clone(),
         parent,
@@ -91,6 +93,7 @@ pub(crate) fn commit(change: &mut Change<'_, '_>, wanted: Commit) -> Result<msg:
     put_record(change, &place, &committed);
     let named = msg::Resource { r#type: resource::snapshots_of(&place.snapshotter), id: key.clone() };
     leases::rename(change, &place.namespace, &named, &name)?;
+    hold(change, &place, &lease, &name)?;
     change.report(&place.namespace, &Fact::SnapshotCommitted { snapshotter: place.snapshotter, key, name });
     Ok(committed)
 }

@@ -101,7 +101,7 @@ pub(crate) fn prepare(change: &mut Change<'_, '_>, wanted: Prepare) -> Result<Pr
 }
 
 /// Adds a snapshot to a lease, if there is one.
-fn hold(change: &mut Change<'_, '_>, place: &Place, lease: &str, key: &str) -> Result<(), Status> {
+pub(super) fn hold(change: &mut Change<'_, '_>, place: &Place, lease: &str, key: &str) -> Result<(), Status> {
     if lease.is_empty() {
         return Ok(());
     }

@@ -25,7 +25,7 @@ pub(crate) fn fill(from: &impl Reader, after: u64, page: &mut Page<Event>) -> Re
 #[cfg(test)]
 mod tests {
     use berth_kv::Key;
-    use berth_wire::types::Time;
+    use berth_wire::{metadata::Payload, types::Time};
     use prost::Message;
 
     use super::*;
@@ -39,7 +39,10 @@ mod tests {
             topic: "/t".into(),
             at: Some(Time { seconds: 1, nanos: 2 }),
             json: "{}".into(),
+            payload: None,
         };
         assert_eq!(event.encode_to_vec(), b"\x08\x82\x02\x12\x01n\x1a\x02/t\x22\x04\x08\x01\x10\x02\x2a\x02{}");
+        let payload = Some(Payload { type_url: "t".into(), value: vec![1] });
+        assert_eq!(Event { payload, ..Event::default() }.encode_to_vec(), b"\x32\x06\x0a\x01t\x12\x01\x01");
     }
 }

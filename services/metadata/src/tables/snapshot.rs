@@ -32,6 +32,12 @@ pub(crate) fn fill(from: &impl Reader, place: &Place, after: &str, page: &mut Pa
     pages::fill(&SNAPSHOTS, from, &prefix, after, page, |_, _, snapshot| Ok(snapshot))
 }
 
+/// A snapshot of the namespace: its snapshotter and key.
+pub(crate) fn any_in(from: &impl Reader, namespace: &str) -> Result<Option<(String, String)>, Status> {
+    let found = SNAPSHOTS.scan(from, &namespace.to_owned(), None, 1)?.pop();
+    Ok(found.map(|((_, snapshotter, key), _)| (snapshotter, key)))
+}
+
 /// All snapshots of all snapshotters in all namespaces.
 pub(crate) fn each(
     from: &impl Reader,

@@ -13,7 +13,7 @@ fn read(after: u64, limit: u32, wait_ms: u32) -> msg::ReadEventsRequest {
 
 async fn record(home: &Home, seed: &str) {
     let entry = msg::put_content_request::Entry { digest: digest(seed), size: 1, ..Default::default() };
-    let request = msg::PutContentRequest { namespace: NS.into(), entries: vec![entry] };
+    let request = msg::PutContentRequest { namespace: NS.into(), entries: vec![entry], ..Default::default() };
     home.metadata.put_content(request).await.unwrap();
 }
 

@@ -18,7 +18,8 @@ fn image(name: &str, seed: &str) -> msg::Image {
 }
 
 fn put(namespace: &str, image: msg::Image, mode: Mode) -> msg::PutImageRequest {
-    msg::PutImageRequest { namespace: namespace.into(), image: Some(image), mode: mode.into() }
+    let mode = mode.into();
+    msg::PutImageRequest { namespace: namespace.into(), image: Some(image), mode, ..Default::default() }
 }
 
 fn get(namespace: &str, name: &str) -> msg::GetImageRequest {
@@ -97,9 +98,10 @@ async fn bad_images_are_refused(home: Home) {
     ] {
         refused(m.put_image(put(NS, bad, Mode::Upsert)).await, Code::InvalidArgument, &[word]);
     }
-    let no_image = msg::PutImageRequest { namespace: NS.into(), image: None, mode: 0 };
+    let no_image = msg::PutImageRequest { namespace: NS.into(), ..Default::default() };
     refused(m.put_image(no_image).await, Code::InvalidArgument, &["image is missing"]);
-    let no_mode = msg::PutImageRequest { namespace: NS.into(), image: Some(good.clone()), mode: 9 };
+    let no_mode =
+        msg::PutImageRequest { namespace: NS.into(), image: Some(good.clone()), mode: 9, ..Default::default() };
     refused(m.put_image(no_mode).await, Code::InvalidArgument, &["mode"]);
     for namespace in ["", "a b", "../x"] {
         refused(m.put_image(put(namespace, good.clone(), Mode::Upsert)).await, Code::InvalidArgument, &["namespace"]);
@@ -107,7 +109,7 @@ async fn bad_images_are_refused(home: Home) {
     }
     refused(m.get_image(get(NS, "")).await, Code::InvalidArgument, &["name"]);
     assert!(home.events().await.is_empty());
-    assert!(m.list_namespaces(msg::ListNamespacesRequest {}).await.unwrap().namespaces.is_empty());
+    assert!(m.list_namespaces(msg::ListNamespacesRequest::default()).await.unwrap().namespaces.is_empty());
 }
 
 async fn namespaces_do_not_see_each_other(home: Home) {
@@ -122,7 +124,8 @@ async fn namespaces_do_not_see_each_other(home: Home) {
     m.delete_image(msg::DeleteImageRequest { namespace: "b".into(), name: "n".into(), target: String::new() })
         .await
         .unwrap();
-    let all = m.list_namespaces(msg::ListNamespacesRequest {}).await.unwrap().namespaces;
+    let all = m.list_namespaces(msg::ListNamespacesRequest::default()).await.unwrap().namespaces;
+    let all: Vec<_> = all.into_iter().map(|namespace| namespace.name).collect();
     assert_eq!(all, ["a", "b", "k8s.io"], "a namespace outlives what was in it");
 }
 

@@ -116,6 +116,36 @@ async fn a_lease_whose_time_is_over_protects_nothing(home: Home) {
     assert!(list(&home).await.remove(0).resources.is_empty());
 }
 
+async fn records_are_written_only_while_their_lease_runs(home: Home) {
+    let m = &home.metadata;
+    let past = labels(&[("containerd.io/gc.expire", "2001-01-01T00:00:00Z")]);
+    m.create_lease(msg::CreateLeaseRequest { labels: past, ..create("old", 0) }).await.unwrap();
+    m.create_lease(create("l", 0)).await.unwrap();
+    let entry = msg::put_content_request::Entry { digest: digest("x"), size: 1, ..Default::default() };
+    let content = |lease: &str| msg::PutContentRequest {
+        namespace: NS.into(),
+        entries: vec![entry.clone()],
+        lease: lease.into(),
+    };
+    let target = types::Descriptor { media_type: "m".into(), digest: digest("x"), size: 1, ..Default::default() };
+    let image = msg::Image { name: "i".into(), target: Some(target), ..Default::default() };
+    let put_image = |lease: &str| msg::PutImageRequest {
+        namespace: NS.into(),
+        image: Some(image.clone()),
+        lease: lease.into(),
+        ..Default::default()
+    };
+    for (lease, words) in [("old", &["\"old\"", "time is over"][..]), ("none", &["\"none\""])] {
+        refused(m.put_content(content(lease)).await, Code::NotFound, words);
+        refused(m.put_image(put_image(lease)).await, Code::NotFound, words);
+    }
+    let get = || m.get_content(msg::GetContentRequest { namespace: NS.into(), digest: digest("x") });
+    refused(get().await, Code::NotFound, &[]);
+    m.put_content(content("l")).await.unwrap();
+    m.put_image(put_image("l")).await.unwrap();
+    get().await.unwrap();
+}
+
 async fn lists_come_in_pages_in_key_order(home: Home) {
     let m = &home.metadata;
     for n in (0..7).rev() {
@@ -146,12 +176,25 @@ async fn a_lease_never_outgrows_a_reply(home: Home) {
     assert!((100..130).contains(&named), "{named}");
 }
 
+async fn ingests_of_clients_go_by_the_namespace_of_their_lease(home: Home) {
+    let m = &home.metadata;
+    m.create_lease(create("l", 0)).await.unwrap();
+    m.add_lease_resources(add("l", &[("ingests", "layer-x"), ("ingests", "a/b")])).await.unwrap();
+    let ids = ["layer-x", &format!("{NS}/layer-x"), "other/layer-x", &format!("{NS}/a/b"), "a/b", "b"];
+    let resources = ids.iter().map(|id| msg::Resource { r#type: "ingests".into(), id: (*id).to_owned() }).collect();
+    let found = m.leased(msg::LeasedRequest { resources }).await.unwrap().resources;
+    let found: Vec<_> = found.iter().map(|named| named.id.as_str()).collect();
+    assert_eq!(found, [ids[0], ids[1], ids[3], ids[4]]);
+}
+
 crate::in_both_homes! {
+    ingests_of_clients_go_by_the_namespace_of_their_lease
     a_lease_is_created_filled_and_deleted
     an_empty_id_is_a_random_one
     unknown_leases_and_types_are_refused
     a_lease_says_when_it_ends
     a_lease_whose_time_is_over_protects_nothing
+    records_are_written_only_while_their_lease_runs
     lists_come_in_pages_in_key_order
     a_lease_never_outgrows_a_reply
 }

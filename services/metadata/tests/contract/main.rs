@@ -8,6 +8,7 @@ mod events;
 mod homes;
 mod images;
 mod leases;
+mod namespaces;
 mod snapshots;
 
 /// Runs each test in both homes.

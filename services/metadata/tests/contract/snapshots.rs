@@ -44,7 +44,13 @@ fn stat(key: &str) -> msg::StatSnapshotRequest {
 }
 
 fn update(key: &str, labels: berth_model::labels::Labels) -> msg::UpdateSnapshotRequest {
-    msg::UpdateSnapshotRequest { namespace: NS.into(), snapshotter: "overlay".into(), key: key.into(), labels }
+    msg::UpdateSnapshotRequest {
+        namespace: NS.into(),
+        snapshotter: "overlay".into(),
+        key: key.into(),
+        labels,
+        ..Default::default()
+    }
 }
 
 async fn list(home: &Home) -> Result<Vec<msg::Snapshot>, Status> {

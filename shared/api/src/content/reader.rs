@@ -6,12 +6,13 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt as _,
     path::Path,
-    sync::Arc,
+    sync::{Arc, mpsc},
 };
 
 use berth_model::{Digest, Status};
 use berth_wire::content::{self as msg, watch_blob_reply::State};
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 use super::{Content, writer::check_same_disk};
 
@@ -95,6 +96,15 @@ impl BlobReader {
         error
     }
 
+    /// Asks, and waits on this thread. Not by blocking on the runtime itself: that one may be on its way down.
+    fn ask(&self, request: msg::WatchBlobRequest) -> Result<msg::WatchBlobReply, Status> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let content = Arc::clone(&self.content);
+        let asking = async move { drop(answer.send(content.watch_blob(request).await)) };
+        drop(self.runtime.spawn(asking.in_current_span()));
+        answered.recv().unwrap_or_else(|_down| Err(Status::cancelled("the program is ending")))
+    }
+
     /// Waits until there is more to read than `offset`, or the blob is complete.
     fn wait(&mut self) -> io::Result<()> {
         loop {
@@ -143,18 +153,6 @@ impl BlobReader {
                 }
             }
         }
-    }
-
-    /// Asks the service, on the runtime's own threads: a runtime that ends meanwhile drops the question, where blocking on it
-    /// from here would panic.
-    fn ask(&self, request: msg::WatchBlobRequest) -> Result<msg::WatchBlobReply, Status> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let content = Arc::clone(&self.content);
-        let asking = async move {
-            let _nobody_waits_any_more = tell.send(content.watch_blob(request).await);
-        };
-        self.runtime.spawn(tracing::Instrument::in_current_span(asking));
-        told.recv().unwrap_or_else(|_dropped| Err(Status::cancelled("the process is ending")))
     }
 
     /// Opens the file a reply names; if another file was being read, that one must be the same inode. `false`: the file has

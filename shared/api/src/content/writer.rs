@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_failpoint::{Point, check};
 use berth_model::{Digest, Status};
 use berth_wire::content as msg;
 use bytes::Bytes;
@@ -89,6 +90,14 @@ impl BlobWriter {
 
     /// Writes out what was gathered and tells the service. Also the sign of life while nothing arrives: call it then.
     pub async fn flush(&mut self) -> Result<(), Status> {
+        self.write_out().await?;
+        if self.written - self.reported >= REPORT_BYTES || self.reported_at.elapsed() >= REPORT_EVERY {
+            self.report().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_out(&mut self) -> Result<(), Status> {
         if self.pending_len > 0 {
             let (pieces, at, length) = (std::mem::take(&mut self.pending), self.written, self.pending_len as u64);
             self.pending_len = 0;
@@ -96,7 +105,9 @@ impl BlobWriter {
             crate::blocking(move || {
                 let mut at = at;
                 for piece in pieces {
-                    file.write_all_at(&piece, at).map_err(|error| Status::io("write", &path, &error))?;
+                    check(Point::BlobWrite)
+                        .and_then(|()| file.write_all_at(&piece, at))
+                        .map_err(|error| Status::io("write", &path, &error))?;
                     at += piece.len() as u64;
                 }
                 Ok(())
@@ -104,10 +115,21 @@ impl BlobWriter {
             .await?;
             self.written += length;
         }
-        if self.written - self.reported >= REPORT_BYTES || self.reported_at.elapsed() >= REPORT_EVERY {
-            self.report().await?;
-        }
         Ok(())
+    }
+
+    /// The digest of all bytes so far; waits until they are hashed.
+    pub async fn digest(&mut self) -> Result<Digest, Status> {
+        self.write_out().await?;
+        let request = msg::HashIngestRequest {
+            r#ref: self.reference.clone(),
+            session: self.session.clone(),
+            written: self.written,
+        };
+        let reply = self.content.hash_ingest(request).await?;
+        self.reported = self.written;
+        self.reported_at = Instant::now();
+        berth_wire::convert::digest(&reply.digest)
     }
 
     /// Writes everything out and has the service know of it.

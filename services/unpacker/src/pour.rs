@@ -1,4 +1,4 @@
-//! The bytes of one entry on their way from the archive into a file.
+//! The bytes of an entry, out of the archive and into a file.
 
 use std::{fs::File, os::fd::AsFd as _};
 
@@ -10,7 +10,7 @@ use crate::{archive, entry::Entry, error::ApplyError, file, pieces::Pieces};
 const SPAN: u64 = 8 << 20;
 
 /// Takes exactly `length` bytes of an entry's data.
-pub(crate) fn pieces(
+pub(crate) fn pieces_of(
     entry: &Entry,
     data: &mut impl Pieces,
     length: u64,
@@ -34,7 +34,7 @@ pub(crate) fn pieces(
 
 /// Copies exactly `length` bytes to where the file is.
 pub(crate) fn copy(entry: &Entry, from: &mut impl Pieces, to: &File, length: u64) -> Result<u64, ApplyError> {
-    pieces(entry, from, length, |piece| {
+    pieces_of(entry, from, length, |piece| {
         file::write(to.as_fd(), &piece).map_err(|errno| ApplyError::refused(&entry.name, "write a file", errno))
     })?;
     Ok(length)

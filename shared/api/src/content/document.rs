@@ -2,14 +2,15 @@
 
 use std::{io::Read as _, sync::Arc};
 
-use berth_api::content::{BlobReader, Content};
 use berth_model::{Descriptor, Digest, Status};
+
+use super::{BlobReader, Content};
 
 /// No document is larger (containerd refuses manifests over 4 MiB; configs with long histories are smaller than this too).
 const MAX_BYTES: u64 = 8 << 20;
 
 /// The bytes of a committed document.
-pub(crate) async fn read(content: &Arc<dyn Content>, descriptor: &Descriptor) -> Result<Vec<u8>, Status> {
+pub async fn read_document(content: &Arc<dyn Content>, descriptor: &Descriptor) -> Result<Vec<u8>, Status> {
     let digest = descriptor.digest;
     if descriptor.size > MAX_BYTES {
         return Err(Status::invalid_argument(format!(
@@ -20,7 +21,7 @@ pub(crate) async fn read(content: &Arc<dyn Content>, descriptor: &Descriptor) ->
     }
     let runtime = tokio::runtime::Handle::current();
     let content = Arc::clone(content);
-    berth_api::blocking(move || {
+    crate::blocking(move || {
         let mut bytes = Vec::new();
         let reader = BlobReader::new(content, runtime, digest, || false);
         reader

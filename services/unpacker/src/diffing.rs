@@ -1,0 +1,166 @@
+//! `DiffMounts`: a diff on its way into the content store. One thread walks and packs, this side writes; what is between
+//! them is bounded.
+
+use std::time::Duration;
+
+use berth_api::{blocking, content::BlobWriter};
+use berth_model::{Code, Digest, Status, labels};
+use berth_wire::{
+    content::AbortIngestRequest,
+    metadata::{
+        AddLeaseResourcesRequest, CreateLeaseRequest, DeleteLeaseRequest, PutContentRequest, Resource,
+        put_content_request::Entry,
+    },
+    types::Descriptor,
+    unpacker::DiffMountsRequest,
+};
+use bytes::Bytes;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use crate::{
+    Service,
+    diff::{
+        self,
+        stream::{Packed, Packer, Packing},
+    },
+};
+
+/// Pieces of half a MiB that wait to be written.
+const QUEUE: usize = 8;
+/// How long a digest that is being deleted is waited for, and how often it is tried.
+const TRIES: u32 = 100;
+const TRY_EVERY: Duration = Duration::from_millis(100);
+/// The life of a lease of our own, should we die before we end it.
+const OWN_LEASE_SECONDS: u64 = 600;
+
+impl Service {
+    pub(crate) async fn diff(&self, request: DiffMountsRequest) -> Result<Descriptor, Status> {
+        let packing = Packing::of(&request.media_type)?;
+        labels::check(&request.labels)?;
+        let reference = match request.r#ref.as_str() {
+            "" => format!("diff-{}", uuid::Uuid::new_v4().simple()),
+            given => given.to_owned(),
+        };
+        let mut writer = BlobWriter::open(self.content(), &reference, None, 0).await?;
+        if writer.offset() > 0 {
+            writer.restart().await?;
+        }
+        let written = self.write_diff(&request, packing, &mut writer).await;
+        let packed = match written {
+            Ok(packed) => packed,
+            Err(status) => {
+                // Half a layer is of no use to anybody.
+                let abort = AbortIngestRequest { r#ref: reference, untouched_since: None };
+                if let Err(left) = self.content().abort_ingest(abort).await {
+                    tracing::debug!(status = %left, "the ingest of a failed diff stays for the collection");
+                }
+                return Err(status);
+            }
+        };
+        self.keep_blob(&request, packing, &packed, &mut writer).await?;
+        Ok(Descriptor {
+            media_type: packing.media_type().to_owned(),
+            digest: packed.digest.to_string(),
+            size: packed.size,
+            ..Descriptor::default()
+        })
+    }
+
+    async fn write_diff(
+        &self,
+        request: &DiffMountsRequest,
+        packing: Packing,
+        writer: &mut BlobWriter,
+    ) -> Result<Packed, Status> {
+        let (lower, upper) = (request.lower.clone(), request.upper.clone());
+        let latest = request.source_date_epoch.as_ref().map(|time| time.seconds);
+        let layout = self.scratch_layout()?;
+        let (to, from) = channel(QUEUE);
+        let walk = blocking(move || {
+            let scratch = layout.scratch()?;
+            let packer = Packer::new(packing, to).map_err(|error| Status::internal(format!("diff: {error}")))?;
+            let packer = diff::write(&lower, &upper, &scratch, latest, packer)?;
+            packer.finish().map_err(|error| Status::internal(format!("diff: end the stream: {error}")))
+        });
+        // If the writing fails, the queue closes, and the walk ends with that.
+        let (packed, written) = tokio::join!(walk, write_all(from, writer));
+        written?;
+        packed
+    }
+
+    /// Commits the blob and records it; a lease holds it in between.
+    async fn keep_blob(
+        &self,
+        request: &DiffMountsRequest,
+        packing: Packing,
+        packed: &Packed,
+        writer: &mut BlobWriter,
+    ) -> Result<(), Status> {
+        let namespace = request.namespace.clone();
+        let own = request.lease.is_empty();
+        let lease = if own {
+            let request = CreateLeaseRequest {
+                namespace: namespace.clone(),
+                expires_in_seconds: OWN_LEASE_SECONDS,
+                ..CreateLeaseRequest::default()
+            };
+            self.metadata().create_lease(request).await?.id
+        } else {
+            request.lease.clone()
+        };
+        let kept = self.keep_under(&lease, request, packing, packed, writer).await;
+        if own && let Err(left) = self.metadata().delete_lease(DeleteLeaseRequest { namespace, id: lease }).await {
+            tracing::debug!(status = %left, "the lease of a diff stays until it ends by itself");
+        }
+        kept
+    }
+
+    async fn keep_under(
+        &self,
+        lease: &str,
+        request: &DiffMountsRequest,
+        packing: Packing,
+        packed: &Packed,
+        writer: &mut BlobWriter,
+    ) -> Result<(), Status> {
+        self.hold(&request.namespace, lease, &packed.digest).await?;
+        writer.commit(packed.size, &packed.digest).await?;
+        let mut labels = request.labels.clone();
+        labels.insert(labels::UNCOMPRESSED.to_owned(), packed.diff_id.to_string());
+        let entry = Entry {
+            digest: packed.digest.to_string(),
+            size: packed.size,
+            labels,
+            media_type: packing.media_type().to_owned(),
+            ..Entry::default()
+        };
+        let record = PutContentRequest {
+            namespace: request.namespace.clone(),
+            entries: vec![entry],
+            lease: request.lease.clone(),
+        };
+        self.metadata().put_content(record).await?;
+        Ok(())
+    }
+
+    /// Puts a digest under a lease; waits for the end of a deletion of the same digest.
+    async fn hold(&self, namespace: &str, lease: &str, digest: &Digest) -> Result<(), Status> {
+        let named = Resource { r#type: "content".to_owned(), id: digest.to_string() };
+        let request =
+            AddLeaseResourcesRequest { namespace: namespace.to_owned(), id: lease.to_owned(), resources: vec![named] };
+        for _ in 1..TRIES {
+            match self.metadata().add_lease_resources(request.clone()).await {
+                Err(status) if status.code == Code::Unavailable => tokio::time::sleep(TRY_EVERY).await,
+                done => return done.map(|_| ()),
+            }
+        }
+        self.metadata().add_lease_resources(request).await.map(|_| ())
+    }
+}
+
+async fn write_all(mut from: Receiver<Bytes>, writer: &mut BlobWriter) -> Result<(), Status> {
+    while let Some(piece) = from.recv().await {
+        writer.write(piece).await?;
+    }
+    writer.flush().await
+}

@@ -1,0 +1,14 @@
+//! Layers unpacked through the contract: a job for each, a commit of all, a real mount of the result.
+//!
+//! - `hostile`: what tries to leave its directory, or is no archive.
+//! - `compression`: every packing, whole and broken.
+//! - `algebra`: random stacks of layers against a model in memory.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod algebra;
+mod archive;
+mod compression;
+mod hostile;
+mod kit;
+mod model;
