@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
+use berth_api::early_flush;
 use berth_model::{Digest, Status};
 use sha2::Digest as _;
 use tokio::sync::watch;
 
 /// Read and hashed at once; the frontier moves by at most this much.
 const CHUNK: usize = 1 << 20;
+/// After so many bytes the disk is told to begin with them: the commit waits for it, and would find all still to be written.
+const SPAN: u64 = 8 << 20;
 /// A thread that waited in vain for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -201,9 +204,11 @@ impl Shared {
         // As large as what is read at once ever was: there may be a thousand of these, of small blobs.
         let mut buffer = Vec::new();
         let mut file: Option<File> = None;
+        let mut begun = progress.hashed;
         while let Some((generation, written)) = self.next(progress) {
             if progress.generation != generation {
                 (*progress, file) = (Progress::none(generation), None);
+                begun = 0;
             }
             let file = match &mut file {
                 Some(file) => file,
@@ -217,6 +222,10 @@ impl Shared {
                 file.read_exact_at(part, progress.hashed)?;
                 progress.state.update(&*part);
                 progress.hashed += want as u64;
+            }
+            if progress.hashed - begun >= SPAN {
+                early_flush::begin(file, begun, progress.hashed - begun);
+                begun = progress.hashed;
             }
             let digest =
                 (progress.hashed == written).then(|| Digest::from_sha256(progress.state.clone().finalize().into()));

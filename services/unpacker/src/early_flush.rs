@@ -1,10 +1,10 @@
 //! Has the disk begin to write while layers are still unpacked, so that the flush before their commit finds little left.
 //!
-//! Parts of large files are named to the kernel when they are done with. The many small ones are flushed with the rest of
+//! Parts of large files are named to the kernel when they are done with ([`berth_api::early_flush`]). The many small ones are flushed with the rest of
 //! their file system whenever enough of them have come together; one flush at a time, on a thread of its own.
 
 use std::{
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -40,12 +40,4 @@ impl EarlyFlush {
             self.busy.store(false, Ordering::Release);
         }
     }
-}
-
-/// Begins to write a part of a file, and does not wait. Only a hint.
-#[expect(unsafe_code, reason = "a system call that no safe crate offers")]
-pub(crate) fn begin(fd: BorrowedFd<'_>, offset: u64, length: u64) {
-    let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
-    // SAFETY: takes numbers only; the descriptor is open as long as it is borrowed.
-    let _hint = unsafe { libc::sync_file_range(fd.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }

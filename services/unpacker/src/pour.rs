@@ -4,7 +4,7 @@ use std::{fs::File, os::fd::AsFd as _};
 
 use bytes::Bytes;
 
-use crate::{archive, early_flush, entry::Entry, error::ApplyError, file, pieces::Pieces};
+use crate::{archive, entry::Entry, error::ApplyError, file, pieces::Pieces};
 
 /// Bytes of a large file that are written at once, and told to be on their way to the disk.
 const SPAN: u64 = 8 << 20;
@@ -46,7 +46,7 @@ pub(crate) fn copy_large(entry: &Entry, from: &mut impl Pieces, to: &File) -> Re
     while written < entry.stored {
         let length = SPAN.min(entry.stored - written);
         copy(entry, from, to, length)?;
-        early_flush::begin(to.as_fd(), written, length);
+        berth_api::early_flush::begin(to, written, length);
         written += length;
     }
     Ok(written)

@@ -8,6 +8,7 @@
 mod contract;
 
 pub mod content;
+pub mod early_flush;
 pub mod fetcher;
 pub mod gc;
 

@@ -1,0 +1,43 @@
+//! What writes to a store cost: `cargo bench -p berth-kv`. Many at once share one flush of the log.
+
+#![allow(missing_docs, reason = "the macros of the harness make public items")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on shall stop")]
+
+use berth_kv::{Db, Durability, Options, Table};
+use berth_model::Status;
+use divan::{Bencher, counter::ItemsCount};
+
+const ROWS: Table<u64, prost_types::Struct> = Table::new("rows");
+
+fn options(durability: Durability) -> Options {
+    Options { durability, families: &["rows"], holder: "a benchmark".into() }
+}
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = [1, 8, 64], consts = [true, false], sample_count = 20)]
+fn writes<const SYNCED: bool>(bencher: Bencher, at_once: usize) {
+    let (runtime, dir) = (tokio::runtime::Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+    let durability = if SYNCED { Durability::Synced } else { Durability::None };
+    let db = Db::open(dir.path(), options(durability)).unwrap();
+    bencher.counter(ItemsCount::new(at_once)).bench_local(|| {
+        let write = |n: usize| {
+            db.write(move |txn| {
+                ROWS.put(txn, &(n as u64), &prost_types::Struct::default());
+                Ok::<_, Status>(())
+            })
+        };
+        let done = runtime.block_on(futures::future::join_all((0..at_once).map(write)));
+        assert!(done.iter().all(Result::is_ok));
+    });
+}
+
+/// Closing is counted, too: a command that works for itself does both.
+#[divan::bench(sample_count = 10)]
+fn open_and_close(bencher: Bencher) {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Db::open(dir.path(), options(Durability::Synced)).unwrap());
+    bencher.bench_local(|| Db::open(dir.path(), options(Durability::Synced)).unwrap());
+}
