@@ -27,8 +27,9 @@ async fn workers_that_begin_together_share_the_work() {
         });
         let serving = within("the workers to begin", join_all(works)).await;
         let _serving: Vec<_> = serving.into_iter().map(Result::unwrap).collect();
+        let client = buses.first().unwrap();
         for to in 0..JOBS {
-            let handle = within("a job to be taken in", buses[0].submit(Count { to })).await.unwrap();
+            let handle = within("a job to be taken in", client.submit(Count { to })).await.unwrap();
             let done = within(&format!("job {to} of round {round}"), handle.outcome()).await.unwrap();
             assert_eq!(done, Counted { at: to });
         }
