@@ -111,7 +111,9 @@ impl Pull {
             Kind::Index => {
                 let index = Index::parse(target.digest, &bytes).map_err(plan::refuse)?;
                 let chosen = plan::choose(&index, &self.wish.platforms)?;
-                let digests: Vec<Digest> = chosen.iter().map(|descriptor| descriptor.digest).collect();
+                // All of them, by their places, as containerd does: another pull may choose others, and must not take these
+                // references away.
+                let digests: Vec<Digest> = index.manifests.iter().map(|entry| entry.digest).collect();
                 records.add(target, labels::of_index(&digests));
                 let mut images = Vec::with_capacity(chosen.len());
                 for descriptor in chosen {

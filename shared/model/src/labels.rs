@@ -55,7 +55,7 @@ pub fn gc_ref_snapshot(snapshotter: &str) -> String {
     format!("{GC_REF_SNAPSHOT}{snapshotter}")
 }
 
-/// The labels of an index: one reference for each manifest kept, numbered from 0 without gaps.
+/// The labels of an index: one reference for each of its manifests, numbered from 0 in its order.
 #[must_use]
 pub fn of_index(manifests: &[Digest]) -> Labels {
     manifests.iter().enumerate().map(|(n, digest)| (format!("{GC_REF_CONTENT}.m.{n}"), digest.to_string())).collect()

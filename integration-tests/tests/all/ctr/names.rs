@@ -48,6 +48,10 @@ async fn namespaces_are_made_labelled_and_removed(stage: Stage) -> Result<()> {
 
     let file = stage.scratch().join("hello");
     std::fs::write(&file, b"hello")?;
+    // The daemon collects what nothing keeps.
+    let kept = format!("content/{}", berth_model::Digest::of(b"hello"));
+    stage.ok(["-n", "team", "leases", "create", "--id", "kept"])?;
+    stage.ok(["-n", "team", "leases", "resources", "kept", "--add", &kept])?;
     ctr::ok_with_input(&stage, ["-n", "team", "content", "ingest", "x"], &file)?;
     let digest = ctr::ok(&stage, ["-n", "team", "content", "ls", "-q"])?.trim().to_owned();
     let said = ctr::fails(&stage, ["namespaces", "rm", "team"])?;
