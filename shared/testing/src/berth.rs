@@ -54,6 +54,14 @@ impl Berth {
         Ok(berth)
     }
 
+    /// Collects only when asked to: for scenarios with content that nothing keeps.
+    pub fn collecting_only_on_demand(mut self) -> Result<Self> {
+        let config = self.scratch().join("config.toml");
+        std::fs::write(&config, "[gc]\nschedule = false\n")?;
+        self.set("BERTH_CONFIG", &config.display().to_string());
+        Ok(self)
+    }
+
     /// Sets an environment variable for all commands from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.push((name.to_owned(), value.to_owned()));
