@@ -236,19 +236,27 @@ impl Rebase {
         Ok(())
     }
 
+    /// Whether the layer has something at a place.
+    fn has(&mut self, place: &Place) -> Result<bool, Errno> {
+        let Some((above, base)) = place.split() else { return Ok(true) };
+        match self.tree.dir(&above) {
+            Ok(dir) => Ok(dir.stat(base)?.is_some_and(|stat| !tree::is_whiteout(&stat))),
+            Err(_) => Ok(false),
+        }
+    }
+
     fn link(&mut self, name: &Place, target: &Place) -> Result<(), ApplyError> {
         let nowhere = || {
             let reason = format!("a hard link to {:?}, which is in no layer", target.shown());
             ApplyError::hostile(name.shown().as_bytes(), reason)
         };
         let failed = |errno| refused(name, "make a hard link", errno);
-        let target = self.below.resolve(target, false).map_err(failed)?.ok_or_else(nowhere)?;
-        let Some((above, base)) = target.split() else { return Err(nowhere()) };
-        let here = match self.tree.dir(&above) {
-            Ok(dir) => dir.stat(base).map_err(failed)?.filter(|stat| !tree::is_whiteout(stat)),
-            Err(_) => None,
+        // What the layer has itself hides whatever is below, and needs no way through links that are there.
+        let target = match self.has(target).map_err(failed)? {
+            true => target.clone(),
+            false => self.below.resolve(target, false).map_err(failed)?.ok_or_else(nowhere)?,
         };
-        if here.is_none() {
+        if !self.has(&target).map_err(failed)? {
             let found = self.below.look(&target).map_err(failed)?.ok_or_else(nowhere)?;
             self.copy_up(&target, &found)?;
         }
