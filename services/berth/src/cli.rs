@@ -100,6 +100,12 @@ Examples:
     Events(Events),
     /// Run the services as a daemon
     Serve(Serve),
+    /// Ask a service on this machine how it is: exit code 0 if it serves, else 1
+    #[command(after_help = "\
+Examples:
+  berth healthcheck                                    the daemon behind --address
+  berth healthcheck --health-socket /run/berth/h.sock  the service that was started with the same option")]
+    Healthcheck(Healthcheck),
     /// Show the versions of this program and of the daemon
     Version(Json),
 }
@@ -274,6 +280,22 @@ pub(crate) struct Serve {
     /// The socket's group, a name or a number [default: this user's]
     #[arg(long, env = "BERTH_SOCKET_GROUP", value_name = "GROUP")]
     pub(crate) socket_group: Option<String>,
+    /// Say on this socket how the service is, to `berth healthcheck`
+    #[arg(long, env = "BERTH_HEALTH_SOCKET", value_name = "PATH")]
+    pub(crate) health_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Healthcheck {
+    /// The health socket of the service to ask; without it, the daemon's own socket is asked
+    #[arg(long = "health-socket", env = "BERTH_HEALTH_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Seconds to wait for the answer
+    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub(crate) timeout: u16,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -328,6 +350,8 @@ mod tests {
             "berth leases resources x --add content/sha256:00",
             "berth system df --json",
             "berth i rm --sync a",
+            "berth serve fetcher --nats nats://h:1 --health-socket /x",
+            "berth healthcheck --health-socket /x --timeout 2",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -99,8 +99,8 @@ impl Client {
     }
 }
 
-/// A channel to a daemon; `None` if nobody answers.
-async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
+/// A channel to a daemon that answered; `None` if nobody listens.
+pub(crate) async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
     match UnixStream::connect(&path).await {
         Ok(_answers) => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -3,6 +3,7 @@
 mod content;
 mod events;
 mod gc;
+mod healthcheck;
 mod images;
 mod leases;
 mod look;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
+        Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
         Command::Version(json) => version::run(&cli.global, &json).await,
     };
     done.map(|()| ExitCode::SUCCESS)

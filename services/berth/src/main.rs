@@ -7,9 +7,11 @@ mod cli;
 mod client;
 mod commands;
 mod failure;
+mod health;
 mod mount;
 mod output;
 mod progress;
+mod stopping;
 
 use clap::Parser as _;
 

@@ -58,6 +58,15 @@ impl Bus {
         matches!(self.home, Home::Nats(_))
     }
 
+    /// Whether messages can be sent now; one that cannot reach its server goes on trying.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.home {
+            Home::Local(_) => true,
+            Home::Nats(nats) => nats.is_connected(),
+        }
+    }
+
     /// Sends a request and waits for its reply, for as long as the bus's request timeout says (30 s by default).
     pub async fn call<C: Call>(&self, request: C) -> Result<C::Reply, Status> {
         self.call_within(request, self.request_timeout).await
