@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use berth_bus::{Bus, NatsOptions, Serving};
-use berth_config::{ContentSharing, Durability, Settings};
+use berth_config::{ContentSharing, Durability, EventEncoding, Settings};
 use berth_model::Status;
 
 use crate::cli::Service;
@@ -63,6 +63,10 @@ impl Plan {
                 let mut config = berth_metadata::Config::new(self.dir("metadata"));
                 config.durability = self.durability();
                 config.holder.clone_from(&self.holder);
+                config.event_encoding = match self.settings.events.encoding {
+                    EventEncoding::Json => berth_metadata::EventEncoding::Json,
+                    EventEncoding::Protobuf => berth_metadata::EventEncoding::Protobuf,
+                };
                 berth_metadata::start(bus, config).await
             }
             Service::Fetcher => {

@@ -128,6 +128,7 @@ impl Store {
         let horizon = Arc::clone(&self.horizon);
         let newest = self.event_retention;
         let relayed = Arc::clone(&self.relayed);
+        let traceparent = berth_bus::traceparent().unwrap_or_default();
         let barrier = Arc::clone(&self.collection.barrier);
         let writing = async move {
             let (done, freed, last) = db
@@ -135,7 +136,7 @@ impl Store {
                     let mut change = Change::new(txn, types::Time::now(), &barrier);
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
-                    let (freed, last) = (change.freed(), change.finish(retention)?);
+                    let (freed, last) = (change.freed(), change.finish(retention, &traceparent)?);
                     pass(Point::MetadataDecided);
                     Ok::<_, Status>((done, freed, last))
                 })

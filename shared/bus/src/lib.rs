@@ -41,3 +41,4 @@ pub use event::{BusEvent, EventStream};
 pub use job::{JobContext, JobHandle, JobUpdate};
 pub use options::NatsOptions;
 pub use serving::Serving;
+pub use trace::traceparent;

@@ -1,6 +1,7 @@
 //! Settings: built-in ones, then the file, then the environment (`BERTH_*`), then flags. Read raw, checked once.
 
 mod duration;
+mod events;
 mod gc;
 
 use std::{
@@ -14,6 +15,7 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 
+pub use events::{EventEncoding, Events};
 pub use gc::Gc;
 
 /// Where the file is looked for when nobody names one.
@@ -43,6 +45,8 @@ pub struct Settings {
     pub lease_expiration: Duration,
     /// Collection.
     pub gc: Gc,
+    /// What subscribers on NATS get.
+    pub events: Events,
     /// Who may talk to the daemon.
     pub socket: Socket,
 }
@@ -121,6 +125,7 @@ impl Default for Settings {
             overlayfs: Overlayfs::default(),
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
+            events: Events::default(),
             socket: Socket::default(),
         }
     }
@@ -198,6 +203,7 @@ mod tests {
             ("lease_expiration = \"0s\"", "lease_expiration"),
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
+            ("[events]\nencoding = \"xml\"", "xml"),
             ("x", "config.toml"),
         ] {
             let error = read(text).unwrap_err();
