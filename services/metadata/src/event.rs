@@ -85,6 +85,45 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// One fact of each kind, every field of it filled.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Fact> {
+    let labels = || Labels::from([("a".to_owned(), "b".to_owned())]);
+    let text = |text: &str| text.to_owned();
+    let digest = || format!("sha256:{}", "0".repeat(64));
+    let first = Fact::ImageCreated { name: text("docker.io/library/a:1"), labels: labels() };
+    std::iter::successors(Some(first), |fact| {
+        // Whoever adds a kind adds it here, and to the contract that these are held against.
+        Some(match fact {
+            Fact::ImageCreated { .. } => Fact::ImageUpdated { name: text("a"), labels: labels() },
+            Fact::ImageUpdated { .. } => Fact::ImageDeleted { name: text("a") },
+            Fact::ImageDeleted { .. } => {
+                Fact::ContentCreated { digest: digest(), size: 1, media_type: text("text/plain") }
+            }
+            Fact::ContentCreated { .. } => Fact::ContentDeleted { digest: digest() },
+            Fact::ContentDeleted { .. } => {
+                Fact::SnapshotPrepared { snapshotter: text("overlayfs"), key: text("k"), parent: text("p") }
+            }
+            Fact::SnapshotPrepared { .. } => {
+                Fact::SnapshotCommitted { snapshotter: text("overlayfs"), key: text("k"), name: text("n") }
+            }
+            Fact::SnapshotCommitted { .. } => Fact::SnapshotRemoved { snapshotter: text("native"), key: text("k") },
+            Fact::SnapshotRemoved { .. } => Fact::NamespaceCreated { name: text("k8s.io"), labels: labels() },
+            Fact::NamespaceCreated { .. } => Fact::NamespaceUpdated { name: text("k8s.io"), labels: labels() },
+            Fact::NamespaceUpdated { .. } => Fact::NamespaceDeleted { name: text("k8s.io") },
+            Fact::NamespaceDeleted { .. } => {
+                Fact::ContainerCreated { id: text("c"), image: text("a"), runtime: text("io.containerd.runc.v2") }
+            }
+            Fact::ContainerCreated { .. } => {
+                Fact::ContainerUpdated { id: text("c"), image: text("a"), labels: labels(), snapshot_key: text("k") }
+            }
+            Fact::ContainerUpdated { .. } => Fact::ContainerDeleted { id: text("c") },
+            Fact::ContainerDeleted { .. } => return None,
+        })
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@
 //! the server drops those it saw within its window (two minutes). So a subscriber sees each event at least once, and
 //! knows one it saw already by its id.
 
+#[cfg(test)]
+mod contract;
 mod envelope;
 
 use std::{sync::Arc, time::Duration};
