@@ -95,7 +95,8 @@ pub(crate) enum Command {
 Examples:
   berth events                           what happens from now on
   berth events --since 0 --until-now     all that is kept, then end
-  berth events --since 41                what came after number 41, and goes on"
+  berth events --since 41                what came after number 41, and goes on
+  berth events --with-state              what there is, then what happens, without a gap"
     )]
     Events(Events),
     /// Run the services as a daemon
@@ -253,6 +254,9 @@ pub(crate) struct Events {
     /// End with the newest event of now
     #[arg(long)]
     pub(crate) until_now: bool,
+    /// First all records there are, then a line {"listed": NUMBER}, then the events after that number
+    #[arg(long, conflicts_with_all = ["since", "until_now"])]
+    pub(crate) with_state: bool,
     /// Only events of the namespace given by --namespace
     #[arg(long)]
     pub(crate) only_namespace: bool,
@@ -337,6 +341,7 @@ mod tests {
             "berth snapshot ls",
             "berth snapshots mounts /mnt key",
             "berth event",
+            "berth events --with-state --only-namespace",
             "berth pull -u a:b --platform linux/arm64 --platform amd64 x --label a=b",
             "berth serve content --nats nats://h:1",
             "berth gc",

@@ -19,6 +19,7 @@ mod snapshots;
 mod status;
 mod transfer;
 mod version;
+mod watch;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ mod leases;
 mod measure;
 mod namespaces;
 mod snapshots;
+mod state;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -32,13 +33,14 @@ pub struct Service {
     store: Arc<Store>,
     relay: OnceLock<JoinHandle<()>>,
     event_encoding: EventEncoding,
+    states: state::States,
 }
 
 impl Service {
     pub(crate) async fn open(config: Config) -> Result<Arc<Self>, Status> {
         let event_encoding = config.event_encoding;
         let store = Arc::new(Store::open(config).await?);
-        Ok(Arc::new(Self { store, relay: OnceLock::new(), event_encoding }))
+        Ok(Arc::new(Self { store, relay: OnceLock::new(), event_encoding, states: state::States::default() }))
     }
 
     /// Publishes the outbox on the bus for as long as the service lives. The first call counts.
@@ -239,6 +241,9 @@ impl Metadata for Service {
 
     async fn publish_event(&self, request: msg::PublishEventRequest) -> Result<msg::PublishEventReply, Status> {
         events::publish(&self.store, request).await
+    }
+    async fn read_state(&self, request: msg::ReadStateRequest) -> Result<msg::ReadStateReply, Status> {
+        self.states.read(&self.store, request).await
     }
     async fn read_events(&self, request: msg::ReadEventsRequest) -> Result<msg::ReadEventsReply, Status> {
         events::read(&self.store, request).await
