@@ -10,6 +10,7 @@ mod failure;
 mod mount;
 mod output;
 mod progress;
+mod roles;
 
 use clap::Parser as _;
 

@@ -2,6 +2,7 @@
 
 mod duration;
 mod gc;
+mod nats;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +16,7 @@ use figment::{
 };
 
 pub use gc::Gc;
+pub use nats::Nats;
 
 /// Where the file is looked for when nobody names one.
 pub const DEFAULT_FILE: &str = "/etc/berth/config.toml";
@@ -45,6 +47,8 @@ pub struct Settings {
     pub gc: Gc,
     /// Who may talk to the daemon.
     pub socket: Socket,
+    /// The bus between processes.
+    pub nats: Nats,
 }
 
 /// Access to the daemon's socket. Not for one that systemd made: its unit says it.
@@ -122,6 +126,7 @@ impl Default for Settings {
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
             socket: Socket::default(),
+            nats: Nats::default(),
         }
     }
 }
@@ -187,6 +192,8 @@ mod tests {
         assert_eq!(settings.overlayfs, overlayfs);
         let gc = read("[gc]\ninterval = \"90s\"\n").unwrap().gc;
         assert_eq!(gc, Gc { interval: Duration::from_secs(90), ..Gc::default() });
+        let nats = read("[nats]\nurl = \"tls://h\"\nnkey_file = \"/n\"\n").unwrap().nats;
+        assert_eq!(nats, Nats { url: Some("tls://h".into()), nkey_file: Some("/n".into()), ..Nats::default() });
         for (text, named) in [
             ("rooot = \"/x\"", "rooot"),
             ("durability = \"some\"", "some"),
@@ -198,6 +205,7 @@ mod tests {
             ("lease_expiration = \"0s\"", "lease_expiration"),
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
+            ("[nats]\npassword = \"x\"", "password"),
             ("x", "config.toml"),
         ] {
             let error = read(text).unwrap_err();

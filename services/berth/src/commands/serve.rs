@@ -33,9 +33,10 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
     let word = serve.service.map(|service| format!(" {service:?}").to_lowercase()).unwrap_or_default();
     let root = settings.root.clone();
     let info = assemble::info(&settings);
-    let plan = Plan { settings, holder: format!("berth serve{word}"), lasts: true };
+    let (settings, url) = (&settings.clone(), settings.nats.url.clone());
+    let plan = Plan { settings: settings.clone(), holder: format!("berth serve{word}"), lasts: true };
 
-    let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, &global.nats) {
+    let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, &url) {
         (None, None) => {
             // Before the stores are opened: a daemon that answers there holds them, and can say so better.
             let listener = listener(&address, &access).await?;
@@ -45,14 +46,14 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
             (bus, serving)
         }
         (Some(Service::Gateway), Some(url)) => {
-            let bus = assemble::connect(url, "berth gateway").await?;
+            let bus = assemble::connect(settings, url, "berth gateway", "gateway").await?;
             let listener = listener(&address, &access).await?;
             tracing::info!(address = %address.display(), "listening");
             berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stopped()).await?;
             (bus, Vec::new())
         }
         (Some(service), Some(url)) => {
-            let bus = assemble::connect(url, &format!("berth{word}")).await?;
+            let bus = assemble::connect(settings, url, &format!("berth{word}"), word.trim()).await?;
             let serving = plan.start(&bus, service).await?;
             tracing::info!(service = word.trim(), root = %root.display(), "serving");
             stopped().await;
