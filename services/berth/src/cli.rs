@@ -1,5 +1,6 @@
 //! The command line as it is typed. Names and aliases follow `ctr`.
 
+mod nats;
 mod snapshots;
 mod upkeep;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use berth_model::Platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
 pub(crate) use upkeep::{Fsck, Gc, GcCommand, Leases, Run, System};
 
@@ -47,9 +49,6 @@ pub(crate) struct Global {
     /// The namespace: each sees only its own images, content and snapshots
     #[arg(long, short, global = true, env = "BERTH_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub(crate) namespace: String,
-    /// Use the services on this NATS server
-    #[arg(long, global = true, env = "BERTH_NATS", value_name = "URL")]
-    pub(crate) nats: Option<String>,
     /// What to log: error, warn, info, debug, trace, or directives like warn,berth_fetcher=debug [default: warn; serve: info]
     #[arg(long, global = true, env = "BERTH_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -59,6 +58,8 @@ pub(crate) struct Global {
     /// The configuration file [default: /etc/berth/config.toml, if it is there]
     #[arg(long, global = true, env = "BERTH_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) nats: NatsFlags,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -107,6 +108,9 @@ Examples:
   berth healthcheck                                    the daemon behind --address
   berth healthcheck --health-socket /run/berth/h.sock  the service that was started with the same option")]
     Healthcheck(Healthcheck),
+    /// Prepare a NATS server for services in many processes
+    #[command(subcommand)]
+    Nats(Nats),
     /// Show the versions of this program and of the daemon
     Version(Json),
 }
@@ -357,6 +361,8 @@ mod tests {
             "berth i rm --sync a",
             "berth serve fetcher --nats nats://h:1 --health-socket /x",
             "berth healthcheck --health-socket /x --timeout 2",
+            "berth nats users --out d --nats-prefix berth.prod",
+            "berth --nats tls://h --nats-ca ca.pem --nats-nkey-file gateway.nk pull x",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -43,6 +43,7 @@ pub(crate) fn settings(global: &Global) -> Result<Settings, Status> {
     if let Some(root) = &global.root {
         settings.root.clone_from(root);
     }
+    global.nats.apply(&mut settings);
     settings.root = std::path::absolute(&settings.root).map_err(|error| Status::io("find", &settings.root, &error))?;
     Ok(settings)
 }
@@ -84,18 +85,29 @@ impl Client {
     pub(crate) async fn connect(global: &Global, command: &str) -> anyhow::Result<Self> {
         let settings = settings(global)?;
         let (namespace, address) = (global.namespace.clone(), address(global, &settings));
-        if let Some(url) = &global.nats {
-            let bus = assemble::connect(url, "berth command line").await?;
-            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
-            return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        if let Some(url) = &global.nats.nats {
+            return Self::join(url, settings, namespace).await;
         }
         if let Some(channel) = daemon(address.clone()).await? {
             return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        }
+        // On a node whose settings name a bus, the services are there and not in this process.
+        if let Some(url) = settings.nats.url.clone() {
+            return Self::join(&url, settings, namespace).await;
         }
         let plan = Plan { settings: settings.clone(), holder: format!("berth {command}"), lasts: false };
         let (bus, serving) = plan.start_all().await?;
         let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
         Ok(Self { channel, namespace, is_local: true, settings, _serving: serving })
+    }
+}
+
+impl Client {
+    /// A gateway in this process, for services on a bus.
+    async fn join(url: &str, settings: Settings, namespace: String) -> anyhow::Result<Self> {
+        let bus = assemble::connect(&settings, url, "berth command line", "gateway").await?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
+        Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() })
     }
 }
 

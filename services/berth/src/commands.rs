@@ -8,6 +8,7 @@ mod images;
 mod leases;
 mod look;
 mod mounting;
+mod nats;
 mod pull;
 mod serve;
 mod snapshots;
@@ -50,6 +51,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
         Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
+        Command::Nats(nats) => nats::run(&cli.global, &nats),
         Command::Version(json) => version::run(&cli.global, &json).await,
     };
     done.map(|()| ExitCode::SUCCESS)

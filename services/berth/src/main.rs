@@ -11,6 +11,7 @@ mod health;
 mod mount;
 mod output;
 mod progress;
+mod roles;
 mod stopping;
 
 use clap::Parser as _;

@@ -49,7 +49,7 @@ impl Bus {
     /// Connects to NATS, waiting for the server as long as the options say. Later the connection heals itself.
     pub async fn connect(options: NatsOptions) -> Result<Bus, Status> {
         let request_timeout = options.request_timeout;
-        Ok(Bus { home: Home::Nats(Nats::connect(options).await?), request_timeout })
+        Ok(Bus { home: Home::Nats(Nats::connect(options).boxed().await?), request_timeout })
     }
 
     /// Whether messages leave this process.
@@ -130,7 +130,7 @@ impl Bus {
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
             Home::Local(local) => local.submit(J::KIND, body, headers)?,
-            Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).await?,
+            Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).boxed().await?,
         };
         Ok(JobHandle::new(raw))
     }
@@ -163,7 +163,7 @@ impl Bus {
         });
         match &self.home {
             Home::Local(local) => Ok(local.work(J::KIND, concurrency, handler)),
-            Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).await,
+            Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).boxed().await,
         }
     }
 
@@ -178,7 +178,7 @@ impl Bus {
         )?;
         match &self.home {
             Home::Local(local) => local.publish(event),
-            Home::Nats(nats) => nats.publish(event, self.request_timeout).await?,
+            Home::Nats(nats) => nats.publish(event, self.request_timeout).boxed().await?,
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Bus {
         subject::check_filter(filter)?;
         match &self.home {
             Home::Local(local) => Ok(local.subscribe(filter)),
-            Home::Nats(nats) => nats.subscribe(filter).await,
+            Home::Nats(nats) => nats.subscribe(filter).boxed().await,
         }
     }
 

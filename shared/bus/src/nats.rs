@@ -1,17 +1,21 @@
 //! The NATS home: calls over core NATS, jobs and events over JetStream.
 
 mod calls;
-mod credentials;
 mod delivery;
+mod denials;
 mod events;
+mod identity;
 mod inbox;
 mod link;
 mod liveness;
 mod making;
 mod publish;
+mod refusal;
 mod signal;
 mod streams;
 mod submit;
+mod tls;
+mod url_credentials;
 mod worker;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod duration;
 mod events;
 mod gc;
+mod nats;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use figment::{
 
 pub use events::{EventEncoding, Events};
 pub use gc::Gc;
+pub use nats::Nats;
 
 /// Where the file is looked for when nobody names one.
 pub const DEFAULT_FILE: &str = "/etc/berth/config.toml";
@@ -49,6 +51,8 @@ pub struct Settings {
     pub events: Events,
     /// Who may talk to the daemon.
     pub socket: Socket,
+    /// The bus between processes.
+    pub nats: Nats,
 }
 
 /// Access to the daemon's socket. Not for one that systemd made: its unit says it.
@@ -127,6 +131,7 @@ impl Default for Settings {
             gc: Gc::default(),
             events: Events::default(),
             socket: Socket::default(),
+            nats: Nats::default(),
         }
     }
 }
@@ -192,6 +197,8 @@ mod tests {
         assert_eq!(settings.overlayfs, overlayfs);
         let gc = read("[gc]\ninterval = \"90s\"\n").unwrap().gc;
         assert_eq!(gc, Gc { interval: Duration::from_secs(90), ..Gc::default() });
+        let nats = read("[nats]\nurl = \"tls://h\"\nnkey_file = \"/n\"\n").unwrap().nats;
+        assert_eq!(nats, Nats { url: Some("tls://h".into()), nkey_file: Some("/n".into()), ..Nats::default() });
         for (text, named) in [
             ("rooot = \"/x\"", "rooot"),
             ("durability = \"some\"", "some"),
@@ -204,6 +211,7 @@ mod tests {
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
             ("[events]\nencoding = \"xml\"", "xml"),
+            ("[nats]\npassword = \"x\"", "password"),
             ("x", "config.toml"),
         ] {
             let error = read(text).unwrap_err();

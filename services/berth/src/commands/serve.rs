@@ -32,13 +32,14 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
     let word = serve.service.map(|service| format!(" {service:?}").to_lowercase()).unwrap_or_default();
     let root = settings.root.clone();
     let info = assemble::info(&settings);
-    let plan = Plan { settings, holder: format!("berth serve{word}"), lasts: true };
+    let (settings, url) = (&settings.clone(), settings.nats.url.clone());
+    let plan = Plan { settings: settings.clone(), holder: format!("berth serve{word}"), lasts: true };
 
     let stop = stopping::listen()?;
     let (found, seen) = tokio::sync::watch::channel(None);
     let name = serve.service.map_or_else(|| "berth".to_owned(), |_named| word.trim().to_owned());
     let answering = serve.health_socket.as_deref().map(|path| health::answer(path, &name, seen)).transpose()?;
-    let url = global.nats.as_deref();
+    let url = url.as_deref();
     let started = async {
         let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, url) {
             (None, None) => {
@@ -51,7 +52,7 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
                 (bus, serving)
             }
             (Some(Service::Gateway), Some(url)) => {
-                let bus = assemble::connect(url, "berth gateway").await?;
+                let bus = assemble::connect(settings, url, "berth gateway", "gateway").await?;
                 let listener = listener(&address, &access).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(address = %address.display(), "listening");
@@ -59,7 +60,7 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
                 (bus, Vec::new())
             }
             (Some(service), Some(url)) => {
-                let bus = assemble::connect(url, &format!("berth{word}")).await?;
+                let bus = assemble::connect(settings, url, &format!("berth{word}"), word.trim()).await?;
                 let serving = plan.start(&bus, service).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(service = word.trim(), root = %root.display(), "serving");
