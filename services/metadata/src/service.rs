@@ -8,6 +8,7 @@ mod images;
 mod leases;
 mod measure;
 mod namespaces;
+mod pulls;
 mod snapshots;
 
 use std::{
@@ -31,12 +32,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub struct Service {
     store: Arc<Store>,
     relay: OnceLock<JoinHandle<()>>,
+    leader: pulls::Leader,
 }
 
 impl Service {
     pub(crate) async fn open(config: Config) -> Result<Arc<Self>, Status> {
         let store = Arc::new(Store::open(config).await?);
-        Ok(Arc::new(Self { store, relay: OnceLock::new() }))
+        Ok(Arc::new(Self { store, relay: OnceLock::new(), leader: pulls::Leader::default() }))
     }
 
     /// Publishes the outbox on the bus for as long as the service lives. The first call counts.
