@@ -2,12 +2,14 @@
 
 mod content;
 mod events;
+mod following;
 mod gc;
 mod images;
 mod leases;
 mod look;
 mod mounting;
 mod pull;
+mod pulls;
 mod serve;
 mod snapshots;
 mod system;
@@ -33,6 +35,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
             return Box::pin(pull::run(&cli.global, pull)).await;
         }
+        Command::Pulls(pulls) => return pulls::run(&Client::connect(&cli.global, "pulls").await?, pulls).await,
         Command::Images(images) => images::run(&Client::connect(&cli.global, "images").await?, images).await,
         Command::Snapshots(snapshots) => {
             snapshots::run(&Client::connect(&cli.global, "snapshots").await?, snapshots).await

@@ -2,6 +2,7 @@
 
 mod duration;
 mod gc;
+mod pulls;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +16,7 @@ use figment::{
 };
 
 pub use gc::Gc;
+pub use pulls::Pulls;
 
 /// Where the file is looked for when nobody names one.
 pub const DEFAULT_FILE: &str = "/etc/berth/config.toml";
@@ -43,6 +45,9 @@ pub struct Settings {
     pub lease_expiration: Duration,
     /// Collection.
     pub gc: Gc,
+    /// Many pulls at once.
+    #[serde(default)]
+    pub pulls: Pulls,
     /// Who may talk to the daemon.
     pub socket: Socket,
 }
@@ -121,6 +126,7 @@ impl Default for Settings {
             overlayfs: Overlayfs::default(),
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
+            pulls: Pulls::default(),
             socket: Socket::default(),
         }
     }
@@ -153,6 +159,9 @@ impl Settings {
             }
         }
         if let Some(fault) = self.gc.fault() {
+            return Err(Status::invalid_argument(format!("configuration: {fault}")));
+        }
+        if let Some(fault) = self.pulls.fault() {
             return Err(Status::invalid_argument(format!("configuration: {fault}")));
         }
         if self.lease_expiration < Duration::from_secs(1) {
@@ -197,6 +206,7 @@ mod tests {
             ("lease_expiration = \"soon\"", "soon"),
             ("lease_expiration = \"0s\"", "lease_expiration"),
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
+            ("[pulls]\nunpacks = 0", "pulls.unpacks"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
             ("x", "config.toml"),
         ] {
