@@ -43,6 +43,32 @@ impl Plan {
         }
     }
 
+    fn transfer(&self, bus: &Bus) -> berth_transfer::Config {
+        let in_flight = if bus.is_remote() {
+            // How many workers there are, nobody knows.
+            let pulls = &self.settings.pulls;
+            berth_transfer::InFlight {
+                small: pulls.small_downloads,
+                large: pulls.large_downloads,
+                unpacks: pulls.unpacks,
+                ..berth_transfer::InFlight::default()
+            }
+        } else {
+            let fetcher = berth_fetcher::Config::default();
+            berth_transfer::InFlight::for_workers(
+                self.settings.fetch_jobs.unwrap_or(fetcher.jobs),
+                fetcher.large_downloads,
+                self.settings.unpack_jobs.unwrap_or(berth_unpacker::Config::new(self.dir("snapshots")).jobs),
+            )
+        };
+        berth_transfer::Config {
+            lease: self.settings.lease_expiration,
+            take_up: self.lasts,
+            in_flight,
+            ..berth_transfer::Config::default()
+        }
+    }
+
     fn durability(&self) -> berth_kv::Durability {
         match self.settings.durability {
             Durability::Synced => berth_kv::Durability::Synced,
@@ -84,13 +110,7 @@ impl Plan {
                 config.flush = self.settings.durability == Durability::Synced;
                 berth_unpacker::start(bus, config).await
             }
-            Service::Transfer => {
-                let config = berth_transfer::Config {
-                    lease: self.settings.lease_expiration,
-                    ..berth_transfer::Config::default()
-                };
-                berth_transfer::start(bus, config).await
-            }
+            Service::Transfer => berth_transfer::start(bus, self.transfer(bus)).await,
             Service::Gc => berth_gc::start(bus, self.gc()).await,
             Service::Gateway => Ok(Vec::new()),
         }

@@ -1,6 +1,7 @@
 //! The command line as it is typed. Names and aliases follow `ctr`.
 
 mod nats;
+mod pulls;
 mod snapshots;
 mod upkeep;
 
@@ -10,6 +11,7 @@ use berth_model::Platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
+pub(crate) use pulls::{Priority, Pulls};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
 pub(crate) use upkeep::{Fsck, Gc, GcCommand, Leases, Run, System};
 
@@ -72,6 +74,9 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Pull an image from a registry
     Pull(Pull),
+    /// See pulls that run or ran: list, watch, attach, cancel
+    #[command(subcommand)]
+    Pulls(Pulls),
     /// Manage images
     #[command(subcommand, visible_aliases = ["image", "i"])]
     Images(Images),
@@ -123,6 +128,7 @@ Examples:
   berth pull --plain-http localhost:5000/team/app:1
   berth pull --user alice registry.example.com/team/app   asks for the password
   berth pull --json alpine | jq -r .phase
+  berth pull --detach --priority low --timeout 2h big/image   goes on by itself; see berth pulls
 
 A pull that was interrupted goes on where it stopped when it is repeated.")]
 pub(crate) struct Pull {
@@ -147,6 +153,15 @@ pub(crate) struct Pull {
     /// Set a label on the image; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) label: Vec<(String, String)>,
+    /// Leave the pull to the daemon and print its id; it goes on through restarts of anything
+    #[arg(long, short, conflicts_with_all = ["json", "quiet", "print_chainid"])]
+    pub(crate) detach: bool,
+    /// Its share of the work while others run: high has four times that of normal, normal four times that of low
+    #[arg(long, value_enum, default_value = "normal")]
+    pub(crate) priority: Priority,
+    /// Fail if the pull takes longer: 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<std::time::Duration>,
     /// Print the chain id of the unpacked image
     #[arg(long)]
     pub(crate) print_chainid: bool,
@@ -348,6 +363,12 @@ mod tests {
             "berth events --with-state --only-namespace",
             "berth pull -u a:b --platform linux/arm64 --platform amd64 x --label a=b",
             "berth serve content --nats nats://h:1",
+            "berth pull -d --priority low --timeout 90s x",
+            "berth pulls ls --all --json",
+            "berth pulls list",
+            "berth pulls watch",
+            "berth pulls attach 0a1b",
+            "berth pulls cancel alpine:3.20 0a1b",
             "berth gc",
             "berth gc --dry-run --json",
             "berth gc why sha256:00",
@@ -371,6 +392,11 @@ mod tests {
             "berth pull",
             "berth pull --platform x y",
             "berth pull --label =b x",
+            "berth pull --priority urgent x",
+            "berth pull --timeout soon x",
+            "berth pull --detach --quiet x",
+            "berth pulls",
+            "berth pulls cancel",
             "berth images rm",
             "berth gc why",
             "berth leases create --expires soon",

@@ -9,8 +9,8 @@ use berth_config::Settings;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
-    images_client::ImagesClient, leases_client::LeasesClient, snapshots_client::SnapshotsClient,
-    transfer_client::TransferClient, version_client::VersionClient,
+    images_client::ImagesClient, leases_client::LeasesClient, pulls_client::PullsClient,
+    snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -75,6 +75,7 @@ impl Client {
         content: ContentClient;
         snapshots: SnapshotsClient;
         transfer: TransferClient;
+        pulls: PullsClient;
         leases: LeasesClient;
         gc: GcClient;
         events: EventsClient;
@@ -147,7 +148,7 @@ fn endpoint() -> anyhow::Result<Endpoint> {
 }
 
 /// A channel to a gateway in this process.
-fn in_memory(routes: tonic::service::Routes) -> anyhow::Result<Channel> {
+fn in_memory(routes: berth_gateway::Routes) -> anyhow::Result<Channel> {
     let (ours, theirs) = tokio::io::duplex(MEMORY_BYTES);
     tokio::spawn(async move {
         if let Err(status) = berth_gateway::serve_in_memory(theirs, routes).await {

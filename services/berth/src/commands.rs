@@ -2,6 +2,7 @@
 
 mod content;
 mod events;
+mod following;
 mod gc;
 mod healthcheck;
 mod images;
@@ -10,6 +11,7 @@ mod look;
 mod mounting;
 mod nats;
 mod pull;
+mod pulls;
 mod serve;
 mod snapshots;
 mod system;
@@ -35,6 +37,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
             return Box::pin(pull::run(&cli.global, pull)).await;
         }
+        Command::Pulls(pulls) => return pulls::run(&Client::connect(&cli.global, "pulls").await?, pulls).await,
         Command::Images(images) => images::run(&Client::connect(&cli.global, "images").await?, images).await,
         Command::Snapshots(snapshots) => {
             snapshots::run(&Client::connect(&cli.global, "snapshots").await?, snapshots).await

@@ -14,9 +14,9 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{service::Routes, transport::Server};
+use tonic::transport::Server;
 
-use crate::Access;
+use crate::{Access, Routes};
 
 /// What sockets are called before they are ready; the name itself is always a socket that answers.
 const UNREADY: &str = "starting";
@@ -96,6 +96,11 @@ pub async fn listen(path: &Path, access: &Access) -> Result<Listener, Status> {
 /// Serves on a socket until `stop`; requests that run are finished.
 pub async fn serve(listener: Listener, routes: Routes, stop: impl Future<Output = ()>) -> Result<(), Status> {
     let Listener { socket, name } = listener;
+    let Routes { routes, stopping } = routes;
+    let stop = async {
+        stop.await;
+        stopping.cancel();
+    };
     let served =
         Server::builder().add_routes(routes).serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop).await;
     let name =
@@ -111,7 +116,7 @@ pub async fn serve_in_memory(connection: DuplexStream, routes: Routes) -> Result
         futures::stream::pending(),
     );
     Server::builder()
-        .add_routes(routes)
+        .add_routes(routes.routes)
         .serve_with_incoming(incoming)
         .await
         .map_err(|error| Status::internal(format!("serve in memory: {error}")))

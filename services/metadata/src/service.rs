@@ -8,6 +8,7 @@ mod images;
 mod leases;
 mod measure;
 mod namespaces;
+mod pulls;
 mod snapshots;
 mod state;
 
@@ -34,13 +35,16 @@ pub struct Service {
     relay: OnceLock<JoinHandle<()>>,
     event_encoding: EventEncoding,
     states: state::States,
+    leader: pulls::Leader,
 }
 
 impl Service {
     pub(crate) async fn open(config: Config) -> Result<Arc<Self>, Status> {
         let event_encoding = config.event_encoding;
         let store = Arc::new(Store::open(config).await?);
-        Ok(Arc::new(Self { store, relay: OnceLock::new(), event_encoding, states: state::States::default() }))
+        let states = state::States::default();
+        let leader = pulls::Leader::default();
+        Ok(Arc::new(Self { store, relay: OnceLock::new(), event_encoding, states, leader }))
     }
 
     /// Publishes the outbox on the bus for as long as the service lives. The first call counts.

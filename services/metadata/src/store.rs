@@ -138,6 +138,15 @@ impl Store {
         self.make(rule, None).await
     }
 
+    /// A change that reports nothing and waits for no disk: a power cut may take it back.
+    pub(crate) async fn note<R: Send + 'static>(
+        &self,
+        rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status> {
+        let barrier = Arc::clone(&self.collection.barrier);
+        self.db.write_relaxed(move |txn| rule(&mut Change::new(txn, types::Time::now(), &barrier))).await
+    }
+
     async fn make<R: Send + 'static>(
         &self,
         rule: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Status> + Send + 'static,

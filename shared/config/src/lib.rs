@@ -4,6 +4,7 @@ mod duration;
 mod events;
 mod gc;
 mod nats;
+mod pulls;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use figment::{
 pub use events::{EventEncoding, Events};
 pub use gc::Gc;
 pub use nats::Nats;
+pub use pulls::Pulls;
 
 /// Where the file is looked for when nobody names one.
 pub const DEFAULT_FILE: &str = "/etc/berth/config.toml";
@@ -49,6 +51,9 @@ pub struct Settings {
     pub gc: Gc,
     /// What subscribers on NATS get.
     pub events: Events,
+    /// Many pulls at once.
+    #[serde(default)]
+    pub pulls: Pulls,
     /// Who may talk to the daemon.
     pub socket: Socket,
     /// The bus between processes.
@@ -130,6 +135,7 @@ impl Default for Settings {
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
             events: Events::default(),
+            pulls: Pulls::default(),
             socket: Socket::default(),
             nats: Nats::default(),
         }
@@ -163,6 +169,9 @@ impl Settings {
             }
         }
         if let Some(fault) = self.gc.fault() {
+            return Err(Status::invalid_argument(format!("configuration: {fault}")));
+        }
+        if let Some(fault) = self.pulls.fault() {
             return Err(Status::invalid_argument(format!("configuration: {fault}")));
         }
         if self.lease_expiration < Duration::from_secs(1) {
@@ -209,6 +218,7 @@ mod tests {
             ("lease_expiration = \"soon\"", "soon"),
             ("lease_expiration = \"0s\"", "lease_expiration"),
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
+            ("[pulls]\nunpacks = 0", "pulls.unpacks"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
             ("[events]\nencoding = \"xml\"", "xml"),
             ("[nats]\npassword = \"x\"", "password"),
