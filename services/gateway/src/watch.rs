@@ -25,9 +25,7 @@ pub(crate) fn stream(
         namespace: request.namespace,
         next: Next::Page { state: 0, page: 0 },
     };
-    futures::stream::try_unfold(watcher, |mut watcher| async move {
-        Ok(Some((watcher.next().await?, watcher)))
-    })
+    futures::stream::try_unfold(watcher, |mut watcher| async move { Ok(Some((watcher.next().await?, watcher))) })
 }
 
 struct Watcher {

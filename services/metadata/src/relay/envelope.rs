@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn somebody_elses_event_is_handed_on() {
         let payload = msg::Payload { type_url: "x.Y".into(), value: vec![1, 2, 255] };
-        let found = of("box", &msg::Event { json: String::new(), payload: Some(payload), ..event() }, EventEncoding::Json);
+        let found =
+            of("box", &msg::Event { json: String::new(), payload: Some(payload), ..event() }, EventEncoding::Json);
         let body: Value = serde_json::from_slice(&found.body).unwrap();
         assert_eq!((&body["type_url"], &body["value"]), (&json!("x.Y"), &json!("AQL/")));
     }
@@ -172,7 +173,9 @@ mod tests {
 
     #[test]
     fn headers_as_cloudevents_has_them() {
-        for (value, encoded) in [("a/b:1", "a/b:1"), ("a b", "a%20b"), ("\"%\"", "%22%25%22"), ("\u{fc}\n", "%C3%BC%0A")] {
+        for (value, encoded) in
+            [("a/b:1", "a/b:1"), ("a b", "a%20b"), ("\"%\"", "%22%25%22"), ("\u{fc}\n", "%C3%BC%0A")]
+        {
             assert_eq!(percent_encoded(value), encoded);
         }
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -47,13 +47,19 @@ struct Held {
 }
 
 impl States {
-    pub(super) async fn read(&self, store: &Store, request: msg::ReadStateRequest) -> Result<msg::ReadStateReply, Status> {
+    pub(super) async fn read(
+        &self,
+        store: &Store,
+        request: msg::ReadStateRequest,
+    ) -> Result<msg::ReadStateReply, Status> {
         let number = match request.state {
             0 => self.take(store, request.namespace).await?,
             held => held,
         };
         let gone = || {
-            Status::aborted(format!("state {number} is not held any more (a page must be asked for every {FORGET:?}); begin anew"))
+            Status::aborted(format!(
+                "state {number} is not held any more (a page must be asked for every {FORGET:?}); begin anew"
+            ))
         };
         let at = usize::try_from(request.page).unwrap_or(usize::MAX);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
