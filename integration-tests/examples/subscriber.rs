@@ -44,7 +44,7 @@ async fn main() -> Result<()> {
         if handled.get(&source).is_none_or(|last| *last < sequence) {
             let body: serde_json::Value = serde_json::from_slice(&message.payload)?;
             let line =
-                serde_json::json!({ "id": header("ce-id")?, "type": header("ce-type")?, "event": body["event"] });
+                serde_json::json!({ "id": header("ce-id")?, "type": header("ce-type")?, "event": body.get("event") });
             println!("{line}");
             handled.insert(source, sequence);
             wanted -= 1;
