@@ -1,7 +1,7 @@
 //! How commands reach the services: a daemon's socket, the services on a NATS server, or services inside this process.
 //! All three speak the same gRPC.
 
-use std::{io, path::PathBuf, sync::Mutex, time::Duration};
+use std::{io, path::PathBuf, sync::Mutex, time::{Duration, Instant}};
 
 use anyhow::Context as _;
 use berth_bus::Serving;
@@ -26,6 +26,9 @@ const MESSAGE_BYTES: usize = 16 << 20;
 const MEMORY_BYTES: usize = 1 << 20;
 /// A daemon that takes longer to answer its socket is not there.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long a daemon that must be there may take to come, as one that is being replaced does; and how often it is looked for.
+const COMES: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A connection to the services; it keeps them if they run here.
 pub(crate) struct Client {
@@ -89,8 +92,23 @@ impl Client {
         if let Some(url) = &global.nats.nats {
             return Self::join(url, settings, namespace).await;
         }
-        if let Some(channel) = daemon(address.clone()).await? {
-            return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        let until = Instant::now() + if global.daemon_only { COMES } else { Duration::ZERO };
+        loop {
+            if let Some(channel) = daemon(address.clone()).await? {
+                return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        if global.daemon_only {
+            return Err(Status::unavailable(format!(
+                "no daemon listens on {} (waited {} s); start `berth serve`, or name another --address",
+                address.display(),
+                COMES.as_secs()
+            ))
+            .into());
         }
         // On a node whose settings name a bus, the services are there and not in this process.
         if let Some(url) = settings.nats.url.clone() {
