@@ -57,4 +57,5 @@ mod resume;
 mod snapshots;
 mod socket;
 mod store;
+mod systemd_units;
 mod under_containerd;

@@ -1,7 +1,12 @@
 //! How commands reach the services: a daemon's socket, the services on a NATS server, or services inside this process.
 //! All three speak the same gRPC.
 
-use std::{io, path::PathBuf, sync::Mutex, time::{Duration, Instant}};
+use std::{
+    io,
+    path::PathBuf,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use berth_bus::Serving;
