@@ -16,6 +16,7 @@ mod events;
 mod home;
 mod images;
 mod leases;
+mod leaving;
 mod load;
 mod namespaces;
 mod serving;
