@@ -13,6 +13,7 @@
 mod containers;
 mod content;
 mod events;
+mod faults;
 mod home;
 mod images;
 mod leases;
