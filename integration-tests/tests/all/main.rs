@@ -56,4 +56,5 @@ mod resume;
 mod snapshots;
 mod socket;
 mod store;
+mod traces;
 mod under_containerd;

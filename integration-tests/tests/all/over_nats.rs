@@ -36,7 +36,7 @@ async fn services_start_in_any_order() -> Result<()> {
     Ok(())
 }
 
-fn image_of_many_layers() -> Image {
+pub(crate) fn image_of_many_layers() -> Image {
     (0..6_u64)
         .fold(ImageBuilder::new(), |image, n| {
             image.layer_as(Compression::None, Layer::new().random_file(&format!("file-{n}"), 4 << 20, n))
@@ -45,7 +45,7 @@ fn image_of_many_layers() -> Image {
 }
 
 /// A pull in the middle: about 3 MB a second for each of its layers.
-async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(HostileRegistry, Running, String)> {
+pub(crate) async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(HostileRegistry, Running, String)> {
     let slowly = Fault::Trickle(32 << 10, Duration::from_millis(10));
     let registry = HostileRegistry::start(Faults::none().always("/blobs/", slowly)).await;
     registry.add_image("app", "v1", image);

@@ -6,6 +6,7 @@ use std::{io, path::PathBuf, sync::Mutex, time::Duration};
 use anyhow::Context as _;
 use berth_bus::Serving;
 use berth_config::Settings;
+use berth_gateway::Traced;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
@@ -14,7 +15,10 @@ use berth_wire::gateway::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     assemble::{self, Plan},
@@ -26,6 +30,9 @@ const MESSAGE_BYTES: usize = 16 << 20;
 const MEMORY_BYTES: usize = 1 << 20;
 /// A daemon that takes longer to answer its socket is not there.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Requests that say which trace they belong to.
+pub(crate) type Wire = InterceptedService<Channel, Traced>;
 
 /// A connection to the services; it keeps them if they run here.
 pub(crate) struct Client {
@@ -59,8 +66,8 @@ pub(crate) fn address(global: &Global, settings: &Settings) -> PathBuf {
 macro_rules! clients {
     ($($name:ident: $Client:ident;)*) => {
         $(
-            pub(crate) fn $name(&self) -> $Client<Channel> {
-                $Client::new(self.channel.clone())
+            pub(crate) fn $name(&self) -> $Client<Wire> {
+                $Client::with_interceptor(self.channel.clone(), Traced)
                     .max_decoding_message_size(MESSAGE_BYTES)
                     .max_encoding_message_size(MESSAGE_BYTES)
             }

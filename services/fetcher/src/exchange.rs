@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use berth_model::Status;
+use berth_telemetry::wait;
 use http::{HeaderMap, StatusCode};
 use reqwest::Response;
 
@@ -57,8 +58,9 @@ impl RegistryClient {
         let host = authority(&hop.url);
         loop {
             if let Some(pause) = self.pace.pause(&host) {
-                tokio::time::sleep(pause).await;
+                wait::on("rate limit", tokio::time::sleep(pause)).await;
             }
+            let mut reason = "retry";
             let pause = match self.transport.once(hop).await {
                 Err(failure) => {
                     self.schemes.forget(api_host(errand.reference.registry()));
@@ -80,6 +82,7 @@ impl RegistryClient {
                         };
                         let pause = asked.unwrap_or(pause);
                         if judgement == Judgement::Throttled {
+                            reason = "rate limit";
                             self.pace.hold(&host, Instant::now() + pause);
                         }
                         pause
@@ -87,7 +90,7 @@ impl RegistryClient {
                 },
             };
             tracing::debug!(%host, ?pause, "trying again");
-            tokio::time::sleep(pause).await;
+            wait::on(reason, tokio::time::sleep(pause)).await;
         }
     }
 

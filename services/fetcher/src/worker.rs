@@ -17,7 +17,7 @@ use berth_wire::{
     transfer::GetAccessRequest,
 };
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     access::Access,
@@ -127,9 +127,15 @@ impl Worker {
             writer.restart().await?;
         }
         loop {
+            let begun_at = writer.offset();
             let mut sink = Blamed { sink: &mut *writer, failed: false };
-            match self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress).await {
-                Ok(done) => fetched += done.bytes,
+            let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
+            let download = self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress);
+            match download.instrument(span.clone()).await {
+                Ok(done) => {
+                    span.record("berth.bytes", done.bytes);
+                    fetched += done.bytes;
+                }
                 Err(status) => {
                     // The registry was asked again and again already.
                     if !sink.failed {

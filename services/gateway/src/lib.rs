@@ -17,6 +17,7 @@ mod leases;
 mod serve;
 mod snapshots;
 mod status;
+mod trace;
 mod transfer;
 mod version;
 
@@ -38,6 +39,7 @@ use tonic::service::{Routes, RoutesBuilder};
 pub use access::Access;
 pub use serve::{Listener, inherited, listen, serve, serve_in_memory};
 pub use status::{from_grpc, to_grpc};
+pub use trace::Traced;
 
 /// Clients send frames of up to 8 MiB (containerd's do); twice that is containerd's own limit.
 const MESSAGE_BYTES: usize = 16 << 20;

@@ -9,7 +9,6 @@ use berth_wire::{Call, Job};
 use futures::FutureExt;
 use prost::Message;
 use tracing::Instrument;
-use tracing::field::Empty;
 
 use crate::endpoint::CallHandler;
 use crate::event::{BusEvent, EventStream};
@@ -68,7 +67,7 @@ impl Bus {
     /// While nobody serves the subject it waits for somebody to. Errors of the bus itself are `Unavailable` (nobody
     /// serves it), `DeadlineExceeded`, `InvalidArgument` (too large) and `PermissionDenied` (by the NATS server).
     pub async fn call_within<C: Call>(&self, request: C, limit: Duration) -> Result<C::Reply, Status> {
-        let span = tracing::info_span!("bus.call", subject = C::SUBJECT, code = Empty);
+        let span = trace::calling(C::SUBJECT, self.is_remote());
         let headers = trace::outgoing(&span);
         let body = frame::encode(&request, self.max_payload(), Code::InvalidArgument, C::SUBJECT)?;
         let answer = match &self.home {
@@ -116,8 +115,8 @@ impl Bus {
     /// `Unavailable` after a while; while workers are merely busy it waits without limit.
     pub async fn submit<J: Job>(&self, job: J) -> Result<JobHandle<J>, Status> {
         subject::check_subject(J::KIND)?;
-        let span = tracing::info_span!("bus.submit", kind = J::KIND);
-        let headers = trace::outgoing(&span);
+        let span = trace::submitting(J::KIND, self.is_remote());
+        let headers = trace::outgoing_job(&span);
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
             Home::Local(local) => local.submit(J::KIND, body, headers)?,

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::field::Empty;
 
 use crate::admission::{Admission, Place};
 use crate::caller;
@@ -78,8 +77,7 @@ impl Endpoint {
                 self.subject, request.limit
             )));
         };
-        let span = tracing::info_span!("bus.serve", subject = self.subject, code = Empty);
-        trace::adopt(&span, &request.headers);
+        let span = trace::serving(self.subject, &request.headers);
         let handler = Arc::clone(&self.handler);
         let work = guarded(
             self.subject,

@@ -52,6 +52,8 @@ pub struct Seen {
     pub range: Option<String>,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// The `traceparent` header.
+    pub traceparent: Option<String>,
     /// The `Accept-Encoding` header.
     pub accept_encoding: Option<String>,
     /// It came to the storage host.

@@ -16,6 +16,7 @@ pub mod hostile;
 pub mod image;
 pub mod nats_listener;
 pub mod nats_server;
+pub mod otlp;
 pub mod port;
 pub mod process;
 pub mod push;
