@@ -1,4 +1,5 @@
-//! What only separate processes can do: start in any order, die alone, and be listened to.
+//! What only separate processes can do: start in any order, die alone, and be listened to. With the NATS server as it is
+//! shipped: encrypted, each service a user of its own.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::store::ingested_bytes;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_start_in_any_order() -> Result<()> {
-    let mut stage = Stage::nats_not_started()?;
+    let mut stage = Stage::secured_not_started()?;
     // Those that need others first, and the server last.
     for service in Stage::services().into_iter().rev() {
         stage.start_service(service)?;
@@ -62,7 +63,7 @@ pub(crate) async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(Ho
 
 /// Kills one of two workers, and the pull ends well; the other was not disturbed.
 async fn loses(worker: &str) -> Result<()> {
-    let mut stage = Stage::start(Shape::Nats)?;
+    let mut stage = Stage::secured()?;
     let image = image_of_many_layers();
     let (_registry, pull, reference) = a_pull_under_way(&stage, &image).await?;
     stage.kill(worker);
@@ -100,7 +101,7 @@ async fn a_pull_survives_the_loss_of_the_other_unpacker() -> Result<()> {
 /// Both fetchers go, and new ones come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_waits_for_a_new_fetcher() -> Result<()> {
-    let mut stage = Stage::start(Shape::Nats)?;
+    let mut stage = Stage::secured()?;
     let image = image_of_many_layers();
     let (_registry, pull, _) = a_pull_under_way(&stage, &image).await?;
     stage.kill("fetcher-1");
@@ -115,7 +116,7 @@ async fn a_pull_waits_for_a_new_fetcher() -> Result<()> {
 /// `kill -9` of the server, and it comes back: the pull goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_survives_a_restart_of_the_server() -> Result<()> {
-    let mut stage = Stage::start(Shape::Nats)?;
+    let mut stage = Stage::secured()?;
     let image = image_of_many_layers();
     let (_registry, pull, _) = a_pull_under_way(&stage, &image).await?;
     stage.nats().restart()?;
@@ -156,7 +157,7 @@ async fn any_client_can_listen_to_events() -> Result<()> {
 /// Without a gateway: the command line joins the bus itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_can_join_the_bus() -> Result<()> {
-    let mut stage = Stage::start(Shape::Nats)?;
+    let mut stage = Stage::secured()?;
     stage.kill("gateway");
     let url = stage.nats().url();
     let registry = DockerRegistry::start()?;
@@ -165,5 +166,44 @@ async fn a_command_can_join_the_bus() -> Result<()> {
     stage.ok(["--nats", &url, "pull", "--plain-http", &reference])?;
     let listed = stage.ok(["--nats", &url, "images", "ls", "--quiet"])?;
     assert_eq!(listed.trim(), reference);
+    Ok(())
+}
+
+/// What is wrong is said at once, by name: the key of another service, no key, a CA that did not sign.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_who_he_says_is_told() -> Result<()> {
+    let mut stage = Stage::secured_not_started()?;
+    stage.nats().expect_refusals();
+    stage.nats().restart()?;
+    let (url, fetcher, gateway) = (stage.nats().url(), stage.nats().nkey("fetcher"), stage.nats().nkey("gateway"));
+    let fetcher = fetcher.display().to_string();
+    let said = stage.fails(["--nats", &url, "--nats-nkey-file", &fetcher, "images", "ls"])?;
+    assert!(said.contains("not permitted on subject berth.inbox.gateway."), "{said}");
+    let said = stage.fails(["serve", "content", "--nats", &url, "--nats-nkey-file", &fetcher])?;
+    assert!(said.contains("this user is not the one of `content`"), "{said}");
+    let said = stage.fails(["--nats", &url, "--nats-ca", &gateway.display().to_string(), "images", "ls"])?;
+    assert!(said.contains("holds no certificate"), "{said}");
+    Ok(())
+}
+
+/// Two deployments below prefixes of their own: neither sees the other's images, jobs or events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn berths_share_a_server_and_see_nothing_of_one_another() -> Result<()> {
+    let nats = berth_testing::nats_server::NatsServer::start()?;
+    let listener = nats.listen("*.prod.node-2.events.>")?;
+    let mut one = Stage::beside_others(&nats.url(), "berth.prod.node-1")?;
+    let mut two = Stage::beside_others(&nats.url(), "berth.prod.node-2")?;
+    one.start_services()?;
+    two.start_services()?;
+    let registry = DockerRegistry::start()?;
+    for (stage, name) in [(&one, "one"), (&two, "two")] {
+        let image = ImageBuilder::new().layer(Layer::new().file(name, b"x")).build();
+        let reference = push(&image, &registry, name, "v1").await?;
+        stage.ok(["pull", "--plain-http", &reference])?;
+        assert_eq!(stage.ok(["images", "ls", "--quiet"])?.trim(), reference);
+        assert_eq!(blobs(stage)?, digests(&image));
+    }
+    let first = listener.next(Duration::from_secs(30))?;
+    assert!(!String::from_utf8_lossy(&first.body).contains("/one"), "{first:?}");
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The command line as it is typed. Names and aliases follow `ctr`.
 
+mod nats;
+mod pulls;
 mod snapshots;
 mod upkeep;
 
@@ -8,6 +10,8 @@ use std::path::PathBuf;
 use berth_model::Platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
+pub(crate) use pulls::{Priority, Pulls};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
 pub(crate) use upkeep::{Fsck, Gc, GcCommand, Leases, Run, System};
 
@@ -47,9 +51,6 @@ pub(crate) struct Global {
     /// The namespace: each sees only its own images, content and snapshots
     #[arg(long, short, global = true, env = "BERTH_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub(crate) namespace: String,
-    /// Use the services on this NATS server
-    #[arg(long, global = true, env = "BERTH_NATS", value_name = "URL")]
-    pub(crate) nats: Option<String>,
     /// What to log: error, warn, info, debug, trace, or directives like warn,berth_fetcher=debug [default: warn; serve: info]
     #[arg(long, global = true, env = "BERTH_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -59,6 +60,8 @@ pub(crate) struct Global {
     /// The configuration file [default: /etc/berth/config.toml, if it is there]
     #[arg(long, global = true, env = "BERTH_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) nats: NatsFlags,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,6 +74,9 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Pull an image from a registry
     Pull(Pull),
+    /// See pulls that run or ran: list, watch, attach, cancel
+    #[command(subcommand)]
+    Pulls(Pulls),
     /// Manage images
     #[command(subcommand, visible_aliases = ["image", "i"])]
     Images(Images),
@@ -95,11 +101,21 @@ pub(crate) enum Command {
 Examples:
   berth events                           what happens from now on
   berth events --since 0 --until-now     all that is kept, then end
-  berth events --since 41                what came after number 41, and goes on"
+  berth events --since 41                what came after number 41, and goes on
+  berth events --with-state              what there is, then what happens, without a gap"
     )]
     Events(Events),
     /// Run the services as a daemon
     Serve(Serve),
+    /// Ask a service on this machine how it is: exit code 0 if it serves, else 1
+    #[command(after_help = "\
+Examples:
+  berth healthcheck                                    the daemon behind --address
+  berth healthcheck --health-socket /run/berth/h.sock  the service that was started with the same option")]
+    Healthcheck(Healthcheck),
+    /// Prepare a NATS server for services in many processes
+    #[command(subcommand)]
+    Nats(Nats),
     /// Show the versions of this program and of the daemon
     Version(Json),
 }
@@ -112,6 +128,7 @@ Examples:
   berth pull --plain-http localhost:5000/team/app:1
   berth pull --user alice registry.example.com/team/app   asks for the password
   berth pull --json alpine | jq -r .phase
+  berth pull --detach --priority low --timeout 2h big/image   goes on by itself; see berth pulls
 
 A pull that was interrupted goes on where it stopped when it is repeated.")]
 pub(crate) struct Pull {
@@ -136,6 +153,15 @@ pub(crate) struct Pull {
     /// Set a label on the image; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) label: Vec<(String, String)>,
+    /// Leave the pull to the daemon and print its id; it goes on through restarts of anything
+    #[arg(long, short, conflicts_with_all = ["json", "quiet", "print_chainid"])]
+    pub(crate) detach: bool,
+    /// Its share of the work while others run: high has four times that of normal, normal four times that of low
+    #[arg(long, value_enum, default_value = "normal")]
+    pub(crate) priority: Priority,
+    /// Fail if the pull takes longer: 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<std::time::Duration>,
     /// Print the chain id of the unpacked image
     #[arg(long)]
     pub(crate) print_chainid: bool,
@@ -247,6 +273,9 @@ pub(crate) struct Events {
     /// End with the newest event of now
     #[arg(long)]
     pub(crate) until_now: bool,
+    /// First all records there are, then a line {"listed": NUMBER}, then the events after that number
+    #[arg(long, conflicts_with_all = ["since", "until_now"])]
+    pub(crate) with_state: bool,
     /// Only events of the namespace given by --namespace
     #[arg(long)]
     pub(crate) only_namespace: bool,
@@ -274,6 +303,22 @@ pub(crate) struct Serve {
     /// The socket's group, a name or a number [default: this user's]
     #[arg(long, env = "BERTH_SOCKET_GROUP", value_name = "GROUP")]
     pub(crate) socket_group: Option<String>,
+    /// Say on this socket how the service is, to `berth healthcheck`
+    #[arg(long, env = "BERTH_HEALTH_SOCKET", value_name = "PATH")]
+    pub(crate) health_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Healthcheck {
+    /// The health socket of the service to ask; without it, the daemon's own socket is asked
+    #[arg(long = "health-socket", env = "BERTH_HEALTH_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Seconds to wait for the answer
+    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub(crate) timeout: u16,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -315,8 +360,15 @@ mod tests {
             "berth snapshot ls",
             "berth snapshots mounts /mnt key",
             "berth event",
+            "berth events --with-state --only-namespace",
             "berth pull -u a:b --platform linux/arm64 --platform amd64 x --label a=b",
             "berth serve content --nats nats://h:1",
+            "berth pull -d --priority low --timeout 90s x",
+            "berth pulls ls --all --json",
+            "berth pulls list",
+            "berth pulls watch",
+            "berth pulls attach 0a1b",
+            "berth pulls cancel alpine:3.20 0a1b",
             "berth gc",
             "berth gc --dry-run --json",
             "berth gc why sha256:00",
@@ -328,6 +380,10 @@ mod tests {
             "berth leases resources x --add content/sha256:00",
             "berth system df --json",
             "berth i rm --sync a",
+            "berth serve fetcher --nats nats://h:1 --health-socket /x",
+            "berth healthcheck --health-socket /x --timeout 2",
+            "berth nats users --out d --nats-prefix berth.prod",
+            "berth --nats tls://h --nats-ca ca.pem --nats-nkey-file gateway.nk pull x",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -336,6 +392,11 @@ mod tests {
             "berth pull",
             "berth pull --platform x y",
             "berth pull --label =b x",
+            "berth pull --priority urgent x",
+            "berth pull --timeout soon x",
+            "berth pull --detach --quiet x",
+            "berth pulls",
+            "berth pulls cancel",
             "berth images rm",
             "berth gc why",
             "berth leases create --expires soon",

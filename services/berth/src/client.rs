@@ -10,8 +10,8 @@ use berth_gateway::Traced;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
-    images_client::ImagesClient, leases_client::LeasesClient, snapshots_client::SnapshotsClient,
-    transfer_client::TransferClient, version_client::VersionClient,
+    images_client::ImagesClient, leases_client::LeasesClient, pulls_client::PullsClient,
+    snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -50,6 +50,7 @@ pub(crate) fn settings(global: &Global) -> Result<Settings, Status> {
     if let Some(root) = &global.root {
         settings.root.clone_from(root);
     }
+    global.nats.apply(&mut settings);
     settings.root = std::path::absolute(&settings.root).map_err(|error| Status::io("find", &settings.root, &error))?;
     Ok(settings)
 }
@@ -81,6 +82,7 @@ impl Client {
         content: ContentClient;
         snapshots: SnapshotsClient;
         transfer: TransferClient;
+        pulls: PullsClient;
         leases: LeasesClient;
         gc: GcClient;
         events: EventsClient;
@@ -91,13 +93,15 @@ impl Client {
     pub(crate) async fn connect(global: &Global, command: &str) -> anyhow::Result<Self> {
         let settings = settings(global)?;
         let (namespace, address) = (global.namespace.clone(), address(global, &settings));
-        if let Some(url) = &global.nats {
-            let bus = assemble::connect(url, "berth command line").await?;
-            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
-            return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        if let Some(url) = &global.nats.nats {
+            return Self::join(url, settings, namespace).await;
         }
         if let Some(channel) = daemon(address.clone()).await? {
             return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        }
+        // On a node whose settings name a bus, the services are there and not in this process.
+        if let Some(url) = settings.nats.url.clone() {
+            return Self::join(&url, settings, namespace).await;
         }
         let plan = Plan { settings: settings.clone(), holder: format!("berth {command}"), lasts: false };
         let (bus, serving) = plan.start_all().await?;
@@ -106,8 +110,17 @@ impl Client {
     }
 }
 
-/// A channel to a daemon; `None` if nobody answers.
-async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
+impl Client {
+    /// A gateway in this process, for services on a bus.
+    async fn join(url: &str, settings: Settings, namespace: String) -> anyhow::Result<Self> {
+        let bus = assemble::connect(&settings, url, "berth command line", "gateway").await?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
+        Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() })
+    }
+}
+
+/// A channel to a daemon that answered; `None` if nobody listens.
+pub(crate) async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
     match UnixStream::connect(&path).await {
         Ok(_answers) => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -142,7 +155,7 @@ fn endpoint() -> anyhow::Result<Endpoint> {
 }
 
 /// A channel to a gateway in this process.
-fn in_memory(routes: tonic::service::Routes) -> anyhow::Result<Channel> {
+fn in_memory(routes: berth_gateway::Routes) -> anyhow::Result<Channel> {
     let (ours, theirs) = tokio::io::duplex(MEMORY_BYTES);
     tokio::spawn(async move {
         if let Err(status) = berth_gateway::serve_in_memory(theirs, routes).await {

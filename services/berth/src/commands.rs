@@ -2,12 +2,16 @@
 
 mod content;
 mod events;
+mod following;
 mod gc;
+mod healthcheck;
 mod images;
 mod leases;
 mod look;
 mod mounting;
+mod nats;
 mod pull;
+mod pulls;
 mod serve;
 mod snapshots;
 mod system;
@@ -69,6 +73,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
             return Box::pin(pull::run(&cli.global, pull)).await;
         }
+        Command::Pulls(pulls) => return pulls::run(&Client::connect(&cli.global, "pulls").await?, pulls).await,
         Command::Images(images) => images::run(&Client::connect(&cli.global, "images").await?, images).await,
         Command::Snapshots(snapshots) => {
             snapshots::run(&Client::connect(&cli.global, "snapshots").await?, snapshots).await
@@ -84,6 +89,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
+        Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
+        Command::Nats(nats) => nats::run(&cli.global, &nats),
         Command::Version(json) => version::run(&cli.global, &json).await,
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -7,9 +7,12 @@ mod cli;
 mod client;
 mod commands;
 mod failure;
+mod health;
 mod mount;
 mod output;
 mod progress;
+mod roles;
+mod stopping;
 
 use clap::Parser as _;
 

@@ -48,13 +48,22 @@ impl Bus {
     /// Connects to NATS, waiting for the server as long as the options say. Later the connection heals itself.
     pub async fn connect(options: NatsOptions) -> Result<Bus, Status> {
         let request_timeout = options.request_timeout;
-        Ok(Bus { home: Home::Nats(Nats::connect(options).await?), request_timeout })
+        Ok(Bus { home: Home::Nats(Nats::connect(options).boxed().await?), request_timeout })
     }
 
     /// Whether messages leave this process.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         matches!(self.home, Home::Nats(_))
+    }
+
+    /// Whether messages can be sent now; one that cannot reach its server goes on trying.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.home {
+            Home::Local(_) => true,
+            Home::Nats(nats) => nats.is_connected(),
+        }
     }
 
     /// Sends a request and waits for its reply, for as long as the bus's request timeout says (30 s by default).
@@ -120,7 +129,7 @@ impl Bus {
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
             Home::Local(local) => local.submit(J::KIND, body, headers)?,
-            Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).await?,
+            Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).boxed().await?,
         };
         Ok(JobHandle::new(raw))
     }
@@ -153,7 +162,7 @@ impl Bus {
         });
         match &self.home {
             Home::Local(local) => Ok(local.work(J::KIND, concurrency, handler)),
-            Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).await,
+            Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).boxed().await,
         }
     }
 
@@ -168,7 +177,7 @@ impl Bus {
         )?;
         match &self.home {
             Home::Local(local) => local.publish(event),
-            Home::Nats(nats) => nats.publish(event, self.request_timeout).await?,
+            Home::Nats(nats) => nats.publish(event, self.request_timeout).boxed().await?,
         }
         Ok(())
     }
@@ -178,7 +187,7 @@ impl Bus {
         subject::check_filter(filter)?;
         match &self.home {
             Home::Local(local) => Ok(local.subscribe(filter)),
-            Home::Nats(nats) => nats.subscribe(filter).await,
+            Home::Nats(nats) => nats.subscribe(filter).boxed().await,
         }
     }
 

@@ -1,17 +1,21 @@
 //! The NATS home: calls over core NATS, jobs and events over JetStream.
 
 mod calls;
-mod credentials;
 mod delivery;
+mod denials;
 mod events;
+mod identity;
 mod inbox;
 mod link;
 mod liveness;
 mod making;
 mod publish;
+mod refusal;
 mod signal;
 mod streams;
 mod submit;
+mod tls;
+mod url_credentials;
 mod worker;
 
 use std::sync::Arc;
@@ -53,6 +57,11 @@ impl Nats {
             streams: streams::Seen::default(),
             wait: options.wait,
         }))
+    }
+
+    /// Whether the server can be reached right now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.is_connected()
     }
 
     /// What the server carries in one message, headers included.

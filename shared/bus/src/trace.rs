@@ -105,6 +105,12 @@ pub(crate) fn outgoing_job(span: &Span) -> Headers {
     headers
 }
 
+/// The W3C trace context of the span that is entered now, for whoever keeps it; none if nobody traces.
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    outgoing(&Span::current()).into_iter().find(|(name, _)| name == "traceparent").map(|(_, value)| value)
+}
+
 fn adopt(span: &Span, headers: &Headers) {
     context::adopt(span, |name| header(headers, name));
 }

@@ -48,9 +48,7 @@ impl Nats {
             })
             .await;
         match result {
-            Err(_late) if !self.link.is_connected() => {
-                Err(Status::unavailable(format!("{subject}: not connected to the NATS server at {}", self.link.url)))
-            }
+            Err(_late) if !self.link.is_connected() => Err(self.link.away(subject)),
             result => result,
         }
     }

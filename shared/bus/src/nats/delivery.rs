@@ -117,7 +117,7 @@ impl Worker {
 
     async fn signal(&self, id: &str, signal: Signal) {
         let (headers, body) = signal.into_parts();
-        self.nats.link.tell(self.nats.names.job_reply(id), headers, body).await;
+        self.nats.link.tell(self.nats.names.job_reply(self.kind, id), headers, body).await;
     }
 }
 

@@ -69,6 +69,11 @@ impl Inbox {
         Ok(Self { prefix, next: AtomicU64::new(0), waiting, _open: open.drop_guard() })
     }
 
+    /// The subject that all answers arrive at.
+    pub(super) fn subject(&self) -> String {
+        format!("{}.*", self.prefix)
+    }
+
     /// A mailbox for one request.
     pub(super) fn mailbox(&self) -> Mailbox {
         let token = self.next.fetch_add(1, Ordering::Relaxed).to_string();

@@ -71,7 +71,7 @@ impl Nats {
     }
 
     async fn find(&self, name: &str) -> Result<Option<Stream>, Status> {
-        let error = match self.jetstream.get_stream(name).await {
+        let error = match self.link.permitted(self.jetstream.get_stream(name)).await? {
             Ok(stream) => return Ok(Some(stream)),
             Err(error) => error.kind(),
         };
@@ -83,7 +83,7 @@ impl Nats {
     }
 
     async fn create(&self, wanted: &Config) -> Result<Stream, Status> {
-        match self.jetstream.create_stream(wanted).await {
+        match self.link.permitted(self.jetstream.create_stream(wanted)).await? {
             Ok(stream) => {
                 tracing::info!(stream = wanted.name, url = self.link.url, "created the stream");
                 Ok(stream)
@@ -140,18 +140,20 @@ impl Nats {
         let place = format!("the consumer {name} of {} at {}", self.names.jobs_stream(), self.link.url);
         let refused = |error: &dyn std::fmt::Display| Status::unavailable(format!("{place} cannot be had: {error}"));
         let is_there = || async {
-            match stream.consumer_info(&name).await {
+            match self.link.permitted(stream.consumer_info(&name)).await? {
                 Ok(info) => Ok(Some(info)),
                 Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
                 Err(error) => Err(refused(&error)),
             }
         };
         let make = || async {
-            let made = stream.create_consumer(wanted.clone()).await.map_err(|error| refused(&error))?;
+            let made = self.link.permitted(stream.create_consumer(wanted.clone())).await?;
+            let made = made.map_err(|error| refused(&error))?;
             Ok(made.cached_info().clone())
         };
         self.find_or_make(&format!("{}.{name}", self.names.jobs_stream()), is_there, make).await?;
-        let consumer = stream.get_or_create_consumer(&name, wanted.clone()).await.map_err(|error| refused(&error))?;
+        let consumer = self.link.permitted(stream.get_or_create_consumer(&name, wanted.clone())).await?;
+        let consumer = consumer.map_err(|error| refused(&error))?;
         let found = &consumer.cached_info().config;
         if found.filter_subject != wanted.filter_subject
             || found.ack_policy != AckPolicy::Explicit

@@ -8,6 +8,9 @@ mod homes;
 mod jobs;
 mod messages;
 mod nats_only;
+mod papers;
+mod permitted;
+mod security;
 mod together;
 
 /// Runs each function of a module in each home.
