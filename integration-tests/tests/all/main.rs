@@ -48,6 +48,7 @@ mod images;
 mod leases;
 mod memory;
 mod native;
+mod numbers;
 mod over_nats;
 mod progress;
 mod pull;

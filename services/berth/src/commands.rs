@@ -29,9 +29,9 @@ use crate::{
 
 /// Runs a command.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let _telemetry = berth_telemetry::start(telling(&cli))?;
-    if matches!(cli.command, Command::Serve(_)) {
-        return dispatch(cli).await;
+    let telemetry = berth_telemetry::start(telling(&cli))?;
+    if let Command::Serve(serve) = cli.command {
+        return serve::run(&cli.global, serve, &telemetry).await.map(|()| ExitCode::SUCCESS);
     }
     let span = tracing::info_span!("berth", otel.name = format_args!("berth {}", word(&cli.command)));
     // Whoever started this command may be part of a trace, and says so as other programs are told.
@@ -58,6 +58,7 @@ fn telling(cli: &Cli) -> Telling {
         },
         service: service.unwrap_or_else(|| "berth".to_owned()),
         version: env!("CARGO_PKG_VERSION"),
+        lasts: matches!(cli.command, Command::Serve(_)),
     }
 }
 
@@ -69,7 +70,7 @@ fn word(command: &Command) -> String {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
-        Command::Serve(serve) => serve::run(&cli.global, serve).await,
+        Command::Serve(_) => anyhow::bail!("a daemon is no command"),
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
             return Box::pin(pull::run(&cli.global, pull)).await;
         }

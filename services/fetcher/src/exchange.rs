@@ -14,6 +14,7 @@ use crate::{
     endpoint::api_host,
     errand::{Errand, authority},
     failure::{Failure, FailureKind},
+    numbers,
     refusal::Refusal,
     retry::{Judgement, Tries, judge, retry_after},
     transport::{Hop, Landed},
@@ -66,7 +67,7 @@ impl RegistryClient {
                     self.schemes.forget(api_host(errand.reference.registry()));
                     self.after_failure(&failure, &mut tries).ok_or_else(|| failure.status(errand))?
                 }
-                Ok(landed) => match judge(landed.response.status()) {
+                Ok(landed) => match seen(&host, &landed) {
                     Judgement::Settled => return Ok(landed),
                     judgement => {
                         let asked = self.asked_pause(landed.response.headers());
@@ -81,6 +82,7 @@ impl RegistryClient {
                             return Err(self.gave_up(errand, landed, asked.err()).await);
                         };
                         let pause = asked.unwrap_or(pause);
+                        numbers::retry(numbers::cause(landed.response.status().as_u16()));
                         if judgement == Judgement::Throttled {
                             reason = "rate limit";
                             self.pace.hold(&host, Instant::now() + pause);
@@ -95,6 +97,7 @@ impl RegistryClient {
     }
 
     fn after_failure(&self, failure: &Failure, tries: &mut Tries) -> Option<Duration> {
+        numbers::retry(failure.kind.word());
         tracing::debug!(host = failure.host, kind = ?failure.kind, detail = failure.detail, "no answer");
         match failure.kind {
             FailureKind::Refused => tries.in_all(self.options.refused_attempts),
@@ -126,4 +129,10 @@ impl RegistryClient {
         let body = read_some(response, ERROR_BODY, self.options.stall_timeout).await;
         Refusal { status, host, body }
     }
+}
+
+/// What an answer means for trying again; what it says of limits is taken down.
+fn seen(host: &str, landed: &Landed) -> Judgement {
+    numbers::budget(host, landed.response.headers());
+    judge(landed.response.status())
 }

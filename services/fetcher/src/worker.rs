@@ -24,6 +24,7 @@ use crate::{
     client::RegistryClient,
     config::Config,
     flight::{self, Place},
+    numbers::{self, Source},
     service::reference,
     sink::Blamed,
 };
@@ -89,8 +90,14 @@ impl Worker {
                 () = context.cancelled() => return Err(cancelled(task)),
             };
             let (mut writer, _permit) = match place {
-                Place::Existed => return Ok(FetchOutcome { existed: true, fetched: 0 }),
-                Place::Landed => return Ok(FetchOutcome { existed: false, fetched: 0 }),
+                Place::Existed => {
+                    numbers::bytes(Source::Present, task.descriptor.size);
+                    return Ok(FetchOutcome { existed: true, fetched: 0 });
+                }
+                Place::Landed => {
+                    numbers::bytes(Source::Flight, task.descriptor.size);
+                    return Ok(FetchOutcome { existed: false, fetched: 0 });
+                }
                 Place::Ours(writer, permit) => (writer, permit),
             };
             report.tell(writer.offset());
@@ -134,6 +141,7 @@ impl Worker {
             match download.instrument(span.clone()).await {
                 Ok(done) => {
                     span.record("berth.bytes", done.bytes);
+                    numbers::bytes(Source::Registry, done.bytes);
                     fetched += done.bytes;
                 }
                 Err(status) => {

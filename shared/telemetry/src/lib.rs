@@ -1,4 +1,4 @@
-//! What the program tells of itself while it runs: log lines, and traces.
+//! What the program tells of itself while it runs: log lines, traces, and numbers.
 //!
 //! Spans are made with `tracing` everywhere; here it is decided who sees them. Traces leave by OTLP, as the standard
 //! environment variables say ([`otlp`]); the context that ties the spans of several processes into one trace is read and
@@ -7,17 +7,24 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod context;
+mod endpoint;
 mod logs;
+pub mod metrics;
 mod otlp;
+mod process;
+mod stages;
 pub mod wait;
 mod web;
 
-use std::time::Duration;
+use std::{io, net::SocketAddr, time::Duration};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
+use metrics::Numbers;
+
+pub use endpoint::Endpoint;
 pub use logs::{Format, STEP};
 
 /// How long the last spans may take to leave when the program ends.
@@ -34,6 +41,8 @@ pub struct Telling {
     pub service: String,
     /// `service.version`.
     pub version: &'static str,
+    /// Whether this process stays, so that its numbers can be asked for.
+    pub lasts: bool,
 }
 
 /// Keeps traces going; what is still here when it is dropped leaves then, within a bound.
@@ -41,6 +50,7 @@ pub struct Telling {
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    numbers: Option<Numbers>,
 }
 
 /// Starts logging to standard error, and traces if the environment says where to. Needs a tokio runtime.
@@ -58,12 +68,25 @@ pub fn start(telling: Telling) -> anyhow::Result<Telemetry> {
             .with_target(false)
             .with_filter(logs::ours())
     });
+    let numbers = metrics::start(&telling)?;
+    let durations = numbers.as_ref().map(|_| {
+        process::observe();
+        stages::Durations::new().with_filter(logs::ours())
+    });
     tracing_subscriber::registry()
         .with(spans)
+        .with(durations)
         .with(logs::layer(&telling.filter, telling.format)?)
         .try_init()
         .map_err(|error| anyhow::anyhow!("logging could not be started: {error}"))?;
-    Ok(Telemetry { provider })
+    Ok(Telemetry { provider, numbers })
+}
+
+impl Telemetry {
+    /// An address where the numbers can be read over HTTP.
+    pub async fn endpoint(&self, address: SocketAddr) -> io::Result<Endpoint> {
+        Endpoint::bind(address, self.numbers.clone()).await
+    }
 }
 
 impl Drop for Telemetry {
@@ -72,6 +95,11 @@ impl Drop for Telemetry {
             && let Err(error) = provider.shutdown_with_timeout(FAREWELL)
         {
             tracing::debug!(%error, "the last spans did not leave");
+        }
+        if let Some(numbers) = self.numbers.take()
+            && let Err(error) = numbers.provider.shutdown_with_timeout(FAREWELL)
+        {
+            tracing::debug!(%error, "the last numbers did not leave");
         }
     }
 }

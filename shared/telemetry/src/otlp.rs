@@ -1,8 +1,8 @@
-//! Where spans go: an OTLP receiver, named by the standard environment variables (OpenTelemetry specification, "OTLP
+//! Where spans and numbers go: an OTLP receiver, named by the standard environment variables (OpenTelemetry specification, "OTLP
 //! Exporter Configuration" and "General SDK Configuration"):
 //!
-//! - `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`: without one of them there are no traces, and
-//!   nothing is tried;
+//! - `OTEL_EXPORTER_OTLP_ENDPOINT`, or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `..._METRICS_ENDPOINT`: without them nothing
+//!   is sent, and nothing is tried;
 //! - `OTEL_EXPORTER_OTLP_PROTOCOL`: `http/protobuf` (as the specification wants it) or `grpc`;
 //! - headers, time-outs, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_*`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
 //!   `OTEL_SDK_DISABLED` and `OTEL_TRACES_EXPORTER=none` as everywhere.
@@ -14,19 +14,32 @@ use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 
 use crate::{Telling, web::Web};
 
-const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+/// What is sent; each has variables of its own, which come before those for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    fn word(self) -> &'static str {
+        match self {
+            Signal::Traces => "TRACES",
+            Signal::Metrics => "METRICS",
+        }
+    }
+}
 
 /// How messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
+pub(crate) enum Protocol {
     Http,
     Grpc,
 }
 
 /// Who makes spans and sends them; `None` if nobody wants them.
 pub(crate) fn provider(telling: &Telling) -> anyhow::Result<Option<SdkTracerProvider>> {
-    let Some(protocol) = wanted(|name| std::env::var(name).ok())? else { return Ok(None) };
+    let Some(protocol) = wanted(Signal::Traces, |name| std::env::var(name).ok())? else { return Ok(None) };
     let exporter = match protocol {
         Protocol::Grpc => SpanExporter::builder().with_tonic().build(),
         Protocol::Http => SpanExporter::builder()
@@ -40,15 +53,19 @@ pub(crate) fn provider(telling: &Telling) -> anyhow::Result<Option<SdkTracerProv
 }
 
 /// What the environment asks for. An empty variable counts as none (as the specification says).
-fn wanted(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Protocol>> {
+pub(crate) fn wanted(signal: Signal, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Protocol>> {
     let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+    let special = |what: &str| {
+        let names = [format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.word()), format!("OTEL_EXPORTER_OTLP_{what}")];
+        names.into_iter().find_map(|name| given(&name).map(|value| (name, value)))
+    };
     let disabled = given("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let none = given("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-    if disabled || none || !ENDPOINTS.iter().any(|name| given(name).is_some()) {
+    let none = given(&format!("OTEL_{}_EXPORTER", signal.word())).is_some_and(|value| value == "none");
+    if disabled || none || special("ENDPOINT").is_none() {
         return Ok(None);
     }
-    let protocol = PROTOCOLS.iter().find_map(|name| given(name).map(|value| (*name, value)));
-    match protocol.as_ref().map(|(name, value)| (*name, value.as_str())) {
+    let protocol = special("PROTOCOL");
+    match protocol.as_ref().map(|(name, value)| (name.as_str(), value.as_str())) {
         None | Some((_, "http/protobuf")) => Ok(Some(Protocol::Http)),
         Some((_, "grpc")) => Ok(Some(Protocol::Grpc)),
         Some((name, other)) => anyhow::bail!("{name}={other:?} is not known here; use \"http/protobuf\" or \"grpc\""),
@@ -56,7 +73,7 @@ fn wanted(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Pr
 }
 
 /// Who tells; the environment has the last word.
-fn resource(telling: &Telling) -> Resource {
+pub(crate) fn resource(telling: &Telling) -> Resource {
     let named = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
     let in_attributes = std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|all| all.contains("service.name="));
     let mut resource = Resource::builder().with_attributes([
@@ -97,7 +114,7 @@ mod tests {
             (&[endpoint, ("OTEL_TRACES_EXPORTER", "none")], Some(None)),
         ] {
             let variable = |name: &str| given.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_owned());
-            assert_eq!(wanted(variable).ok(), expected, "{given:?}");
+            assert_eq!(wanted(Signal::Traces, variable).ok(), expected, "{given:?}");
         }
     }
 }

@@ -3,16 +3,26 @@
 
 use std::{
     future::Future,
+    sync::LazyLock,
     time::{Duration, SystemTime},
 };
 
 use futures::FutureExt as _;
 use opentelemetry::{
     KeyValue, global,
+    metrics::Histogram,
     trace::{Span as _, TraceContextExt as _, Tracer as _},
 };
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::metrics::{durations, label, seconds};
+
+static WAITS: LazyLock<Histogram<f64>> =
+    LazyLock::new(|| durations("berth.wait.duration", "How long was waited, and for what"));
+static BUSY: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    durations("berth.stage.busy", "How long the stages of an unpacking were busy, each on a thread of its own")
+});
 
 /// Of every wait: what for.
 pub const REASON: &str = "berth.wait.reason";
@@ -31,13 +41,16 @@ pub async fn on<F: Future>(reason: &'static str, what: F) -> F::Output {
 /// A wait that ends now, below `span`, if it took at least so long.
 pub fn past(span: &Span, reason: &'static str, since: SystemTime, worth: Duration) {
     let now = SystemTime::now();
-    if now.duration_since(since).unwrap_or_default() >= worth {
+    let waited = now.duration_since(since).unwrap_or_default();
+    if waited >= worth {
+        WAITS.record(seconds(waited), &[label("reason", reason)]);
         stage(span, format!("wait: {reason}"), (since, now), vec![KeyValue::new(REASON, reason)]);
     }
 }
 
 /// Work that is over, below `span`: when it began and ended, and for how long of that it was busy.
 pub fn worked(span: &Span, name: &'static str, between: (SystemTime, SystemTime), busy: Duration) {
+    BUSY.record(seconds(busy), &[label("stage", name)]);
     let busy = i64::try_from(busy.as_micros()).unwrap_or(i64::MAX);
     stage(span, name.to_owned(), between, vec![KeyValue::new("berth.busy_us", busy)]);
 }
