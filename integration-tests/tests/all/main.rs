@@ -51,6 +51,7 @@ mod native;
 mod over_nats;
 mod progress;
 mod pull;
+mod pulls;
 mod readme;
 mod resume;
 mod snapshots;
