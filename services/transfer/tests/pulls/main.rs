@@ -160,7 +160,7 @@ async fn interrupted_pulls_are_taken_up_by_who_comes_after() {
     // Without its credentials it does not go on; another's request does not bring them.
     watch(&secret, "b").await.unwrap();
     let listed = client.list_pulls(msg::ListPullsRequest::default()).await.unwrap().pulls;
-    let dormant: Vec<_> = listed.iter().filter(|pull| pull.interrupted).map(|pull| id(pull)).collect();
+    let dormant: Vec<_> = listed.iter().filter(|pull| pull.interrupted).map(id).collect();
     assert!(dormant.contains(&secret) && dormant.contains(&forgotten) && dormant.len() == 2, "{listed:#?}");
     let again = msg::StartPullRequest { pull_id: secret.clone(), ..by("b", request("secret", "s3cret")) };
     assert_eq!(client.start_pull(again).await.unwrap().pull_id, secret);
