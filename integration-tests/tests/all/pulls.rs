@@ -161,7 +161,7 @@ async fn who_leaves_a_detached_pull_does_not_cancel_it(stage: Stage) -> Result<(
     let (_registry, references) = slow_registry(std::slice::from_ref(&image)).await;
     let text = stage.ok(["pull", "--plain-http", "--detach", &references[0]])?;
     let attached = stage.spawn(["pulls", "attach", "--json", &references[0]])?;
-    attached.wait_for_line("downloading");
+    assert!(attached.wait_for_line("downloading").contains("layer"));
     attached.signal(Signal::SIGINT)?;
     assert_eq!(attached.finish()?.code, 130);
     wait_for_state(&stage, text.trim(), "done");
