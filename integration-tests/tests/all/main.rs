@@ -52,6 +52,7 @@ mod numbers;
 mod over_nats;
 mod progress;
 mod pull;
+mod pulls;
 mod readme;
 mod resume;
 mod snapshots;

@@ -122,7 +122,8 @@ impl Book {
         let span = tracing::info_span!("pull", id, reference, namespace);
         let (book, closing) = (Arc::clone(self), self.closing.clone());
         let living = async move {
-            let lived = closing.run_until_cancelled(life::live(&book, &id, &journal, interrupted)).await;
+            let life = Box::pin(life::live(&book, &id, &journal, interrupted));
+            let lived = closing.run_until_cancelled(life).await;
             if lived.is_none() {
                 tracing::info!("the service stops; the pull goes on when it is back");
             }
