@@ -60,3 +60,4 @@ mod socket;
 mod store;
 mod traces;
 mod under_containerd;
+mod verdicts;

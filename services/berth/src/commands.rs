@@ -2,6 +2,7 @@
 
 mod content;
 mod events;
+mod explain;
 mod following;
 mod gc;
 mod healthcheck;
