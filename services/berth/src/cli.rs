@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
-pub(crate) use upkeep::{Fsck, Gc, GcCommand, Leases, Run, System};
+pub(crate) use upkeep::{Fsck, Gc, GcCommand, Jobs, Leases, Run, System};
 
 /// Pulls container images and manages their blobs.
 ///
@@ -84,6 +84,9 @@ pub(crate) enum Command {
     /// Manage leases: what a lease names is not collected
     #[command(subcommand, visible_alias = "lease")]
     Leases(Leases),
+    /// Jobs that workers gave up on: look at them, put them back
+    #[command(subcommand, visible_alias = "job")]
+    Jobs(Jobs),
     /// Collect what nothing refers to; or say why something is kept
     Gc(Gc),
     /// What takes the disk
@@ -332,6 +335,9 @@ mod tests {
             "berth leases resources x --add content/sha256:00",
             "berth system df --json",
             "berth i rm --sync a",
+            "berth jobs ls --kind fetch --json",
+            "berth job requeue --all",
+            "berth jobs rm a b",
             "berth nats users --out d --nats-prefix berth.prod",
             "berth --nats tls://h --nats-ca ca.pem --nats-nkey-file gateway.nk pull x",
         ] {

@@ -9,8 +9,8 @@ use berth_config::Settings;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
-    images_client::ImagesClient, leases_client::LeasesClient, snapshots_client::SnapshotsClient,
-    transfer_client::TransferClient, version_client::VersionClient,
+    images_client::ImagesClient, jobs_client::JobsClient, leases_client::LeasesClient,
+    snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -77,6 +77,7 @@ impl Client {
         transfer: TransferClient;
         leases: LeasesClient;
         gc: GcClient;
+        jobs: JobsClient;
         events: EventsClient;
         version: VersionClient;
     }

@@ -4,6 +4,7 @@ mod content;
 mod events;
 mod gc;
 mod images;
+mod jobs;
 mod leases;
 mod look;
 mod mounting;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
+        Command::Jobs(jobs) => jobs::run(&Client::connect(&cli.global, "jobs").await?, jobs).await,
         Command::Nats(nats) => nats::run(&cli.global, &nats),
         Command::Version(json) => version::run(&cli.global, &json).await,
     };

@@ -21,6 +21,10 @@ pub(crate) const WORKING: &str = "berth-working";
 pub(crate) const JOB_ID: &str = "berth-job-id";
 /// The idempotency key of a job, for people who look at the stream.
 pub(crate) const JOB_KEY: &str = "berth-job-key";
+/// Why a job was given up, in its dead letter.
+pub(crate) const REASON: &str = "berth-reason";
+/// How often a job was handed out, in its dead letter.
+pub(crate) const ATTEMPTS: &str = "berth-attempts";
 /// What a job's signal is: `alive`, `progress`, `done` or `failed`.
 pub(crate) const SIGNAL: &str = "berth-signal";
 

@@ -22,6 +22,7 @@ mod attempt;
 mod backoff;
 mod bus;
 mod call;
+mod dead;
 mod endpoint;
 mod event;
 mod frame;
@@ -39,6 +40,7 @@ mod verdict;
 
 pub use berth_wire::{Call, Job};
 pub use bus::Bus;
+pub use dead::DeadLetter;
 pub use event::{BusEvent, EventStream};
 pub use job::{JobContext, JobHandle, JobUpdate};
 pub use options::{DEFAULT_PREFIX, NatsOptions};

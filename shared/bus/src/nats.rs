@@ -1,6 +1,7 @@
 //! The NATS home: calls over core NATS, jobs and events over JetStream.
 
 mod calls;
+mod dead;
 mod delivery;
 mod denials;
 mod events;

@@ -6,7 +6,7 @@
 pub mod containerd;
 mod contract;
 pub mod convert;
-mod job;
+pub mod job;
 
 pub use contract::{Call, Job};
 

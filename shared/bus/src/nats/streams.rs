@@ -14,6 +14,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use berth_model::Status;
 
 use super::Nats;
+use crate::dead;
 use crate::subject::Names;
 use crate::verdict::MAX_DELIVERIES;
 
@@ -23,6 +24,8 @@ const MOST_JOBS: i64 = 10_000;
 const EVENTS_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How much of events is kept.
 const EVENTS_BYTES: i64 = 1024 * 1024 * 1024;
+/// How much of dead letters is kept.
+const DEAD_BYTES: i64 = 64 * 1024 * 1024;
 /// How long a message id is remembered.
 const DUPLICATES: Duration = Duration::from_secs(120);
 /// A worker that shows no life for this long has lost its job.
@@ -33,6 +36,7 @@ const ACK_WAIT: Duration = Duration::from_secs(10);
 pub(super) enum Kind {
     Jobs,
     Events,
+    Dead,
 }
 
 /// Which streams are known to be there.
@@ -40,6 +44,7 @@ pub(super) enum Kind {
 pub(super) struct Seen {
     jobs: AtomicBool,
     events: AtomicBool,
+    dead: AtomicBool,
 }
 
 impl Nats {
@@ -67,6 +72,7 @@ impl Nats {
         match kind {
             Kind::Jobs => &self.streams.jobs,
             Kind::Events => &self.streams.events,
+            Kind::Dead => &self.streams.dead,
         }
     }
 
@@ -118,6 +124,19 @@ impl Nats {
                 max_bytes: EVENTS_BYTES,
                 duplicate_window: DUPLICATES,
                 description: Some("berth: what happened".to_owned()),
+                ..Config::default()
+            },
+            Kind::Dead => Config {
+                name: self.names.dead_stream(),
+                subjects: vec![self.names.dead(">")],
+                retention: RetentionPolicy::Limits,
+                storage: StorageType::File,
+                discard: DiscardPolicy::Old,
+                max_messages: i64::try_from(dead::MOST).unwrap_or(i64::MAX),
+                max_bytes: DEAD_BYTES,
+                max_age: dead::AGE,
+                duplicate_window: DUPLICATES,
+                description: Some("berth: work that was given up".to_owned()),
                 ..Config::default()
             },
         }
