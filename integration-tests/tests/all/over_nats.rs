@@ -12,6 +12,7 @@ use berth_testing::{
     docker_registry::DockerRegistry,
     hostile::{Fault, Faults, HostileRegistry},
     image::{Compression, Image, ImageBuilder, Layer},
+    nats_cluster::NatsCluster,
     running::Running,
     shape::{Shape, Stage},
     wait::wait_until,
@@ -38,7 +39,11 @@ async fn services_start_in_any_order() -> Result<()> {
 }
 
 fn image_of_many_layers() -> Image {
-    (0..6_u64)
+    image_of_random_layers(0)
+}
+
+fn image_of_random_layers(first: u64) -> Image {
+    (first..first + 6)
         .fold(ImageBuilder::new(), |image, n| {
             image.layer_as(Compression::None, Layer::new().random_file(&format!("file-{n}"), 4 << 20, n))
         })
@@ -123,6 +128,31 @@ async fn a_pull_survives_a_restart_of_the_server() -> Result<()> {
     let finished = pull.finish()?;
     assert_eq!(finished.code, 0, "{finished:?}");
     assert_eq!(blobs(&stage)?, digests(&image));
+    Ok(())
+}
+
+/// Streams are on all three servers of a cluster: whichever is killed in the middle of a pull, the pull ends well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_survives_the_loss_of_any_server_of_three() -> Result<()> {
+    let mut cluster = NatsCluster::secured()?;
+    let mut stage = Stage::on_cluster(&cluster)?;
+    stage.start_services()?;
+    let mut pulled = Vec::new();
+    for number in cluster.numbers() {
+        let image = image_of_random_layers(number as u64 * 10);
+        let (registry, pull, _) = a_pull_under_way(&stage, &image).await?;
+        cluster.kill(number);
+        let finished = pull.finish()?;
+        assert_eq!(finished.code, 0, "without server {number}: {finished:?}");
+        // Nothing was fetched twice: each blob was asked for once.
+        let asked = registry.seen().iter().filter(|seen| seen.path.contains("/blobs/") && seen.method == "GET").count();
+        assert_eq!(asked, digests(&image).len() - 1, "without server {number}");
+        cluster.revive(number)?;
+        pulled.extend(digests(&image));
+        pulled.sort();
+        pulled.dedup();
+        assert_eq!(blobs(&stage)?, pulled);
+    }
     Ok(())
 }
 

@@ -49,19 +49,38 @@ impl Home {
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    extra: Vec<String>,
-    directory: tempfile::TempDir,
+    args: Vec<String>,
+    directory: Option<tempfile::TempDir>,
 }
 
 impl Server {
+    /// With JetStream, on a directory of its own.
     pub(crate) fn start(extra: &[&str]) -> Self {
-        let port = free_port();
         let directory = tempfile::tempdir().unwrap();
-        let extra: Vec<String> = extra.iter().map(|one| (*one).to_owned()).collect();
-        let child = spawn(port, &directory, &extra);
-        let server = Self { child, port, extra, directory };
+        let store = directory.path().display().to_string();
+        Self::run(&[&["-js", "-sd", &store], extra].concat(), Some(directory))
+    }
+
+    /// With JetStream, on a directory of somebody else's.
+    pub(crate) fn start_on(store: &std::path::Path) -> Self {
+        Self::run(&["-js", "-sd", store.to_str().unwrap()], None)
+    }
+
+    pub(crate) fn without_jetstream() -> Self {
+        Self::run(&[], None)
+    }
+
+    fn run(args: &[&str], directory: Option<tempfile::TempDir>) -> Self {
+        let port = free_port();
+        let args: Vec<String> = args.iter().map(|one| (*one).to_owned()).collect();
+        let child = spawn(port, &args);
+        let server = Self { child, port, args, directory };
         server.wait_until_up();
         server
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -84,19 +103,24 @@ impl Server {
 
     /// Starts it again, on the same port, with or without what it had stored.
     pub(crate) fn revive(&mut self, keep: bool) {
-        if !keep {
-            self.directory = tempfile::tempdir().unwrap();
+        if let (false, Some(directory)) = (keep, &self.directory) {
+            std::fs::remove_dir_all(directory.path()).unwrap();
         }
-        self.child = spawn(self.port, &self.directory, &self.extra);
+        self.child = spawn(self.port, &self.args);
         self.wait_until_up();
     }
 
     fn wait_until_up(&self) {
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "nats-server does not listen on port {}", self.port);
-            std::thread::yield_now();
-        }
+        listens(self.port);
+    }
+}
+
+/// Waits until a server listens.
+pub(crate) fn listens(port: u16) {
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "nats-server does not listen on port {port}");
+        std::thread::yield_now();
     }
 }
 
@@ -107,11 +131,10 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, directory: &tempfile::TempDir, extra: &[String]) -> Child {
+fn spawn(port: u16, args: &[String]) -> Child {
     Command::new("nats-server")
-        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-        .arg(directory.path())
-        .args(extra)
+        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+        .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -1,16 +1,24 @@
 //! One suite for the bus, run in every home: in-process and over a real nats-server.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails should say where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails should say where"
+)]
 
 mod calls;
+mod cluster;
 mod dead;
 mod events;
+mod failures;
 mod homes;
 mod jobs;
 mod messages;
 mod nats_only;
 mod papers;
 mod permitted;
+mod proxy;
 mod security;
 mod together;
 
