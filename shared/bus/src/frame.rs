@@ -128,6 +128,32 @@ mod tests {
         assert!(matches!(there_and_back(Reply::Failed(status.clone())), Reply::Failed(back) if back == status));
     }
 
+    /// Services of different versions talk to one another: these words never change.
+    #[test]
+    fn headers_are_what_they_were() {
+        let parts = |reply: Reply| {
+            let (headers, body) = reply.into_parts();
+            let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            (headers.join(", "), String::from_utf8_lossy(&body).into_owned())
+        };
+        let text = |headers: &str, body: &str| (headers.to_owned(), body.to_owned());
+        assert_eq!(parts(Reply::Done(Bytes::from_static(b"x"))), text("", "x"));
+        assert_eq!(parts(Reply::Again("busy".into())), text("berth-again: 1", "busy"));
+        assert_eq!(parts(Reply::Failed(Status::unavailable("away"))), text("berth-code: 14", "away"));
+        assert_eq!(
+            [LIMIT, WORKING, JOB_ID, JOB_KEY, SIGNAL, REASON, ATTEMPTS],
+            [
+                "berth-limit-ms",
+                "berth-working",
+                "berth-job-id",
+                "berth-job-key",
+                "berth-signal",
+                "berth-reason",
+                "berth-attempts"
+            ]
+        );
+    }
+
     #[test]
     fn a_strange_code_is_unknown() {
         assert_eq!(read_failure("ninety", b"m").code, Code::Unknown);

@@ -6,6 +6,8 @@
 pub mod containerd;
 mod contract;
 pub mod convert;
+#[cfg(test)]
+mod golden;
 pub mod job;
 
 pub use contract::{Call, Job};
