@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::homes::{free_port, listens, within};
 use crate::messages::{Ask, Count, Counted, ask, told};
+use crate::papers::Keyring;
 
 const SERVERS: usize = 3;
 
@@ -22,12 +23,14 @@ struct Cluster {
     ports: Vec<[u16; 3]>,
     servers: Vec<Child>,
     directory: tempfile::TempDir,
+    keys: Keyring,
 }
 
 impl Cluster {
     fn start() -> Self {
         let ports = (0..SERVERS).map(|_| [free_port(), free_port(), free_port()]).collect();
-        let mut cluster = Self { ports, servers: Vec::new(), directory: tempfile::tempdir().unwrap() };
+        let (directory, keys) = (tempfile::tempdir().unwrap(), Keyring::new());
+        let mut cluster = Self { ports, servers: Vec::new(), directory, keys };
         cluster.servers = (0..SERVERS).map(|number| cluster.spawn(number)).collect();
         cluster
     }
@@ -38,6 +41,8 @@ impl Cluster {
         let child = Command::new("nats-server")
             .args(["-js", "-a", "127.0.0.1", "-p", &client.to_string(), "--name", &format!("n{number}"), "-sd"])
             .arg(self.directory.path().join(number.to_string()))
+            .arg("-c")
+            .arg(self.keys.config("enabled", ""))
             .args(["--cluster_name", "three", "--cluster", &format!("nats://127.0.0.1:{route}")])
             .args(["--routes", &routes.join(","), "-m", &health.to_string()])
             .stdout(Stdio::null())
@@ -72,8 +77,13 @@ impl Cluster {
     }
 
     async fn bus(&self) -> Bus {
-        let urls: Vec<_> = self.ports.iter().map(|[client, ..]| format!("nats://127.0.0.1:{client}")).collect();
-        Bus::connect(NatsOptions { replicas: SERVERS, ..NatsOptions::new(urls.join(","), "suite") }).await.unwrap()
+        let urls: Vec<_> = self.ports.iter().map(|[client, ..]| format!("tls://127.0.0.1:{client}")).collect();
+        let options = NatsOptions {
+            replicas: SERVERS,
+            role: Keyring::ROLE.to_owned(),
+            ..NatsOptions::new(urls.join(","), "suite")
+        };
+        Bus::connect(NatsOptions { security: self.keys.security("berth"), ..options }).await.unwrap()
     }
 }
 

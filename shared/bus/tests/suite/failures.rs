@@ -1,4 +1,5 @@
-//! What may go wrong at the server and on the way to it: each is ridden out, or named.
+//! What may go wrong at the server and on the way to it: each is ridden out, or named. Encrypted and with permissions, but
+//! where the absence of something is the point.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::homes::{Server, within};
-use crate::messages::{Ask, Count, Counted, told};
+use crate::messages::{Ask, Count, Counted, Filled, told};
 use crate::proxy::Proxy;
 
 fn configured(directory: &tempfile::TempDir, config: &str) -> Server {
@@ -41,7 +42,7 @@ async fn a_slow_consumer_catches_up() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     let config = format!("max_pending: 1MB\nwrite_deadline: \"1s\"\nlog_file: \"{}\"\n", log.display());
-    let server = configured(&directory, &config);
+    let server = Server::secured_with("enabled", &config);
     let proxy = Proxy::start(server.port()).await;
     let far = NatsOptions { url: proxy.url(), ..server.options() };
     let (slow, near) = (Bus::connect(far).await.unwrap(), server.bus().await);
@@ -88,7 +89,7 @@ async fn a_slow_consumer_catches_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_that_does_not_read_misses_nothing() {
     const EVENTS: usize = 3000;
-    let server = Server::start(&[]);
+    let server = Server::secured();
     let bus = server.bus().await;
     let mut heard = server.bus().await.subscribe(">").await.unwrap();
     for number in 0..EVENTS {
@@ -131,14 +132,8 @@ async fn an_old_server_is_refused_by_its_version() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_of_the_server_are_named() {
-    let directory = tempfile::tempdir().unwrap();
-    let of_account = |limits: &str| {
-        format!(
-            "accounts {{ A {{ jetstream: {{ {limits} }}, users: [ {{ user: u, password: p }} ] }} }}\nno_auth_user: u\n"
-        )
-    };
     // One stream, and no room for the one of events.
-    let server = configured(&directory, &of_account("max_streams: 1"));
+    let server = Server::secured_with("{ max_streams: 1 }", "");
     let bus = server.bus().await;
     let _working = works(&bus).await.unwrap();
     let status = within("the refusal", bus.publish(event(1, 1))).await.unwrap_err();
@@ -146,7 +141,7 @@ async fn limits_of_the_server_are_named() {
     assert!(status.message.contains("BERTH_EVENTS") && status.message.contains("limits of the account"), "{status}");
 
     // Room for a few jobs only: the rest is refused, those that were taken are done.
-    let server = configured(&directory, &of_account("max_file: 1MB"));
+    let server = Server::secured_with("{ max_file: 1MB }", "");
     let bus = server.bus().await;
     drop(works(&bus).await.unwrap());
     let mut taken = Vec::new();
@@ -166,34 +161,12 @@ async fn limits_of_the_server_are_named() {
     within("room again", bus.submit(Filled::of(100 << 10)).await.unwrap().outcome()).await.unwrap();
 }
 
-/// A job that takes room.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Filled {
-    #[prost(bytes = "vec", tag = "1")]
-    filling: Vec<u8>,
-}
-
-impl Filled {
-    fn of(size: usize) -> Self {
-        Self { filling: vec![7; size] }
-    }
-}
-
-impl berth_bus::Job for Filled {
-    const KIND: &'static str = "filled";
-    type Progress = Counted;
-    type Outcome = Counted;
-    fn key(&self) -> String {
-        "filled".to_owned()
-    }
-}
-
 /// The disk below the server's store is full: that is said by name; with room again, and the server started anew, all goes
 /// on and nothing that was acknowledged is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_at_the_server_is_named_and_survived() {
     let disk = TinyDisk::new(6 << 20).unwrap();
-    let mut server = Server::start_on(disk.path());
+    let mut server = Server::secured_on(disk.path());
     let bus = server.bus().await;
     drop(works(&bus).await.unwrap());
     let first = bus.submit(Filled::of(10)).await.unwrap();

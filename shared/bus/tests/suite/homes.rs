@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use berth_bus::{Bus, NatsOptions};
 
+use crate::papers::Keyring;
+
 /// How long the buses of the suite wait for services and workers to appear.
 pub(crate) const WAIT: Duration = Duration::from_secs(3);
 /// No condition takes longer than this.
@@ -23,7 +25,7 @@ impl Home {
     }
 
     pub(crate) fn nats() -> Self {
-        Home::Nats(Server::start(&[]))
+        Home::Nats(Server::secured())
     }
 
     /// A bus in this home; over NATS a connection of its own.
@@ -39,7 +41,8 @@ impl Home {
         match self {
             Home::InProcess(_) => Bus::in_process_waiting(WAIT),
             Home::Nats(server) => {
-                Bus::connect(NatsOptions { prefix: "other".into(), ..server.options() }).await.unwrap()
+                let security = server.keys.as_ref().map(|keys| keys.security("other")).unwrap_or_default();
+                Bus::connect(NatsOptions { prefix: "other".into(), security, ..server.options() }).await.unwrap()
             }
         }
     }
@@ -51,6 +54,7 @@ pub(crate) struct Server {
     port: u16,
     args: Vec<String>,
     directory: Option<tempfile::TempDir>,
+    keys: Option<Keyring>,
 }
 
 impl Server {
@@ -61,9 +65,29 @@ impl Server {
         Self::run(&[&["-js", "-sd", &store], extra].concat(), Some(directory))
     }
 
-    /// With JetStream, on a directory of somebody else's.
-    pub(crate) fn start_on(store: &std::path::Path) -> Self {
-        Self::run(&["-js", "-sd", store.to_str().unwrap()], None)
+    /// The same, encrypted, and with a user that may do what the suite does and nothing else.
+    pub(crate) fn secured() -> Self {
+        Self::secured_with("enabled", "")
+    }
+
+    /// The same with limits of the account for JetStream, and more in the configuration.
+    pub(crate) fn secured_with(jetstream: &str, more: &str) -> Self {
+        let (keys, directory) = (Keyring::new(), tempfile::tempdir().unwrap());
+        let (config, store) = (keys.config(jetstream, more), directory.path().display().to_string());
+        let args = ["-js", "-sd", &store, "-c", config.to_str().unwrap()];
+        let mut server = Self::run(&args, Some(directory));
+        server.keys = Some(keys);
+        server
+    }
+
+    /// The same, on a directory of somebody else's.
+    pub(crate) fn secured_on(store: &std::path::Path) -> Self {
+        let keys = Keyring::new();
+        let config = keys.config("enabled", "");
+        let args = ["-js", "-sd", store.to_str().unwrap(), "-c", config.to_str().unwrap()];
+        let mut server = Self::run(&args, None);
+        server.keys = Some(keys);
+        server
     }
 
     pub(crate) fn without_jetstream() -> Self {
@@ -74,7 +98,7 @@ impl Server {
         let port = free_port();
         let args: Vec<String> = args.iter().map(|one| (*one).to_owned()).collect();
         let child = spawn(port, &args);
-        let server = Self { child, port, args, directory };
+        let server = Self { child, port, args, directory, keys: None };
         server.wait_until_up();
         server
     }
@@ -84,11 +108,17 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.keys.is_some() { "tls" } else { "nats" }, self.port)
     }
 
     pub(crate) fn options(&self) -> NatsOptions {
-        NatsOptions { wait: WAIT, ..NatsOptions::new(self.url(), "suite") }
+        let options = NatsOptions { wait: WAIT, ..NatsOptions::new(self.url(), "suite") };
+        match &self.keys {
+            Some(keys) => {
+                NatsOptions { role: Keyring::ROLE.to_owned(), security: keys.security(&options.prefix), ..options }
+            }
+            None => options,
+        }
     }
 
     pub(crate) async fn bus(&self) -> Bus {

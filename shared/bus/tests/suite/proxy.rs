@@ -30,7 +30,7 @@ impl Proxy {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://{}", self.address)
+        format!("tls://{}", self.address)
     }
 
     pub(crate) fn hold(&self) {
