@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::homes::{Server, within};
-use crate::messages::{Ask, Count, Counted, Filled, told};
+use crate::messages::{Ask, Count, Counted, Filled, ask, told};
 use crate::proxy::Proxy;
 
 fn configured(directory: &tempfile::TempDir, config: &str) -> Server {
@@ -83,6 +83,27 @@ async fn a_slow_consumer_catches_up() {
         assert_eq!(next.id, number.to_string(), "each event once, in order");
     }
     assert!(served.load(Ordering::SeqCst) >= CALLS);
+}
+
+/// The connection of a service hangs, and nobody says so: it is noticed in time, and calls, jobs and events go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_hangs_is_left() {
+    let server = Server::secured();
+    let proxy = Proxy::start(server.port()).await;
+    let far = NatsOptions { url: proxy.url(), wait: Duration::from_secs(30), ..server.options() };
+    let (service, near) = (
+        Bus::connect(far).await.unwrap(),
+        Bus::connect(NatsOptions { wait: Duration::from_secs(30), ..server.options() }).await.unwrap(),
+    );
+    let _serving = service.serve(|request: Ask| async move { Ok(told(&request.what)) }).await.unwrap();
+    let _working = works(&service).await.unwrap();
+    let mut heard = service.subscribe(">").await.unwrap();
+    proxy.cut();
+    near.publish(event(1, 10)).await.unwrap();
+    let (call, job) = tokio::join!(near.call(ask("x")), near.submit(Count { to: 5 }));
+    assert_eq!(call.unwrap(), told("x"));
+    assert_eq!(within("the job", job.unwrap().outcome()).await.unwrap().at, 5);
+    assert_eq!(within("the event", heard.next()).await.unwrap().unwrap().id, "1");
 }
 
 /// Events wait in the stream, not in the subscriber.

@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Somewhere for a bus to live.
 pub(crate) enum Home {
     InProcess(Bus),
-    Nats(Server),
+    Nats(Box<Server>),
 }
 
 impl Home {
@@ -25,7 +25,7 @@ impl Home {
     }
 
     pub(crate) fn nats() -> Self {
-        Home::Nats(Server::secured())
+        Home::Nats(Box::new(Server::secured()))
     }
 
     /// A bus in this home; over NATS a connection of its own.
