@@ -10,7 +10,7 @@ use berth_gateway::Traced;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
-    images_client::ImagesClient, leases_client::LeasesClient, pulls_client::PullsClient,
+    images_client::ImagesClient, jobs_client::JobsClient, leases_client::LeasesClient, pulls_client::PullsClient,
     snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
@@ -85,6 +85,7 @@ impl Client {
         pulls: PullsClient;
         leases: LeasesClient;
         gc: GcClient;
+        jobs: JobsClient;
         events: EventsClient;
         version: VersionClient;
     }

@@ -7,6 +7,7 @@ mod following;
 mod gc;
 mod healthcheck;
 mod images;
+mod jobs;
 mod leases;
 mod look;
 mod mounting;
@@ -92,6 +93,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
         Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
+        Command::Jobs(jobs) => jobs::run(&Client::connect(&cli.global, "jobs").await?, jobs).await,
         Command::Nats(nats) => nats::run(&cli.global, &nats),
         Command::Version(json) => version::run(&cli.global, &json).await,
     };

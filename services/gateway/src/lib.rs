@@ -13,6 +13,7 @@ mod content;
 mod events;
 mod gc;
 mod images;
+mod jobs;
 mod leases;
 mod pulls;
 mod serve;
@@ -79,6 +80,8 @@ struct Backend {
     transfer: Arc<dyn Transfer>,
     unpacker: Arc<dyn Unpacker>,
     gc: Arc<dyn Gc>,
+    /// For what no service answers: the queues themselves.
+    bus: Bus,
     info: ServerInfo,
     /// Bounds how many lists are in memory.
     walks: Arc<Semaphore>,
@@ -100,6 +103,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         transfer: Arc::new(TransferClient::new(bus.clone())),
         unpacker: Arc::new(UnpackerClient::new(bus.clone())),
         gc: Arc::new(GcClient::new(bus.clone())),
+        bus: bus.clone(),
         info,
         walks: Arc::new(Semaphore::new(containerd::WALKS)),
         stopping: CancellationToken::new(),
@@ -122,6 +126,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         grpc::pulls_server::PullsServer<Backend>,
         grpc::leases_server::LeasesServer<Backend>,
         grpc::gc_server::GcServer<Backend>,
+        grpc::jobs_server::JobsServer<Backend>,
         grpc::events_server::EventsServer<Backend>,
         grpc::version_server::VersionServer<Backend>,
         api::containers::containers_server::ContainersServer<Backend>,

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use prost::Message;
 use tracing::Instrument;
 
+use crate::dead::DeadLetter;
 use crate::endpoint::CallHandler;
 use crate::event::{BusEvent, EventStream};
 use crate::job::{JobContext, JobHandle, JobHandler};
@@ -128,7 +129,7 @@ impl Bus {
         let headers = trace::outgoing_job(&span);
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
-            Home::Local(local) => local.submit(J::KIND, body, headers)?,
+            Home::Local(local) => local.submit(J::KIND, job.key(), body, headers)?,
             Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).boxed().await?,
         };
         Ok(JobHandle::new(raw))
@@ -163,6 +164,31 @@ impl Bus {
         match &self.home {
             Home::Local(local) => Ok(local.work(J::KIND, concurrency, handler)),
             Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).boxed().await,
+        }
+    }
+
+    /// Jobs that workers gave up on (see [`DeadLetter`]), the oldest first; at most about a thousand are kept.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, Status> {
+        match &self.home {
+            Home::Local(local) => Ok(local.dead_letters()),
+            Home::Nats(nats) => nats.dead_letters().boxed().await,
+        }
+    }
+
+    /// Puts a dead letter back into its queue, as a new job that nobody waits for: its work is done for those who come
+    /// later. `NotFound` when there is none by that id; `ResourceExhausted` when the queue is full.
+    pub async fn requeue(&self, id: &str) -> Result<(), Status> {
+        match &self.home {
+            Home::Local(local) => local.requeue(id),
+            Home::Nats(nats) => nats.requeue(id).boxed().await,
+        }
+    }
+
+    /// Drops a dead letter. `NotFound` when there is none by that id.
+    pub async fn remove_dead_letter(&self, id: &str) -> Result<(), Status> {
+        match &self.home {
+            Home::Local(local) => local.remove_dead(id),
+            Home::Nats(nats) => nats.remove_dead(id).boxed().await,
         }
     }
 

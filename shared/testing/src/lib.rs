@@ -15,6 +15,7 @@ pub mod hostile;
     reason = "a kit for tests: it panics where it is misused"
 )]
 pub mod image;
+pub mod nats_cluster;
 pub mod nats_listener;
 pub mod nats_server;
 pub mod otlp;

@@ -23,6 +23,9 @@ use crate::subject::Names;
 /// The oldest server whose JetStream does what is needed here.
 const OLDEST_SERVER: (i64, i64, i64) = (2, 9, 0);
 
+/// How often the server is asked whether it is there. After two pings without an answer the connection counts as broken: a
+/// server that hangs, or a cable that was pulled, is noticed well within the time that a call waits.
+const PING: Duration = Duration::from_secs(3);
 /// How long after the server answered its refusal of a subscription may still be on its way through the client.
 const REFUSAL: Duration = Duration::from_millis(25);
 
@@ -271,7 +274,7 @@ fn connect_options(secured: ConnectOptions, options: &NatsOptions, listener: &Li
         .name(&options.name)
         .custom_inbox_prefix(Names::inbox(&options.prefix, &options.role))
         .connection_timeout(Duration::from_secs(5))
-        .ping_interval(Duration::from_secs(10))
+        .ping_interval(PING)
         .subscription_capacity(8192)
         .reconnect_delay_callback(|attempt| jittered(Duration::from_millis(25 << attempt.min(5))))
         .event_callback(move |event| {
