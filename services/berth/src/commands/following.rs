@@ -12,8 +12,6 @@ use tonic::Streaming;
 
 use crate::{client::Client, commands::refused, failure, output, progress};
 
-/// A daemon that is gone for so long does not come back.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// A pull that took longer says why.
 const WORTH_A_WORD_US: u64 = 1_000_000;
 /// Before it is asked again.
@@ -86,7 +84,8 @@ impl Follower<'_> {
                     | tonic::Code::Cancelled
                     | tonic::Code::DeadlineExceeded
             );
-            if !passing || !self.known || self.client.is_local || since.elapsed() > PATIENCE {
+            let patience = self.client.settings.pulls.wait_for_daemon;
+            if !passing || !self.known || self.client.is_local || since.elapsed() >= patience {
                 return Err(refused(why));
             }
             tracing::debug!(status = %why, "the daemon went away; asking again");
