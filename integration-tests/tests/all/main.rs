@@ -41,6 +41,7 @@ mod crash;
 mod ctr;
 mod differential;
 mod events;
+mod events_for_subscribers;
 mod fsck;
 mod gc;
 mod host;

@@ -44,8 +44,9 @@ pub(crate) fn all() -> Vec<Role> {
             calls: calls! {
                 content: WatchBlobRequest;
                 fetcher: ResolveRequest;
-                metadata: AddLeaseResourcesRequest, CreateLeaseRequest, DeleteLeaseRequest, PutContentRequest,
-                    PutImageRequest, RenewLeaseRequest, StatSnapshotRequest;
+                metadata: AddLeaseResourcesRequest, BeginTermRequest, CreatePullRequest, EndPullRequest,
+                    GetPullRecordRequest, HoldTermRequest, ListPullRecordsRequest, PutContentRequest, PutImageRequest,
+                    RenewLeaseRequest, ResumePullRequest, StatSnapshotRequest, UpdatePullRequest;
                 unpacker: CheckHostRequest, CommitLayersRequest;
             },
             ..Role::default()
