@@ -12,13 +12,14 @@ use berth_testing::{
     docker_registry::DockerRegistry,
     hostile::{Fault, Faults, HostileRegistry},
     image::{Compression, Image, ImageBuilder, Layer},
+    nats_cluster::NatsCluster,
     running::Running,
     shape::{Shape, Stage},
     wait::wait_until,
 };
 use serde_json::Value;
 
-use crate::store::ingested_bytes;
+use crate::store::{blob_files, ingested_bytes};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_start_in_any_order() -> Result<()> {
@@ -37,8 +38,12 @@ async fn services_start_in_any_order() -> Result<()> {
     Ok(())
 }
 
-fn image_of_many_layers() -> Image {
-    (0..6_u64)
+pub(crate) fn image_of_many_layers() -> Image {
+    image_of_random_layers(0)
+}
+
+fn image_of_random_layers(first: u64) -> Image {
+    (first..first + 6)
         .fold(ImageBuilder::new(), |image, n| {
             image.layer_as(Compression::None, Layer::new().random_file(&format!("file-{n}"), 4 << 20, n))
         })
@@ -46,7 +51,7 @@ fn image_of_many_layers() -> Image {
 }
 
 /// A pull in the middle: about 3 MB a second for each of its layers.
-async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(HostileRegistry, Running, String)> {
+pub(crate) async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(HostileRegistry, Running, String)> {
     let slowly = Fault::Trickle(32 << 10, Duration::from_millis(10));
     let registry = HostileRegistry::start(Faults::none().always("/blobs/", slowly)).await;
     registry.add_image("app", "v1", image);
@@ -126,10 +131,72 @@ async fn a_pull_survives_a_restart_of_the_server() -> Result<()> {
     Ok(())
 }
 
+/// Streams are on all three servers of a cluster: whichever is killed in the middle of a pull, the pull ends well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_survives_the_loss_of_any_server_of_three() -> Result<()> {
+    let mut cluster = NatsCluster::secured()?;
+    let mut stage = Stage::on_cluster(&cluster)?;
+    stage.start_services()?;
+    let mut pulled = Vec::new();
+    for number in cluster.numbers() {
+        let image = image_of_random_layers(number as u64 * 10);
+        let (registry, pull, _) = a_pull_under_way(&stage, &image).await?;
+        cluster.kill(number);
+        let finished = pull.finish()?;
+        assert_eq!(finished.code, 0, "without server {number}: {finished:?}");
+        // Nothing was fetched twice: each blob was asked for once.
+        let asked = registry.seen().iter().filter(|seen| seen.path.contains("/blobs/") && seen.method == "GET").count();
+        assert_eq!(asked, digests(&image).len() - 1, "without server {number}");
+        cluster.revive(number)?;
+        pulled.extend(digests(&image));
+        pulled.sort();
+        pulled.dedup();
+        assert_eq!(blobs(&stage)?, pulled);
+    }
+    Ok(())
+}
+
+/// A fetch that was given up stands in the list, and put back it is done, although its pull is long over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_was_given_up_is_shown_and_put_back() -> Result<()> {
+    for stage in [Stage::secured()?, Stage::start(Shape::Daemon)?] {
+        let image = image_of_many_layers();
+        let registry =
+            HostileRegistry::start(Faults::none().always("/blobs/", Fault::Status(503, "{}".to_owned()))).await;
+        registry.add_image("app", "v1", &image);
+        let reference = registry.reference("app", "v1");
+        stage.fails(["pull", "--no-unpack", "--plain-http", &reference])?;
+        let jobs = || stage.ok(["jobs", "ls", "--json"]).unwrap_or_default();
+        wait_until("a dead letter", Duration::from_secs(30), || !jobs().is_empty(), jobs);
+        let listed = jobs();
+        let first: Value = serde_json::from_str(listed.lines().next().unwrap_or_default())?;
+        assert_eq!((&first["kind"], &first["code"]), (&Value::from("fetch"), &Value::from("unavailable")), "{first}");
+        let id = first["id"].as_str().unwrap_or_default();
+        let whole = stage.json(["jobs", "show", "--json", id])?;
+        assert_eq!(whole["job"]["reference"], Value::from(reference.as_str()), "{whole:#}");
+        assert_eq!(whole["job"]["descriptor"]["digest"], first["key"], "{whole:#}");
+        assert!(stage.ok(["jobs", "ls"])?.contains("REASON"));
+
+        registry.heal();
+        stage.ok(["jobs", "requeue", id])?;
+        let digest = first["key"].as_str().unwrap_or_default();
+        let hex = digest.trim_start_matches("sha256:");
+        let fetched = || blob_files(stage.root()).is_ok_and(|files| files.iter().any(|file| file.ends_with(hex)));
+        wait_until("the blob to be fetched after all", Duration::from_secs(30), fetched, jobs);
+        assert!(!jobs().contains(id), "{}", jobs());
+        stage.ok(["jobs", "rm", "--all"])?;
+        assert_eq!(jobs(), "");
+        assert!(stage.fails(["jobs", "requeue", id])?.contains("no dead letter"));
+    }
+    Ok(())
+}
+
 /// With nothing but a connection and `SUB`, as `nats sub` does it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_client_can_listen_to_events() -> Result<()> {
-    let mut stage = Stage::start(Shape::Nats)?;
+    let mut stage = Stage::nats_not_started()?;
+    stage.nats().restart()?;
+    stage.start_services()?;
     let listener = stage.nats().listen("berth.events.>")?;
     let registry = DockerRegistry::start()?;
     let image = ImageBuilder::new().layer(Layer::new().file("a", b"x")).build();

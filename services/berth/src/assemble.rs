@@ -64,6 +64,7 @@ impl Plan {
         berth_transfer::Config {
             lease: self.settings.lease_expiration,
             take_up: self.lasts,
+            abandoned_after: self.settings.pulls.abandoned_after,
             in_flight,
             ..berth_transfer::Config::default()
         }

@@ -15,7 +15,7 @@ pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
 pub(crate) use pulls::{Priority, Pulls};
 pub(crate) use serve::{Healthcheck, Serve, Service};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
-pub(crate) use upkeep::{Fsck, Gc, GcCommand, Leases, Run, System};
+pub(crate) use upkeep::{Fsck, Gc, GcCommand, Jobs, Leases, Run, System};
 
 /// Pulls container images and manages their blobs.
 ///
@@ -94,6 +94,9 @@ pub(crate) enum Command {
     /// Manage leases: what a lease names is not collected
     #[command(subcommand, visible_alias = "lease")]
     Leases(Leases),
+    /// Jobs that workers gave up on: look at them, put them back
+    #[command(subcommand, visible_alias = "job")]
+    Jobs(Jobs),
     /// Collect what nothing refers to; or say why something is kept
     Gc(Gc),
     /// What takes the disk
@@ -336,6 +339,9 @@ mod tests {
             "berth i rm --sync a",
             "berth serve fetcher --nats nats://h:1 --health-socket /x",
             "berth healthcheck --health-socket /x --timeout 2",
+            "berth jobs ls --kind fetch --json",
+            "berth job requeue --all",
+            "berth jobs rm a b",
             "berth nats users --out d --nats-prefix berth.prod",
             "berth --nats tls://h --nats-ca ca.pem --nats-nkey-file gateway.nk pull x",
         ] {

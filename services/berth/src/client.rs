@@ -11,15 +11,19 @@ use std::{
 use anyhow::Context as _;
 use berth_bus::Serving;
 use berth_config::Settings;
+use berth_gateway::Traced;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
-    images_client::ImagesClient, leases_client::LeasesClient, pulls_client::PullsClient,
+    images_client::ImagesClient, jobs_client::JobsClient, leases_client::LeasesClient, pulls_client::PullsClient,
     snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     assemble::{self, Plan},
@@ -34,6 +38,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long a daemon that must be there may take to come, as one that is being replaced does; and how often it is looked for.
 const COMES: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Requests that say which trace they belong to.
+pub(crate) type Wire = InterceptedService<Channel, Traced>;
 
 /// A connection to the services; it keeps them if they run here.
 pub(crate) struct Client {
@@ -68,8 +75,8 @@ pub(crate) fn address(global: &Global, settings: &Settings) -> PathBuf {
 macro_rules! clients {
     ($($name:ident: $Client:ident;)*) => {
         $(
-            pub(crate) fn $name(&self) -> $Client<Channel> {
-                $Client::new(self.channel.clone())
+            pub(crate) fn $name(&self) -> $Client<Wire> {
+                $Client::with_interceptor(self.channel.clone(), Traced)
                     .max_decoding_message_size(MESSAGE_BYTES)
                     .max_encoding_message_size(MESSAGE_BYTES)
             }
@@ -86,6 +93,7 @@ impl Client {
         pulls: PullsClient;
         leases: LeasesClient;
         gc: GcClient;
+        jobs: JobsClient;
         events: EventsClient;
         version: VersionClient;
     }

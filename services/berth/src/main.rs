@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod roles;
 mod stopping;
+mod web;
 
 use clap::Parser as _;
 

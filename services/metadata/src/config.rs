@@ -36,6 +36,10 @@ pub struct Config {
     pub condemnation_grace: Duration,
     /// A round of collection of which nothing was heard for so long is over, and another may begin.
     pub round_silence: Duration,
+    /// How many records of pulls that ended are kept, and for how long.
+    pub ended_pulls: u64,
+    /// See `ended_pulls`.
+    pub ended_pulls_age: Duration,
     /// For tests that take one away.
     #[doc(hidden)]
     pub fences: Fences,
@@ -58,6 +62,9 @@ impl Config {
             condemnation_grace: Duration::from_secs(10),
             // A collector asks for the next batch at once.
             round_silence: Duration::from_secs(120),
+            // A few hundred bytes each. Older ones are dropped when others end.
+            ended_pulls: 1000,
+            ended_pulls_age: Duration::from_secs(7 * 24 * 60 * 60),
             fences: Fences::default(),
         }
     }

@@ -11,10 +11,15 @@ use crate::{
     tables::{lease, lease_resource, meta, pull},
 };
 
-/// So many that ended are kept at most: a few hundred bytes each.
-const ENDED: u64 = 1000;
-/// And for so long: a week.
-const ENDED_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// Which records stay of pulls that ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    /// So many at most.
+    pub(crate) most: u64,
+    /// And for so long.
+    pub(crate) seconds: u64,
+}
+
 /// Dropped at once at most, so that no change pays for many.
 const DROPPED_AT_ONCE: usize = 16;
 
@@ -114,7 +119,11 @@ pub(crate) fn update(change: &mut Change<'_, '_>, request: msg::UpdatePullReques
 }
 
 /// Records the end of a pull.
-pub(crate) fn end(change: &mut Change<'_, '_>, request: msg::EndPullRequest) -> Result<msg::PullRecord, Status> {
+pub(crate) fn end(
+    change: &mut Change<'_, '_>,
+    request: msg::EndPullRequest,
+    keep: Keep,
+) -> Result<msg::PullRecord, Status> {
     let mut pull = pull::get(change.txn(), &request.id)?.ok_or_else(|| missing(&request.id))?;
     if pull.state() != State::Running {
         return Ok(pull);
@@ -126,22 +135,25 @@ pub(crate) fn end(change: &mut Change<'_, '_>, request: msg::EndPullRequest) -> 
     pull.code = request.code;
     pull.message = request.message;
     pull.chain_ids = request.chain_ids;
+    pull.verdict = request.verdict;
     pull.set_state(if pull.code == 0 { State::Done } else { State::Failed });
     pull::put(change.txn(), &pull);
     let (id, reference) = (pull.id.clone(), pull.reference.clone());
     let digest = pull.target.as_ref().map(|target| target.digest.clone()).unwrap_or_default();
+    let verdict = pull.verdict.as_ref().map(|verdict| verdict.sentence.clone()).unwrap_or_default();
     let fact = match pull.state() {
-        State::Done => Fact::PullDone { id, reference, digest },
+        State::Done => Fact::PullDone { id, reference, digest, verdict },
         _ => Fact::PullFailed {
             id,
             reference,
             code: Code::from_number(pull.code).words().to_owned(),
             message: pull.message.clone(),
+            verdict,
         },
     };
     change.report(&pull.namespace, &fact);
     meta::set_pulls_ended(change.txn(), |count| count + 1)?;
-    forget_old(change)?;
+    forget_old(change, keep)?;
     Ok(pull)
 }
 
@@ -162,12 +174,12 @@ fn end_lease(change: &mut Change<'_, '_>, pull: &msg::PullRecord, keep_seconds: 
 }
 
 /// Drops a few of those that are too many or too old.
-fn forget_old(change: &mut Change<'_, '_>) -> Result<(), Status> {
-    let too_old = pull::seconds(change.now()).saturating_sub(ENDED_SECONDS);
+fn forget_old(change: &mut Change<'_, '_>, keep: Keep) -> Result<(), Status> {
+    let too_old = pull::seconds(change.now()).saturating_sub(keep.seconds);
     let count = meta::pulls_ended(change.txn())?;
     let mut dropped = 0;
     for (ended, id) in pull::oldest_ended(change.txn(), DROPPED_AT_ONCE)? {
-        if ended >= too_old && count - dropped <= ENDED {
+        if ended >= too_old && count - dropped <= keep.most {
             break;
         }
         pull::forget(change.txn(), ended, &id);

@@ -8,11 +8,16 @@
 
 mod envelope;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use berth_bus::Bus;
 use berth_model::{Code, Status};
+use berth_telemetry::metrics::meter;
 use berth_wire::metadata as msg;
+use opentelemetry::metrics::Gauge;
 
 use crate::{config::EventEncoding, store::Store};
 
@@ -20,6 +25,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long one question for events stays open; then it is asked again.
 const ASK: Duration = Duration::from_secs(60);
+
+static LAG: LazyLock<Gauge<u64>> = LazyLock::new(|| {
+    meter()
+        .u64_gauge("berth.events.relay.lag")
+        .with_unit("{event}")
+        .with_description("Events that are on disk and not yet published")
+        .build()
+});
 
 /// Relays until it is dropped.
 pub(crate) async fn run(store: Arc<Store>, bus: Bus, encoding: EventEncoding) {
@@ -41,10 +54,12 @@ async fn pass(store: &Store, bus: &Bus, encoding: EventEncoding) -> Result<(), S
     let after = store.relayed();
     match store.events_after(after, 0, ASK).await {
         Ok(page) => {
+            LAG.record(page.last.saturating_sub(after), &[]);
             for event in &page.events {
                 publish(bus, &page.outbox_id, event, encoding).await;
                 store.set_relayed(event.sequence).await?;
             }
+            LAG.record(page.last.saturating_sub(store.relayed()), &[]);
             Ok(())
         }
         Err(status) if status.code == Code::OutOfRange => {

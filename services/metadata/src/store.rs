@@ -25,6 +25,7 @@ use crate::{
     collection::Collection,
     condemnation::Lasts,
     page::Page,
+    pulls::Keep,
     tables::{self, meta, outbox},
 };
 
@@ -47,6 +48,7 @@ pub(crate) struct Store {
     relayed: Arc<AtomicU64>,
     collection: Arc<Collection>,
     condemnation: Lasts,
+    keep_pulls: Keep,
     activity: Arc<Counter>,
 }
 
@@ -67,6 +69,7 @@ impl Store {
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
             collection: Arc::new(Collection::new(config.fences, config.round_silence)),
             condemnation: Lasts { leave: config.condemnation_leave, grace: config.condemnation_grace },
+            keep_pulls: Keep { most: config.ended_pulls, seconds: config.ended_pulls_age.as_secs() },
             activity: Arc::default(),
         })
     }
@@ -79,6 +82,11 @@ impl Store {
     /// How long a condemnation lasts.
     pub(crate) fn condemnation(&self) -> Lasts {
         self.condemnation
+    }
+
+    /// Which records of ended pulls stay.
+    pub(crate) fn keep_pulls(&self) -> Keep {
+        self.keep_pulls
     }
 
     /// How much others than a collector changed.

@@ -32,6 +32,13 @@ pub struct Service {
     pub(crate) book: Arc<Book>,
 }
 
+/// Its pulls stay where they are.
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.book.closing.cancel();
+    }
+}
+
 /// What a start finds or makes.
 enum Started {
     Attached(String),

@@ -9,8 +9,8 @@ use berth_wire::{Call, Job};
 use futures::FutureExt;
 use prost::Message;
 use tracing::Instrument;
-use tracing::field::Empty;
 
+use crate::dead::DeadLetter;
 use crate::endpoint::CallHandler;
 use crate::event::{BusEvent, EventStream};
 use crate::job::{JobContext, JobHandle, JobHandler};
@@ -77,7 +77,7 @@ impl Bus {
     /// While nobody serves the subject it waits for somebody to. Errors of the bus itself are `Unavailable` (nobody
     /// serves it), `DeadlineExceeded`, `InvalidArgument` (too large) and `PermissionDenied` (by the NATS server).
     pub async fn call_within<C: Call>(&self, request: C, limit: Duration) -> Result<C::Reply, Status> {
-        let span = tracing::info_span!("bus.call", subject = C::SUBJECT, code = Empty);
+        let span = trace::calling(C::SUBJECT, self.is_remote());
         let headers = trace::outgoing(&span);
         let body = frame::encode(&request, self.max_payload(), Code::InvalidArgument, C::SUBJECT)?;
         let answer = match &self.home {
@@ -125,11 +125,11 @@ impl Bus {
     /// `Unavailable` after a while; while workers are merely busy it waits without limit.
     pub async fn submit<J: Job>(&self, job: J) -> Result<JobHandle<J>, Status> {
         subject::check_subject(J::KIND)?;
-        let span = tracing::info_span!("bus.submit", kind = J::KIND);
-        let headers = trace::outgoing(&span);
+        let span = trace::submitting(J::KIND, self.is_remote());
+        let headers = trace::outgoing_job(&span);
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
-            Home::Local(local) => local.submit(J::KIND, body, headers)?,
+            Home::Local(local) => local.submit(J::KIND, job.key(), body, headers)?,
             Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).boxed().await?,
         };
         Ok(JobHandle::new(raw))
@@ -164,6 +164,31 @@ impl Bus {
         match &self.home {
             Home::Local(local) => Ok(local.work(J::KIND, concurrency, handler)),
             Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).boxed().await,
+        }
+    }
+
+    /// Jobs that workers gave up on (see [`DeadLetter`]), the oldest first; at most about a thousand are kept.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, Status> {
+        match &self.home {
+            Home::Local(local) => Ok(local.dead_letters()),
+            Home::Nats(nats) => nats.dead_letters().boxed().await,
+        }
+    }
+
+    /// Puts a dead letter back into its queue, as a new job that nobody waits for: its work is done for those who come
+    /// later. `NotFound` when there is none by that id; `ResourceExhausted` when the queue is full.
+    pub async fn requeue(&self, id: &str) -> Result<(), Status> {
+        match &self.home {
+            Home::Local(local) => local.requeue(id),
+            Home::Nats(nats) => nats.requeue(id).boxed().await,
+        }
+    }
+
+    /// Drops a dead letter. `NotFound` when there is none by that id.
+    pub async fn remove_dead_letter(&self, id: &str) -> Result<(), Status> {
+        match &self.home {
+            Home::Local(local) => local.remove_dead(id),
+            Home::Nats(nats) => nats.remove_dead(id).boxed().await,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The NATS home: calls over core NATS, jobs and events over JetStream.
 
 mod calls;
+mod dead;
 mod delivery;
 mod denials;
 mod events;
@@ -39,6 +40,8 @@ pub(crate) struct Nats {
     names: Names,
     liveness: Liveness,
     streams: streams::Seen,
+    /// On how many servers a new stream is.
+    replicas: usize,
     /// How long to wait for services and workers to appear, and how long a job may be silent.
     wait: Duration,
 }
@@ -46,6 +49,12 @@ pub(crate) struct Nats {
 impl Nats {
     pub(crate) async fn connect(options: NatsOptions) -> Result<Arc<Self>, Status> {
         let names = Names::new(&options.prefix)?;
+        if ![1, 3, 5].contains(&options.replicas) {
+            return Err(Status::invalid_argument(format!(
+                "{} replicas of a stream: it can be 1, 3 or 5",
+                options.replicas
+            )));
+        }
         let link = Link::connect(&options).await?;
         let mut jetstream = jetstream::new(link.client.clone());
         jetstream.set_timeout(Duration::from_secs(5));
@@ -55,6 +64,7 @@ impl Nats {
             names,
             liveness: Liveness::default(),
             streams: streams::Seen::default(),
+            replicas: options.replicas,
             wait: options.wait,
         }))
     }

@@ -17,6 +17,8 @@ pub struct NatsOptions {
     pub role: String,
     /// What proves the server to us and us to the server.
     pub security: NatsSecurity,
+    /// On how many servers of a cluster each stream is, when it is made: 1, 3 or 5. With 3 any one server may be lost.
+    pub replicas: usize,
     /// What the server shows as the name of this connection.
     pub name: String,
     /// How long to wait for the server at the start, and for a service or a worker to appear.
@@ -34,6 +36,7 @@ impl NatsOptions {
             prefix: DEFAULT_PREFIX.to_owned(),
             role: "any".to_owned(),
             security: NatsSecurity::default(),
+            replicas: 1,
             name: name.into(),
             wait: DEFAULT_WAIT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,

@@ -10,6 +10,8 @@ pub struct Nats {
     pub url: Option<String>,
     /// Begins every subject and the names of streams, so that several Berths can share one NATS: `berth.CLUSTER.NODE`.
     pub prefix: String,
+    /// On how many servers of a cluster each stream is made: 1, 3 or 5.
+    pub replicas: usize,
     /// Only a server whose certificate one of these (PEM) has signed is believed; without it, what the system trusts.
     pub ca: Option<PathBuf>,
     /// Our certificate (PEM), for servers that want one.
@@ -31,6 +33,7 @@ impl Default for Nats {
         Self {
             url: None,
             prefix: "berth".to_owned(),
+            replicas: 1,
             ca: None,
             cert: None,
             key: None,

@@ -1,4 +1,9 @@
-//! Settings of many pulls at once, for services in processes of their own. In one process they follow the workers there.
+//! Settings of many pulls at once. The numbers are for services in processes of their own; in one process they follow the
+//! workers there.
+
+use std::time::Duration;
+
+use crate::duration;
 
 /// How many jobs of all pulls together are handed to the workers. More than they can begin soon are not shared out fairly:
 /// the queue takes them as they come.
@@ -11,18 +16,33 @@ pub struct Pulls {
     pub large_downloads: usize,
     /// Layers unpacked at once: the cores of all unpackers.
     pub unpacks: usize,
+    /// A pull that nobody waits for ends after so long, unless it is detached; so does one that was interrupted by a restart.
+    #[serde(with = "duration")]
+    pub abandoned_after: Duration,
+    /// A command that waits for a pull waits so long for a daemon that went away.
+    #[serde(with = "duration")]
+    pub wait_for_daemon: Duration,
 }
 
 impl Default for Pulls {
     fn default() -> Self {
         // Four fetchers and four unpackers.
-        Self { small_downloads: 128, large_downloads: 32, unpacks: 32 }
+        Self {
+            small_downloads: 128,
+            large_downloads: 32,
+            unpacks: 32,
+            abandoned_after: Duration::from_secs(30),
+            wait_for_daemon: Duration::from_secs(60),
+        }
     }
 }
 
 impl Pulls {
     /// What is wrong with it.
     pub(crate) fn fault(&self) -> Option<String> {
+        if self.abandoned_after < Duration::from_secs(1) {
+            return Some("pulls.abandoned_after must be at least 1s".to_owned());
+        }
         let all = [
             ("small_downloads", self.small_downloads),
             ("large_downloads", self.large_downloads),

@@ -16,8 +16,10 @@ pub mod hostile;
     reason = "a kit for tests: it panics where it is misused"
 )]
 pub mod image;
+pub mod nats_cluster;
 pub mod nats_listener;
 pub mod nats_server;
+pub mod otlp;
 pub mod port;
 pub mod process;
 pub mod push;

@@ -64,6 +64,22 @@ impl NatsServer {
         Ok(nats)
     }
 
+    /// Another one with the same certificates and users, which does not run yet.
+    pub fn same_again(&self) -> Result<Self> {
+        let mut other = Self::not_yet()?;
+        other.is_secured = true;
+        let (from, to) = (self.directory.path(), other.directory.path());
+        let done = Command::new("cp")
+            .arg("-a")
+            .args(["certs", "users", "sync.conf"].map(|name| from.join(name)))
+            .arg(to)
+            .status()?;
+        ensure!(done.success(), "copy {} to {}", from.display(), to.display());
+        let config = fs::read_to_string(from.join("nats.conf"))?;
+        fs::write(to.join("nats.conf"), config.replace(&from.display().to_string(), &to.display().to_string()))?;
+        Ok(other)
+    }
+
     /// Arguments for the server from its next start on.
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.more.extend(arguments.iter().map(|argument| (*argument).to_owned()));

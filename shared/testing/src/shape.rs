@@ -1,11 +1,19 @@
 //! The shapes Berth runs in, so that one scenario can be played in each.
 
-use std::{collections::BTreeMap, ffi::OsStr, ops::Deref, os::unix::net::UnixStream, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    ops::Deref,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 
 use crate::{
     berth::Berth,
+    nats_cluster::NatsCluster,
     nats_server::NatsServer,
     process::{Server, tail},
     wait::wait_until,
@@ -40,8 +48,8 @@ pub struct Stage {
     // Ended in this order: the servers before the root directory they use.
     servers: BTreeMap<String, Server>,
     nats: Option<NatsServer>,
-    /// Somebody else's nats-server.
-    shared: Option<String>,
+    /// Somebody else's nats-server, and where the keys for it are.
+    shared: Option<(String, Option<PathBuf>)>,
     berth: Berth,
     shape: Shape,
 }
@@ -109,7 +117,16 @@ impl Stage {
     pub fn beside_others(url: &str, prefix: &str) -> Result<Self> {
         let mut stage = Self::on_nats()?;
         stage.berth.set("BERTH_NATS_PREFIX", prefix);
-        stage.shared = Some(url.to_owned());
+        stage.shared = Some((url.to_owned(), None));
+        Ok(stage)
+    }
+
+    /// Over a cluster, streams on all of its servers; nothing runs yet.
+    pub fn on_cluster(cluster: &NatsCluster) -> Result<Self> {
+        let mut stage = Self::on_nats()?;
+        stage.berth.set("BERTH_NATS_CA", &cluster.ca().display().to_string());
+        stage.berth.set("BERTH_NATS_REPLICAS", &cluster.numbers().len().to_string());
+        stage.shared = Some((cluster.url(), cluster.nkey("gateway").parent().map(Path::to_owned)));
         Ok(stage)
     }
 
@@ -162,11 +179,14 @@ impl Stage {
     /// Starts a service over NATS, or starts it again.
     pub fn start_service(&mut self, name: &str) -> Result<()> {
         let service = SERVICES.iter().find(|(known, _)| *known == name).map_or(name, |(_, service)| service);
-        if let Some(url) = self.shared.clone() {
-            return self.serve(name, &[service, "--nats", &url]);
-        }
-        let nats = self.nats();
-        let (url, nkey) = (nats.url(), nats.is_secured().then(|| nats.nkey(service).display().to_string()));
+        let (url, nkey) = match self.shared.clone() {
+            Some((url, keys)) => (url, keys.map(|keys| keys.join(format!("{service}.nk")))),
+            None => {
+                let nats = self.nats();
+                (nats.url(), nats.is_secured().then(|| nats.nkey(service)))
+            }
+        };
+        let nkey = nkey.map(|file| file.display().to_string());
         let mut args = vec![service, "--nats", &url];
         if let Some(nkey) = &nkey {
             args.extend(["--nats-nkey-file", nkey]);

@@ -16,6 +16,9 @@ pub(crate) struct NatsFlags {
     /// What our subjects and streams there begin with, to share a server: berth.CLUSTER.NODE [default: berth]
     #[arg(long, global = true, env = "BERTH_NATS_PREFIX", value_name = "PREFIX")]
     pub(crate) nats_prefix: Option<String>,
+    /// On how many servers of a cluster new streams are: 1, 3 or 5 [default: 1]
+    #[arg(long, global = true, env = "BERTH_NATS_REPLICAS", value_name = "N")]
+    pub(crate) nats_replicas: Option<usize>,
     /// Believe only servers whose certificate this CA has signed (PEM)
     #[arg(long, global = true, env = "BERTH_NATS_CA", value_name = "FILE")]
     pub(crate) nats_ca: Option<PathBuf>,
@@ -63,6 +66,9 @@ impl NatsFlags {
         if self.nats_user.is_some() {
             nats.user.clone_from(&self.nats_user);
         }
+        if let Some(replicas) = self.nats_replicas {
+            nats.replicas = replicas;
+        }
         if let Some(prefix) = &self.nats_prefix {
             nats.prefix.clone_from(prefix);
         }
@@ -74,6 +80,7 @@ pub(crate) fn options(settings: &Settings, url: &str, name: &str, role: &str) ->
     let nats = settings.nats.clone();
     NatsOptions {
         prefix: nats.prefix,
+        replicas: nats.replicas,
         role: role.to_owned(),
         security: NatsSecurity {
             ca: nats.ca,

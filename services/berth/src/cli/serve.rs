@@ -26,6 +26,10 @@ pub(crate) struct Serve {
     /// The socket's group, a name or a number [default: this user's]
     #[arg(long, env = "BERTH_SOCKET_GROUP", value_name = "GROUP")]
     pub(crate) socket_group: Option<String>,
+    /// Serve numbers over HTTP here, for Prometheus; "off" for nowhere [default: 127.0.0.1:8719 for the daemon and the gateway,
+    /// if it is free]
+    #[arg(long, env = "BERTH_HTTP", value_name = "ADDRESS")]
+    pub(crate) http: Option<String>,
     /// Say on this socket how the service is, to `berth healthcheck`
     #[arg(long, env = "BERTH_HEALTH_SOCKET", value_name = "PATH")]
     pub(crate) health_socket: Option<PathBuf>,

@@ -5,14 +5,15 @@ use std::path::Path;
 use berth_bus::{Bus, Serving};
 use berth_gateway::{Access, Listener};
 use berth_model::Status;
+use berth_telemetry::Telemetry;
 
 use crate::{
     assemble::{self, Plan},
     cli::{Global, Serve, Service},
-    client, health, stopping,
+    client, health, stopping, web,
 };
 
-pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
+pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut settings = client::settings(global)?;
     let address = client::address(global, &settings);
     if let Some(jobs) = serve.concurrency {
@@ -36,6 +37,8 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
     let plan = Plan { settings: settings.clone(), holder: format!("berth serve{word}"), lasts: true };
 
     let stop = stopping::listen()?;
+    let usual = matches!(serve.service, None | Some(Service::Gateway));
+    web::start(telemetry, serve.http.as_deref(), usual, axum::Router::new(), &stop).await?;
     let (found, seen) = tokio::sync::watch::channel(None);
     let name = serve.service.map_or_else(|| "berth".to_owned(), |_named| word.trim().to_owned());
     let answering = serve.health_socket.as_deref().map(|path| health::answer(path, &name, seen)).transpose()?;

@@ -101,10 +101,11 @@ impl PullRecords for Service {
             let end = request.message.floor_char_boundary(MAX_MESSAGE_BYTES);
             request.message.truncate(end);
         }
+        let keep = self.store.keep_pulls();
         self.store
             .change(move |change| {
                 pulls::must_lead(change, request.term)?;
-                pulls::end(change, request)
+                pulls::end(change, request, keep)
             })
             .await
     }

@@ -6,9 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use berth_bus::{Call as _, Job as _, NatsSecurity, Role, UserKey, users_conf};
 use nkeys::KeyPair as Nkey;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
+
+use crate::messages::{Ask, Count, Filled};
 
 /// A CA, and the files it has written.
 pub(crate) struct Authority {
@@ -43,6 +46,64 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
         fs::write(self.path(&format!("{name}-key.pem")), key.serialize_pem()).unwrap();
+    }
+}
+
+/// What a secured server of the suite knows: its certificate, and for each prefix a user who may do what the suite does
+/// there, and nothing else.
+pub(crate) struct Keyring {
+    authority: Authority,
+}
+
+impl Keyring {
+    /// The prefixes of the suite.
+    const PREFIXES: [&str; 2] = ["berth", "other"];
+    /// It is caller and service in one.
+    pub(crate) const ROLE: &str = "oracle";
+
+    pub(crate) fn new() -> Self {
+        let authority = Authority::new();
+        authority.sign("server", "127.0.0.1");
+        for prefix in Self::PREFIXES {
+            fs::write(authority.path(prefix), UserKey::generate().unwrap().seed).unwrap();
+        }
+        Self { authority }
+    }
+
+    /// The configuration of a server, with limits of the account for JetStream (`enabled`) and what else it shall have.
+    pub(crate) fn config(&self, jetstream: &str, more: &str) -> PathBuf {
+        let role = Role {
+            name: Self::ROLE,
+            calls: vec![Ask::SUBJECT],
+            works: vec![Count::KIND, Filled::KIND],
+            submits: vec![Count::KIND, Filled::KIND],
+            publishes: true,
+            subscribes: true,
+            undertakes: true,
+        };
+        let path = |name| self.authority.path(name).display().to_string();
+        let mut text = format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\" }}\n{more}\naccounts {{\n",
+            path("server.pem"),
+            path("server-key.pem")
+        );
+        for prefix in Self::PREFIXES {
+            let seed = fs::read_to_string(self.authority.path(prefix)).unwrap();
+            let public = UserKey::from_seed(&seed).unwrap().public;
+            let users = users_conf(prefix, std::slice::from_ref(&role), &[public]).unwrap();
+            text += &format!("{} {{ jetstream: {jetstream}\n{users} }}\n", prefix.to_uppercase());
+        }
+        let file = self.authority.path("nats.conf");
+        fs::write(&file, text + "}\n").unwrap();
+        file
+    }
+
+    pub(crate) fn security(&self, prefix: &str) -> NatsSecurity {
+        NatsSecurity {
+            ca: Some(self.authority.path("ca.pem")),
+            nkey_file: Some(self.authority.path(prefix)),
+            ..NatsSecurity::default()
+        }
     }
 }
 
