@@ -18,9 +18,18 @@ class Deployment:
         self.files = [f"{source}/deploy/compose.yaml", *overrides]
         self.environment = dict(engine.environment, TRIAL=work, BERTH_PRIVATE=f"{work}/private",
                                 BERTH_HEALTH_INTERVAL="1s", BERTH_LOG=os.environ.get("BERTH_LOG", "info,berth_fetcher=debug"))
-        # Debian's compose, which is a program of its own; otherwise docker's.
         self._looker = None
-        self.program = ["docker-compose"]
+        self.program = self._compose()
+
+    def _compose(self):
+        """Docker's compose, a plugin, where there is one; Debian 12 has a program of its own, which is older."""
+        if os.environ.get("BERTH_COMPOSE"):
+            return [os.environ["BERTH_COMPOSE"]]
+        try:
+            self.engine.docker("compose", "version")
+            return [self.engine.client, "compose"]
+        except Failed:
+            return ["docker-compose"]
 
     def __enter__(self):
         return self
@@ -101,7 +110,7 @@ class Deployment:
             logs = self.compose("logs", "--no-color", "--timestamps")
             with open(path, "w", encoding="utf-8") as file:
                 file.write(logs)
-            ends = [line for service in SERVICES for line in [l for l in logs.splitlines() if l.startswith(f"{service}_")][-12:]]
+            ends = [line for service in SERVICES for line in [l for l in logs.splitlines() if l.startswith((f"{service}_", f"{service}-"))][-12:]]
             say(f"the last words of every service ({path} has all):\n" + "\n".join(line[:300] for line in ends))
         except (Failed, OSError) as failed:
             say(f"the logs cannot be shown: {failed}")

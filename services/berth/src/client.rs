@@ -35,8 +35,7 @@ const MESSAGE_BYTES: usize = 16 << 20;
 const MEMORY_BYTES: usize = 1 << 20;
 /// A daemon that takes longer to answer its socket is not there.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a daemon that must be there may take to come, as one that is being replaced does; and how often it is looked for.
-const COMES: Duration = Duration::from_secs(30);
+/// How often a daemon is looked for that must be there, and is perhaps being replaced.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Requests that say which trace they belong to.
@@ -105,7 +104,8 @@ impl Client {
         if let Some(url) = &global.nats.nats {
             return Self::join(url, settings, namespace).await;
         }
-        let until = Instant::now() + if global.daemon_only { COMES } else { Duration::ZERO };
+        let patience = if global.daemon_only { settings.pulls.wait_for_daemon } else { Duration::ZERO };
+        let until = Instant::now() + patience;
         loop {
             if let Some(channel) = daemon(address.clone()).await? {
                 return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
@@ -117,9 +117,8 @@ impl Client {
         }
         if global.daemon_only {
             return Err(Status::unavailable(format!(
-                "no daemon listens on {} (waited {} s); start `berth serve`, or name another --address",
-                address.display(),
-                COMES.as_secs()
+                "no daemon listens on {} (waited {patience:?}); start `berth serve`, or name another --address",
+                address.display()
             ))
             .into());
         }
