@@ -60,6 +60,7 @@ mod snapshots;
 mod socket;
 mod store;
 mod systemd_units;
+mod top;
 mod traces;
 mod under_containerd;
 mod verdicts;
