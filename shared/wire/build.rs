@@ -12,12 +12,13 @@ const BUS: &[&str] = &[
     "berth/types/v1/types.proto",
     "berth/content/v1/content.proto",
     "berth/metadata/v1/metadata.proto",
+    "berth/metadata/v1/pulls.proto",
     "berth/fetcher/v1/fetcher.proto",
     "berth/unpacker/v1/unpacker.proto",
     "berth/transfer/v1/transfer.proto",
     "berth/gc/v1/gc.proto",
 ];
-const GATEWAY: &str = "berth/v1/berth.proto";
+const GATEWAY: &[&str] = &["berth/v1/berth.proto", "berth/v1/pulls.proto"];
 /// Whole folders: containerd's API, and what it needs.
 const CONTAINERD: &[&str] = &["containerd", "google"];
 
@@ -45,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for folder in CONTAINERD {
         protos_below(&root, &root.join(folder), &mut containerd)?;
     }
-    let all = BUS.iter().copied().chain([GATEWAY]).map(str::to_owned).chain(containerd.iter().cloned());
+    let all = BUS.iter().chain(GATEWAY).copied().map(str::to_owned).chain(containerd.iter().cloned());
     let set = protox::compile(all, [&root])?;
     let set = prost_types_bytes(&set.encode_to_vec())?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
@@ -69,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .emit_rerun_if_changed(false)
         .compile_fds_with_config(outside, config)?;
     let mut gateway = set;
-    gateway.file.retain(|file| file.name() == GATEWAY);
+    gateway.file.retain(|file| GATEWAY.contains(&file.name()));
     let config = prost_build::Config::new();
     let mut builder = tonic_prost_build::configure().build_transport(false).emit_rerun_if_changed(false);
     for area in ["types", "content", "metadata", "fetcher", "unpacker", "transfer", "gc"] {

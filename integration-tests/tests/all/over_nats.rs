@@ -38,7 +38,7 @@ async fn services_start_in_any_order() -> Result<()> {
     Ok(())
 }
 
-fn image_of_many_layers() -> Image {
+pub(crate) fn image_of_many_layers() -> Image {
     image_of_random_layers(0)
 }
 
@@ -51,7 +51,7 @@ fn image_of_random_layers(first: u64) -> Image {
 }
 
 /// A pull in the middle: about 3 MB a second for each of its layers.
-async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(HostileRegistry, Running, String)> {
+pub(crate) async fn a_pull_under_way(stage: &Stage, image: &Image) -> Result<(HostileRegistry, Running, String)> {
     let slowly = Fault::Trickle(32 << 10, Duration::from_millis(10));
     let registry = HostileRegistry::start(Faults::none().always("/blobs/", slowly)).await;
     registry.add_image("app", "v1", image);

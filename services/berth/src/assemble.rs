@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use berth_bus::{Bus, Serving};
-use berth_config::{ContentSharing, Durability, Settings};
+use berth_config::{ContentSharing, Durability, EventEncoding, Settings};
 use berth_model::Status;
 
 use crate::cli::{Service, nats_options};
@@ -43,6 +43,33 @@ impl Plan {
         }
     }
 
+    fn transfer(&self, bus: &Bus) -> berth_transfer::Config {
+        let in_flight = if bus.is_remote() {
+            // How many workers there are, nobody knows.
+            let pulls = &self.settings.pulls;
+            berth_transfer::InFlight {
+                small: pulls.small_downloads,
+                large: pulls.large_downloads,
+                unpacks: pulls.unpacks,
+                ..berth_transfer::InFlight::default()
+            }
+        } else {
+            let fetcher = berth_fetcher::Config::default();
+            berth_transfer::InFlight::for_workers(
+                self.settings.fetch_jobs.unwrap_or(fetcher.jobs),
+                fetcher.large_downloads,
+                self.settings.unpack_jobs.unwrap_or(berth_unpacker::Config::new(self.dir("snapshots")).jobs),
+            )
+        };
+        berth_transfer::Config {
+            lease: self.settings.lease_expiration,
+            take_up: self.lasts,
+            abandoned_after: self.settings.pulls.abandoned_after,
+            in_flight,
+            ..berth_transfer::Config::default()
+        }
+    }
+
     fn durability(&self) -> berth_kv::Durability {
         match self.settings.durability {
             Durability::Synced => berth_kv::Durability::Synced,
@@ -63,6 +90,10 @@ impl Plan {
                 let mut config = berth_metadata::Config::new(self.dir("metadata"));
                 config.durability = self.durability();
                 config.holder.clone_from(&self.holder);
+                config.event_encoding = match self.settings.events.encoding {
+                    EventEncoding::Json => berth_metadata::EventEncoding::Json,
+                    EventEncoding::Protobuf => berth_metadata::EventEncoding::Protobuf,
+                };
                 berth_metadata::start(bus, config).await
             }
             Service::Fetcher => {
@@ -80,13 +111,7 @@ impl Plan {
                 config.flush = self.settings.durability == Durability::Synced;
                 berth_unpacker::start(bus, config).await
             }
-            Service::Transfer => {
-                let config = berth_transfer::Config {
-                    lease: self.settings.lease_expiration,
-                    ..berth_transfer::Config::default()
-                };
-                berth_transfer::start(bus, config).await
-            }
+            Service::Transfer => berth_transfer::start(bus, self.transfer(bus)).await,
             Service::Gc => berth_gc::start(bus, self.gc()).await,
             Service::Gateway => Ok(Vec::new()),
         }

@@ -1,6 +1,8 @@
 //! The command line as it is typed. Names and aliases follow `ctr`.
 
 mod nats;
+mod pulls;
+mod serve;
 mod snapshots;
 mod upkeep;
 
@@ -10,6 +12,8 @@ use berth_model::Platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
+pub(crate) use pulls::{Priority, Pulls};
+pub(crate) use serve::{Healthcheck, Serve, Service};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
 pub(crate) use upkeep::{Fsck, Gc, GcCommand, Jobs, Leases, Run, System};
 
@@ -72,6 +76,9 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Pull an image from a registry
     Pull(Pull),
+    /// See pulls that run or ran: list, watch, attach, cancel
+    #[command(subcommand)]
+    Pulls(Pulls),
     /// Manage images
     #[command(subcommand, visible_aliases = ["image", "i"])]
     Images(Images),
@@ -99,11 +106,18 @@ pub(crate) enum Command {
 Examples:
   berth events                           what happens from now on
   berth events --since 0 --until-now     all that is kept, then end
-  berth events --since 41                what came after number 41, and goes on"
+  berth events --since 41                what came after number 41, and goes on
+  berth events --with-state              what there is, then what happens, without a gap"
     )]
     Events(Events),
     /// Run the services as a daemon
     Serve(Serve),
+    /// Ask a service on this machine how it is: exit code 0 if it serves, else 1
+    #[command(after_help = "\
+Examples:
+  berth healthcheck                                    the daemon behind --address
+  berth healthcheck --health-socket /run/berth/h.sock  the service that was started with the same option")]
+    Healthcheck(Healthcheck),
     /// Prepare a NATS server for services in many processes
     #[command(subcommand)]
     Nats(Nats),
@@ -119,6 +133,7 @@ Examples:
   berth pull --plain-http localhost:5000/team/app:1
   berth pull --user alice registry.example.com/team/app   asks for the password
   berth pull --json alpine | jq -r .phase
+  berth pull --detach --priority low --timeout 2h big/image   goes on by itself; see berth pulls
 
 A pull that was interrupted goes on where it stopped when it is repeated.")]
 pub(crate) struct Pull {
@@ -143,6 +158,15 @@ pub(crate) struct Pull {
     /// Set a label on the image; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) label: Vec<(String, String)>,
+    /// Leave the pull to the daemon and print its id; it goes on through restarts of anything
+    #[arg(long, short, conflicts_with_all = ["json", "quiet", "print_chainid"])]
+    pub(crate) detach: bool,
+    /// Its share of the work while others run: high has four times that of normal, normal four times that of low
+    #[arg(long, value_enum, default_value = "normal")]
+    pub(crate) priority: Priority,
+    /// Fail if the pull takes longer: 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<std::time::Duration>,
     /// Print the chain id of the unpacked image
     #[arg(long)]
     pub(crate) print_chainid: bool,
@@ -254,44 +278,12 @@ pub(crate) struct Events {
     /// End with the newest event of now
     #[arg(long)]
     pub(crate) until_now: bool,
+    /// First all records there are, then a line {"listed": NUMBER}, then the events after that number
+    #[arg(long, conflicts_with_all = ["since", "until_now"])]
+    pub(crate) with_state: bool,
     /// Only events of the namespace given by --namespace
     #[arg(long)]
     pub(crate) only_namespace: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  berth serve                                         all services, in one process
-  berth serve content --nats nats://127.0.0.1:4222    one service; the others elsewhere
-  berth --nats nats://127.0.0.1:4222 pull alpine      a pull by those services")]
-pub(crate) struct Serve {
-    /// Which service; without it, all of them in this process
-    #[arg(value_enum)]
-    pub(crate) service: Option<Service>,
-    /// Jobs done at once (of fetcher and unpacker)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) concurrency: Option<u16>,
-    /// Who may talk to the socket, as chmod has it [default: 0660]
-    #[arg(long, env = "BERTH_SOCKET_MODE", value_name = "MODE")]
-    pub(crate) socket_mode: Option<String>,
-    /// The socket's owner, a name or a number [default: this user]
-    #[arg(long, env = "BERTH_SOCKET_OWNER", value_name = "USER")]
-    pub(crate) socket_owner: Option<String>,
-    /// The socket's group, a name or a number [default: this user's]
-    #[arg(long, env = "BERTH_SOCKET_GROUP", value_name = "GROUP")]
-    pub(crate) socket_group: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Service {
-    Content,
-    Metadata,
-    Fetcher,
-    Unpacker,
-    Transfer,
-    Gc,
-    Gateway,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -322,8 +314,15 @@ mod tests {
             "berth snapshot ls",
             "berth snapshots mounts /mnt key",
             "berth event",
+            "berth events --with-state --only-namespace",
             "berth pull -u a:b --platform linux/arm64 --platform amd64 x --label a=b",
             "berth serve content --nats nats://h:1",
+            "berth pull -d --priority low --timeout 90s x",
+            "berth pulls ls --all --json",
+            "berth pulls list",
+            "berth pulls watch",
+            "berth pulls attach 0a1b",
+            "berth pulls cancel alpine:3.20 0a1b",
             "berth gc",
             "berth gc --dry-run --json",
             "berth gc why sha256:00",
@@ -338,6 +337,8 @@ mod tests {
             "berth jobs ls --kind fetch --json",
             "berth job requeue --all",
             "berth jobs rm a b",
+            "berth serve fetcher --nats nats://h:1 --health-socket /x",
+            "berth healthcheck --health-socket /x --timeout 2",
             "berth nats users --out d --nats-prefix berth.prod",
             "berth --nats tls://h --nats-ca ca.pem --nats-nkey-file gateway.nk pull x",
         ] {
@@ -348,6 +349,11 @@ mod tests {
             "berth pull",
             "berth pull --platform x y",
             "berth pull --label =b x",
+            "berth pull --priority urgent x",
+            "berth pull --timeout soon x",
+            "berth pull --detach --quiet x",
+            "berth pulls",
+            "berth pulls cancel",
             "berth images rm",
             "berth gc why",
             "berth leases create --expires soon",

@@ -6,15 +6,19 @@ use std::{io, path::PathBuf, sync::Mutex, time::Duration};
 use anyhow::Context as _;
 use berth_bus::Serving;
 use berth_config::Settings;
+use berth_gateway::Traced;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
-    images_client::ImagesClient, jobs_client::JobsClient, leases_client::LeasesClient,
+    images_client::ImagesClient, jobs_client::JobsClient, leases_client::LeasesClient, pulls_client::PullsClient,
     snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     assemble::{self, Plan},
@@ -26,6 +30,9 @@ const MESSAGE_BYTES: usize = 16 << 20;
 const MEMORY_BYTES: usize = 1 << 20;
 /// A daemon that takes longer to answer its socket is not there.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Requests that say which trace they belong to.
+pub(crate) type Wire = InterceptedService<Channel, Traced>;
 
 /// A connection to the services; it keeps them if they run here.
 pub(crate) struct Client {
@@ -60,8 +67,8 @@ pub(crate) fn address(global: &Global, settings: &Settings) -> PathBuf {
 macro_rules! clients {
     ($($name:ident: $Client:ident;)*) => {
         $(
-            pub(crate) fn $name(&self) -> $Client<Channel> {
-                $Client::new(self.channel.clone())
+            pub(crate) fn $name(&self) -> $Client<Wire> {
+                $Client::with_interceptor(self.channel.clone(), Traced)
                     .max_decoding_message_size(MESSAGE_BYTES)
                     .max_encoding_message_size(MESSAGE_BYTES)
             }
@@ -75,6 +82,7 @@ impl Client {
         content: ContentClient;
         snapshots: SnapshotsClient;
         transfer: TransferClient;
+        pulls: PullsClient;
         leases: LeasesClient;
         gc: GcClient;
         jobs: JobsClient;
@@ -112,8 +120,8 @@ impl Client {
     }
 }
 
-/// A channel to a daemon; `None` if nobody answers.
-async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
+/// A channel to a daemon that answered; `None` if nobody listens.
+pub(crate) async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
     match UnixStream::connect(&path).await {
         Ok(_answers) => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -148,7 +156,7 @@ fn endpoint() -> anyhow::Result<Endpoint> {
 }
 
 /// A channel to a gateway in this process.
-fn in_memory(routes: tonic::service::Routes) -> anyhow::Result<Channel> {
+fn in_memory(routes: berth_gateway::Routes) -> anyhow::Result<Channel> {
     let (ours, theirs) = tokio::io::duplex(MEMORY_BYTES);
     tokio::spawn(async move {
         if let Err(status) = berth_gateway::serve_in_memory(theirs, routes).await {

@@ -8,7 +8,7 @@ use berth_wire::transfer::{
     pull_state::{Item, Phase, item::Stage},
 };
 
-use crate::{cli::Pull, output};
+use crate::output;
 
 /// Shows the states of a pull as they come.
 pub(crate) trait Progress {
@@ -19,10 +19,10 @@ pub(crate) trait Progress {
 }
 
 /// The way that suits where the output goes.
-pub(crate) fn choose(pull: &Pull, terminal: bool) -> Box<dyn Progress> {
-    if pull.json {
+pub(crate) fn choose(json: bool, quiet: bool, terminal: bool) -> Box<dyn Progress> {
+    if json {
         Box::new(Json)
-    } else if pull.quiet {
+    } else if quiet {
         Box::new(Nothing)
     } else if terminal {
         Box::new(bars::Bars::new())

@@ -44,8 +44,9 @@ pub(crate) fn all() -> Vec<Role> {
             calls: calls! {
                 content: WatchBlobRequest;
                 fetcher: ResolveRequest;
-                metadata: AddLeaseResourcesRequest, CreateLeaseRequest, DeleteLeaseRequest, PutContentRequest,
-                    PutImageRequest, RenewLeaseRequest, StatSnapshotRequest;
+                metadata: AddLeaseResourcesRequest, BeginTermRequest, CreatePullRequest, EndPullRequest,
+                    GetPullRecordRequest, HoldTermRequest, ListPullRecordsRequest, PutContentRequest, PutImageRequest,
+                    RenewLeaseRequest, ResumePullRequest, StatSnapshotRequest, UpdatePullRequest;
                 unpacker: CheckHostRequest, CommitLayersRequest;
             },
             ..Role::default()
@@ -128,7 +129,7 @@ mod tests {
                 text += &code(&path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let file = std::fs::read_to_string(&path).unwrap();
-                text += file.split("#[cfg(test)]").next().unwrap();
+                text += file.split("#[cfg(test)]\nmod tests").next().unwrap();
             }
         }
         text

@@ -17,13 +17,14 @@ use berth_wire::{
     transfer::GetAccessRequest,
 };
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     access::Access,
     client::RegistryClient,
     config::Config,
     flight::{self, Place},
+    numbers::{self, Source},
     service::reference,
     sink::Blamed,
 };
@@ -89,8 +90,14 @@ impl Worker {
                 () = context.cancelled() => return Err(cancelled(task)),
             };
             let (mut writer, _permit) = match place {
-                Place::Existed => return Ok(FetchOutcome { existed: true, fetched: 0 }),
-                Place::Landed => return Ok(FetchOutcome { existed: false, fetched: 0 }),
+                Place::Existed => {
+                    numbers::bytes(Source::Present, task.descriptor.size);
+                    return Ok(FetchOutcome { existed: true, fetched: 0 });
+                }
+                Place::Landed => {
+                    numbers::bytes(Source::Flight, task.descriptor.size);
+                    return Ok(FetchOutcome { existed: false, fetched: 0 });
+                }
                 Place::Ours(writer, permit) => (writer, permit),
             };
             report.tell(writer.offset());
@@ -127,9 +134,16 @@ impl Worker {
             writer.restart().await?;
         }
         loop {
+            let begun_at = writer.offset();
             let mut sink = Blamed { sink: &mut *writer, failed: false };
-            match self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress).await {
-                Ok(done) => fetched += done.bytes,
+            let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
+            let download = self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress);
+            match download.instrument(span.clone()).await {
+                Ok(done) => {
+                    span.record("berth.bytes", done.bytes);
+                    numbers::bytes(Source::Registry, done.bytes);
+                    fetched += done.bytes;
+                }
                 Err(status) => {
                     // The registry was asked again and again already.
                     if !sink.failed {

@@ -1,7 +1,7 @@
 //! The gateway: gRPC for the outside, made from the contracts alone. It keeps no state.
 //!
 //! Two APIs on one socket: Berth's own (`berth.v1`), which the command line speaks, and containerd's (`containerd`), which its
-//! clients speak. Unary methods are calls on the bus; streams are made from long polls (`pulls`, `events`), from a blob's
+//! clients speak. Unary methods are calls on the bus; streams are made from long polls (`watcher`, `events`), from a blob's
 //! file (`blob`), or are a writer's (`containerd::content`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
@@ -15,11 +15,15 @@ mod gc;
 mod images;
 mod jobs;
 mod leases;
+mod pulls;
 mod serve;
 mod snapshots;
 mod status;
+mod trace;
 mod transfer;
 mod version;
+mod watch;
+mod watcher;
 
 use std::sync::Arc;
 
@@ -34,11 +38,13 @@ use berth_bus::Bus;
 use berth_model::Status;
 use berth_wire::{containerd as api, gateway as grpc};
 use tokio::sync::Semaphore;
-use tonic::service::{Routes, RoutesBuilder};
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
 
 pub use access::Access;
 pub use serve::{Listener, inherited, listen, serve, serve_in_memory};
 pub use status::{from_grpc, to_grpc};
+pub use trace::Traced;
 
 /// Clients send frames of up to 8 MiB (containerd's do); twice that is containerd's own limit.
 const MESSAGE_BYTES: usize = 16 << 20;
@@ -79,6 +85,14 @@ struct Backend {
     info: ServerInfo,
     /// Bounds how many lists are in memory.
     walks: Arc<Semaphore>,
+    /// Told when this gateway ends: streams that have no end of their own then end.
+    stopping: CancellationToken,
+}
+
+/// What is served, and how its streams are told that it ends.
+pub struct Routes {
+    routes: tonic::service::Routes,
+    stopping: CancellationToken,
 }
 
 /// All services, of both APIs, with health and reflection.
@@ -92,6 +106,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         bus: bus.clone(),
         info,
         walks: Arc::new(Semaphore::new(containerd::WALKS)),
+        stopping: CancellationToken::new(),
     };
     let mut routes = RoutesBuilder::default();
     macro_rules! add {
@@ -108,6 +123,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         grpc::content_server::ContentServer<Backend>,
         grpc::snapshots_server::SnapshotsServer<Backend>,
         grpc::transfer_server::TransferServer<Backend>,
+        grpc::pulls_server::PullsServer<Backend>,
         grpc::leases_server::LeasesServer<Backend>,
         grpc::gc_server::GcServer<Backend>,
         grpc::jobs_server::JobsServer<Backend>,
@@ -136,7 +152,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
     };
     routes.add_service(reflection().build_v1().map_err(described)?);
     routes.add_service(reflection().build_v1alpha().map_err(described)?);
-    Ok(routes.routes())
+    Ok(Routes { routes: routes.routes(), stopping: backend.stopping })
 }
 
 /// Passes a unary method on to a contract.

@@ -6,6 +6,15 @@ use berth_kv::Durability;
 
 use crate::fences::Fences;
 
+/// How subscribers get the facts of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventEncoding {
+    /// For people and for every language.
+    Json,
+    /// `berth.metadata.v1.Event`: for programs that have its description.
+    Protobuf,
+}
+
 /// Where the records are and how they are kept.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,12 +28,18 @@ pub struct Config {
     /// How many events the outbox keeps for readers that come late. The newest ones stay; older ones are dropped a few
     /// at a time. Events that still have to be relayed to NATS are kept beyond this number.
     pub event_retention: u64,
+    /// How the bodies of events are written for subscribers.
+    pub event_encoding: EventEncoding,
     /// How long a deleter may delete what it had condemned; one that is slower deletes nothing.
     pub condemnation_leave: Duration,
     /// How much longer nobody can record or lease it, unless the deleter said that it is done.
     pub condemnation_grace: Duration,
     /// A round of collection of which nothing was heard for so long is over, and another may begin.
     pub round_silence: Duration,
+    /// How many records of pulls that ended are kept, and for how long.
+    pub ended_pulls: u64,
+    /// See `ended_pulls`.
+    pub ended_pulls_age: Duration,
     /// For tests that take one away.
     #[doc(hidden)]
     pub fences: Fences,
@@ -39,6 +54,7 @@ impl Config {
             durability: Durability::default(),
             holder: format!("berth metadata, process {}", std::process::id()),
             event_retention: 100_000,
+            event_encoding: EventEncoding::Json,
             // Files are deleted in far less, also a page of them from a slow disk.
             condemnation_leave: Duration::from_secs(20),
             // A thread that looked at the clock and then deletes may be held up by a busy machine. A pull waits as long
@@ -46,6 +62,9 @@ impl Config {
             condemnation_grace: Duration::from_secs(10),
             // A collector asks for the next batch at once.
             round_silence: Duration::from_secs(120),
+            // A few hundred bytes each. Older ones are dropped when others end.
+            ended_pulls: 1000,
+            ended_pulls_age: Duration::from_secs(7 * 24 * 60 * 60),
             fences: Fences::default(),
         }
     }

@@ -1,4 +1,5 @@
-//! The facts this service reports: each with containerd's topic and, in its JSON, containerd's field names.
+//! The facts this service reports: each with containerd's topic and, in its JSON, containerd's field names. Of pulls,
+//! containerd tells nothing; their topics are Berth's own.
 
 use berth_model::labels::Labels;
 use serde_json::{Value, json};
@@ -20,6 +21,9 @@ pub(crate) enum Fact {
     ContainerCreated { id: String, image: String, runtime: String },
     ContainerUpdated { id: String, image: String, labels: Labels, snapshot_key: String },
     ContainerDeleted { id: String },
+    PullStarted { id: String, reference: String },
+    PullDone { id: String, reference: String, digest: String },
+    PullFailed { id: String, reference: String, code: String, message: String },
 }
 
 impl Fact {
@@ -40,6 +44,9 @@ impl Fact {
             Self::ContainerCreated { .. } => "/containers/create",
             Self::ContainerUpdated { .. } => "/containers/update",
             Self::ContainerDeleted { .. } => "/containers/delete",
+            Self::PullStarted { .. } => "/pulls/start",
+            Self::PullDone { .. } => "/pulls/done",
+            Self::PullFailed { .. } => "/pulls/fail",
         }
     }
 
@@ -69,6 +76,11 @@ impl Fact {
                 json!({ "id": id, "image": image, "labels": labels, "snapshot_key": snapshot_key })
             }
             Self::ContainerDeleted { id } => json!({ "id": id }),
+            Self::PullStarted { id, reference } => json!({ "id": id, "reference": reference }),
+            Self::PullDone { id, reference, digest } => json!({ "id": id, "reference": reference, "digest": digest }),
+            Self::PullFailed { id, reference, code, message } => {
+                json!({ "id": id, "reference": reference, "code": code, "message": message })
+            }
         };
         if let Value::Object(fields) = &mut body {
             fields.retain(|_, value| !is_empty(value));
@@ -83,6 +95,53 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(fields) => fields.is_empty(),
         _ => false,
     }
+}
+
+/// One fact of each kind, every field of it filled.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Fact> {
+    let labels = || Labels::from([("a".to_owned(), "b".to_owned())]);
+    let text = |text: &str| text.to_owned();
+    let digest = || format!("sha256:{}", "0".repeat(64));
+    let first = Fact::ImageCreated { name: text("docker.io/library/a:1"), labels: labels() };
+    std::iter::successors(Some(first), |fact| {
+        // Whoever adds a kind adds it here, and to the contract that these are held against.
+        Some(match fact {
+            Fact::ImageCreated { .. } => Fact::ImageUpdated { name: text("a"), labels: labels() },
+            Fact::ImageUpdated { .. } => Fact::ImageDeleted { name: text("a") },
+            Fact::ImageDeleted { .. } => {
+                Fact::ContentCreated { digest: digest(), size: 1, media_type: text("text/plain") }
+            }
+            Fact::ContentCreated { .. } => Fact::ContentDeleted { digest: digest() },
+            Fact::ContentDeleted { .. } => {
+                Fact::SnapshotPrepared { snapshotter: text("overlayfs"), key: text("k"), parent: text("p") }
+            }
+            Fact::SnapshotPrepared { .. } => {
+                Fact::SnapshotCommitted { snapshotter: text("overlayfs"), key: text("k"), name: text("n") }
+            }
+            Fact::SnapshotCommitted { .. } => Fact::SnapshotRemoved { snapshotter: text("native"), key: text("k") },
+            Fact::SnapshotRemoved { .. } => Fact::NamespaceCreated { name: text("k8s.io"), labels: labels() },
+            Fact::NamespaceCreated { .. } => Fact::NamespaceUpdated { name: text("k8s.io"), labels: labels() },
+            Fact::NamespaceUpdated { .. } => Fact::NamespaceDeleted { name: text("k8s.io") },
+            Fact::NamespaceDeleted { .. } => {
+                Fact::ContainerCreated { id: text("c"), image: text("a"), runtime: text("io.containerd.runc.v2") }
+            }
+            Fact::ContainerCreated { .. } => {
+                Fact::ContainerUpdated { id: text("c"), image: text("a"), labels: labels(), snapshot_key: text("k") }
+            }
+            Fact::ContainerUpdated { .. } => Fact::ContainerDeleted { id: text("c") },
+            Fact::ContainerDeleted { .. } => Fact::PullStarted { id: text("p"), reference: text("a") },
+            Fact::PullStarted { .. } => Fact::PullDone { id: text("p"), reference: text("a"), digest: digest() },
+            Fact::PullDone { .. } => Fact::PullFailed {
+                id: text("p"),
+                reference: text("a"),
+                code: text("not_found"),
+                message: text("it is not there"),
+            },
+            Fact::PullFailed { .. } => return None,
+        })
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -148,6 +207,21 @@ mod tests {
                 r#"{"id":"c","image":"i","labels":{"a":"\"1\""},"snapshot_key":"k"}"#,
             ),
             (Fact::ContainerDeleted { id: "c".into() }, "/containers/delete", r#"{"id":"c"}"#),
+            (
+                Fact::PullStarted { id: "p".into(), reference: "r".into() },
+                "/pulls/start",
+                r#"{"id":"p","reference":"r"}"#,
+            ),
+            (
+                Fact::PullDone { id: "p".into(), reference: "r".into(), digest: "d".into() },
+                "/pulls/done",
+                r#"{"digest":"d","id":"p","reference":"r"}"#,
+            ),
+            (
+                Fact::PullFailed { id: "p".into(), reference: "r".into(), code: "c".into(), message: "m".into() },
+                "/pulls/fail",
+                r#"{"code":"c","id":"p","message":"m","reference":"r"}"#,
+            ),
         ] {
             assert_eq!((fact.topic(), fact.json().as_str()), (topic, json));
         }

@@ -1,5 +1,5 @@
 //! The metadata service: everything that has a name. Namespaces, images, content records and their labels, leases and
-//! what they name, snapshot records, and the outbox of events.
+//! what they name, snapshot records, the records of pulls, and the outbox of events.
 //!
 //! - Every change is one atomic batch, and the event that reports it is in that batch: no event without its change, no
 //!   change without its event, through any crash.
@@ -28,6 +28,7 @@ mod mask;
 mod missing;
 mod namespaces;
 mod page;
+mod pulls;
 mod relay;
 mod resource;
 mod service;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 
 use berth_model::Status;
 
-pub use config::Config;
+pub use config::{Config, EventEncoding};
 #[doc(hidden)]
 pub use fences::{Fence, Fences};
 pub use service::Service;
@@ -56,5 +57,7 @@ pub async fn start(bus: &berth_bus::Bus, config: Config) -> Result<Vec<berth_bus
     if bus.is_remote() {
         service.relay_to(bus.clone()).await?;
     }
-    berth_api::metadata::serve(bus, service).await
+    let mut serving = berth_api::pull_records::serve(bus, Arc::<Service>::clone(&service)).await?;
+    serving.extend(berth_api::metadata::serve(bus, service).await?);
+    Ok(serving)
 }

@@ -12,6 +12,7 @@ pub(crate) mod meta;
 pub(crate) mod namespace;
 pub(crate) mod outbox;
 mod pages;
+pub(crate) mod pull;
 pub(crate) mod snapshot;
 
 /// The column families of this store.
@@ -30,4 +31,6 @@ pub(crate) const FAMILIES: &[&str] = &[
     "namespaces",
     "outbox",
     "meta",
+    "pulls",
+    "pulls_ended",
 ];

@@ -1,4 +1,4 @@
-//! What watchers of a pull see: its whole state, with a version that grows with each change.
+//! What watchers of a pull see: its whole state, with a version that grows with each change, also over restarts.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,6 +7,7 @@ use std::{
 
 use berth_model::{Descriptor, Status};
 use berth_wire::{
+    metadata::{PullProgress, PullRecord, pull_record},
     transfer::{
         PullState,
         pull_state::{Item, Phase, item::Stage},
@@ -15,25 +16,85 @@ use berth_wire::{
 };
 use tokio::sync::watch;
 
+use crate::wish::between;
+
 /// Changes of bytes are shown at most so often; the end of a pull is shown at once.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
+/// All pulls together are more to look at.
+const SHOW_ALL_EVERY: Duration = Duration::from_millis(250);
 
 pub(crate) struct Board {
     state: Mutex<PullState>,
     version: watch::Sender<u64>,
     started: Instant,
+    /// Before that, in milliseconds: a pull that was taken up again is older.
+    before: u64,
+    /// Of all boards together.
+    news: News,
+}
+
+/// Grows with each change of any pull.
+#[derive(Clone)]
+pub(crate) struct News(std::sync::Arc<watch::Sender<u64>>);
+
+impl Default for News {
+    fn default() -> Self {
+        Self(std::sync::Arc::new(watch::Sender::new(first_version())))
+    }
+}
+
+impl News {
+    pub(crate) fn tell(&self) {
+        self.0.send_modify(|version| *version += 1);
+    }
+
+    /// The version once it is newer than `seen`, or after `wait`.
+    pub(crate) async fn after(&self, seen: u64, wait: Duration) -> u64 {
+        let mut version = self.0.subscribe();
+        let newer = tokio::time::timeout(wait, version.wait_for(|version| *version > seen)).await.is_ok();
+        if newer && seen > 0 {
+            // The changes of a moment together.
+            tokio::time::sleep(SHOW_ALL_EVERY).await;
+        }
+        *version.borrow()
+    }
+}
+
+/// Where versions begin: above those of before a restart, unless a pull changed more than once in a millisecond all along.
+fn first_version() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(1)
 }
 
 impl Board {
-    pub(crate) fn new(pull_id: &str, reference: &str) -> Self {
-        let state = PullState {
-            pull_id: pull_id.to_owned(),
-            version: 1,
-            reference: reference.to_owned(),
-            started_at: Some(types::Time::now()),
+    /// The board of a pull by its record, also of one that is over.
+    pub(crate) fn new(record: &PullRecord, news: News) -> Self {
+        let created = record.created_at.unwrap_or_else(types::Time::now);
+        let before = between(created, record.ended_at.unwrap_or_else(types::Time::now));
+        let before = u64::try_from(before.as_millis()).unwrap_or(u64::MAX);
+        let version = first_version();
+        let mut state = PullState {
+            pull_id: record.id.clone(),
+            version,
+            reference: record.reference.clone(),
+            started_at: Some(created),
+            elapsed_ms: before,
+            target: record.target.clone(),
+            code: record.code,
+            message: record.message.clone(),
+            chain_ids: record.chain_ids.clone(),
             ..PullState::default()
         };
-        Self { state: Mutex::new(state), version: watch::Sender::new(1), started: Instant::now() }
+        state.set_phase(match record.state() {
+            pull_record::State::Running => Phase::Resolving,
+            pull_record::State::Done => Phase::Done,
+            pull_record::State::Failed => Phase::Failed,
+        });
+        Self { state: Mutex::new(state), version: watch::Sender::new(version), started: Instant::now(), before, news }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.before.saturating_add(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn lock(&self) -> MutexGuard<'_, PullState> {
@@ -45,19 +106,76 @@ impl Board {
             let mut state = self.lock();
             change(&mut state);
             state.version += 1;
-            state.elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            state.elapsed_ms = self.elapsed_ms();
             state.version
         };
         self.version.send_replace(version);
+        self.news.tell();
     }
 
     /// The state now.
     pub(crate) fn state(&self) -> PullState {
         let mut state = self.lock().clone();
         if !is_over(&state) {
-            state.elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            state.elapsed_ms = self.elapsed_ms();
         }
         state
+    }
+
+    /// How far it is, in few numbers.
+    pub(crate) fn progress(&self) -> PullProgress {
+        let state = self.lock();
+        let mut progress = PullProgress::default();
+        for item in &state.items {
+            let size = item.descriptor.as_ref().map_or(0, |descriptor| descriptor.size);
+            progress.blobs += 1;
+            progress.blobs_done += u32::from(matches!(item.stage(), Stage::Done | Stage::Exists));
+            progress.total += size;
+            progress.offset += item.offset.min(size);
+            progress.unpacked += item.unpacked.min(size);
+            progress.fetched += item.fetched;
+        }
+        progress
+    }
+
+    pub(crate) fn current_phase(&self) -> Phase {
+        self.lock().phase()
+    }
+
+    pub(crate) fn current_target(&self) -> Option<types::Descriptor> {
+        self.lock().target.clone()
+    }
+
+    /// What it is at, for a person.
+    pub(crate) fn stage(&self) -> String {
+        let state = self.lock();
+        match state.phase() {
+            Phase::Resolving => "it was resolving the reference".to_owned(),
+            Phase::Recording => "it was writing its records".to_owned(),
+            Phase::Done | Phase::Failed => "it was over".to_owned(),
+            Phase::Pulling => {
+                let (mut fetching, mut unpacking, mut offset, mut total) = (0, 0, 0, 0);
+                for item in &state.items {
+                    fetching += usize::from(matches!(item.stage(), Stage::Waiting | Stage::Downloading));
+                    unpacking += usize::from(item.stage() == Stage::Unpacking);
+                    offset += item.offset;
+                    total += item.descriptor.as_ref().map_or(0, |descriptor| descriptor.size);
+                }
+                let what = if fetching > 0 { "fetching" } else { "unpacking" };
+                format!(
+                    "it was {what}, with {fetching} of {} blobs to fetch, {unpacking} to unpack, and {offset} of {total} \
+                     bytes there",
+                    state.items.len()
+                )
+            }
+        }
+    }
+
+    /// Ends when the pull is over.
+    pub(crate) async fn over(&self) {
+        let mut version = self.version.subscribe();
+        // The sender lives in `self`: it cannot be gone.
+        drop(version.wait_for(|_| is_over(&self.lock())).await);
     }
 
     /// The state once it is newer than `seen`, or after `wait`.
@@ -142,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_watcher_sees_everything_and_the_end_comes_at_once() {
-        let board = Board::new("p", "r");
+        let board = Board::new(&PullRecord::default(), News::default());
         let layer = Descriptor::new("application/vnd.oci.image.layer.v1.tar", berth_model::Digest::of(b"x"), 7);
         board.add(&layer);
         board.add(&layer);

@@ -61,7 +61,7 @@ impl Pull {
     async fn config(&self, lease: &Lease, image: &plan::Image, sole: bool, planned: &Planned) -> Result<(), Status> {
         let config = &image.manifest.config;
         let arrival = watch::Sender::new(Arrival::Waiting);
-        layer::fetch(&self.bus, &self.board, self.fetch_job(config), config, &arrival, Stage::Done).await?;
+        layer::fetch(self, config, &arrival, Stage::Done).await?;
         if self.wish.unpack {
             let bytes = berth_api::content::read_document(&self.content, config).await?;
             let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
@@ -162,7 +162,7 @@ impl Pull {
     ) -> Result<Option<LayerCommit>, Status> {
         let arrival = watch::Sender::new(Arrival::Waiting);
         let then = if self.wish.unpack { Stage::Unpacking } else { Stage::Done };
-        let fetch = layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, then);
+        let fetch = layer::fetch(self, descriptor, &arrival, then);
         if !self.wish.unpack {
             fetch.await?;
             return Ok(None);
@@ -193,7 +193,7 @@ impl Pull {
                 chain_id: layer.chain_id.to_string(),
                 lease: lease.id.clone(),
             };
-            let outcome = layer::unpack(&self.bus, &self.board, job, descriptor, &arrival).await?;
+            let outcome = layer::unpack(self, job, descriptor, &arrival).await?;
             Ok(LayerCommit { key: outcome.key, id: outcome.id, ..commit })
         };
         let (fetched, commit) = tokio::try_join!(fetch, unpack)?;

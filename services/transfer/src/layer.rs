@@ -1,15 +1,20 @@
-//! One blob of a pull: fetched by a job; and, if it is a layer to unpack, unpacked by another while it arrives.
+//! One blob of a pull: fetched by a job; and, if it is a layer to unpack, unpacked by another while it arrives. Each job
+//! waits for its pull's turn, and none is begun while an equal one of another pull is under way.
 
-use berth_bus::{Bus, JobUpdate};
+use berth_bus::JobUpdate;
 use berth_model::{Descriptor, Status};
 use berth_wire::{
-    fetcher::{FetchJob, FetchOutcome},
+    Job as _,
+    fetcher::FetchOutcome,
     transfer::pull_state::item::Stage,
     unpacker::{UnpackJob, UnpackOutcome},
 };
 use tokio::sync::watch;
 
-use crate::board::Board;
+use crate::{
+    pull::Pull,
+    slots::{Leading, UnderWay},
+};
 
 /// How far the bytes of a blob have come, as its unpacking needs to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,33 +29,81 @@ pub(crate) enum Arrival {
 
 /// Fetches a blob. Done at once when the store has it. `then` is the stage it is in afterwards.
 pub(crate) async fn fetch(
-    bus: &Bus,
-    board: &Board,
-    job: FetchJob,
+    pull: &Pull,
     descriptor: &Descriptor,
     arrival: &watch::Sender<Arrival>,
     then: Stage,
 ) -> Result<FetchOutcome, Status> {
-    let mut handle = bus.submit(job).await?;
+    let key = descriptor.digest.to_string();
+    let arrives = |offset: u64| {
+        pull.board.item(descriptor, |item| {
+            item.offset = offset;
+            item.set_stage(Stage::Downloading);
+        });
+        if offset > 0 {
+            arrival.send_if_modified(|arrival| std::mem::replace(arrival, Arrival::Begun) != Arrival::Begun);
+        }
+    };
+    let mut there = false;
+    let outcome = loop {
+        if !there && let Some(other) = pull.work.fetching.present(&key) {
+            there = follow(other, arrives).await;
+        }
+        let _place = pull.work.fetches(descriptor, there).take(&pull.id, pull.weight()).await;
+        let leading = if there { None } else { Some(pull.work.fetching.begin(&key)) };
+        let leading = match leading {
+            // Another pull was faster; its place is better used by others meanwhile.
+            Some(Err(_other)) => continue,
+            Some(Ok(leading)) => Some(leading),
+            None => None,
+        };
+        break run_fetch(pull, descriptor, leading.as_ref(), arrives).await?;
+    };
+    pull.board.item(descriptor, |item| {
+        item.offset = descriptor.size;
+        item.fetched = outcome.fetched;
+        item.set_stage(if outcome.existed && then == Stage::Done { Stage::Exists } else { then });
+    });
+    arrival.send_replace(Arrival::Complete);
+    Ok(outcome)
+}
+
+/// Shows how far another pull's job for the same blob is, until it is over. `true`: it ended well.
+async fn follow(mut other: watch::Receiver<UnderWay>, arrives: impl Fn(u64)) -> bool {
+    loop {
+        let UnderWay { offset, done } = *other.borrow_and_update();
+        if done {
+            return true;
+        }
+        if offset > 0 {
+            arrives(offset);
+        }
+        if other.changed().await.is_err() {
+            return other.borrow().done;
+        }
+    }
+}
+
+async fn run_fetch(
+    pull: &Pull,
+    descriptor: &Descriptor,
+    leading: Option<&Leading>,
+    arrives: impl Fn(u64),
+) -> Result<FetchOutcome, Status> {
+    let mut handle = pull.bus.submit(pull.fetch_job(descriptor)).await?;
     loop {
         match handle.next().await {
             JobUpdate::Progress(progress) => {
-                board.item(descriptor, |item| {
-                    item.offset = progress.offset;
-                    item.set_stage(Stage::Downloading);
-                });
-                if progress.offset > 0 {
-                    arrival.send_if_modified(|arrival| std::mem::replace(arrival, Arrival::Begun) != Arrival::Begun);
+                arrives(progress.offset);
+                if let Some(leading) = leading {
+                    leading.tell(progress.offset);
                 }
             }
             JobUpdate::Done(outcome) => {
                 let outcome = outcome?;
-                board.item(descriptor, |item| {
-                    item.offset = descriptor.size;
-                    item.fetched = outcome.fetched;
-                    item.set_stage(if outcome.existed && then == Stage::Done { Stage::Exists } else { then });
-                });
-                arrival.send_replace(Arrival::Complete);
+                if let Some(leading) = leading {
+                    leading.done();
+                }
                 return Ok(outcome);
             }
         }
@@ -63,8 +116,7 @@ pub(crate) async fn fetch(
 /// fetches them again. So its failure counts only when the blob is complete, and one more unpacking of the proved blob
 /// has failed too.
 pub(crate) async fn unpack(
-    bus: &Bus,
-    board: &Board,
+    pull: &Pull,
     job: UnpackJob,
     descriptor: &Descriptor,
     arrival: &watch::Sender<Arrival>,
@@ -76,30 +128,57 @@ pub(crate) async fn unpack(
     };
     at_least(&mut seen, Arrival::Begun).await;
     let began_complete = *seen.borrow() == Arrival::Complete;
-    let first = attempt(bus, board, job.clone(), descriptor).await;
+    let first = in_turn(pull, job.clone(), descriptor).await;
     match first {
         Err(status) if !began_complete => {
             tracing::debug!(digest = %descriptor.digest, %status, "unpacking failed while the blob arrived; waiting for the blob");
             at_least(&mut seen, Arrival::Complete).await;
-            attempt(bus, board, job, descriptor).await
+            in_turn(pull, job, descriptor).await
         }
         other => other,
     }
 }
 
-async fn attempt(bus: &Bus, board: &Board, job: UnpackJob, descriptor: &Descriptor) -> Result<UnpackOutcome, Status> {
-    let mut handle = bus.submit(job).await?;
+/// Unpacks when it is this pull's turn, and no other pull is at the same layer.
+async fn in_turn(pull: &Pull, job: UnpackJob, descriptor: &Descriptor) -> Result<UnpackOutcome, Status> {
+    let key = job.key();
+    let shows = |offset: u64| {
+        pull.board.item(descriptor, |item| {
+            item.unpacked = offset;
+            if item.offset >= descriptor.size {
+                item.set_stage(Stage::Unpacking);
+            }
+        });
+    };
+    loop {
+        if let Some(other) = pull.work.unpacking.present(&key) {
+            follow(other, shows).await;
+        }
+        let _place = pull.work.unpacks.take(&pull.id, pull.weight()).await;
+        if let Ok(leading) = pull.work.unpacking.begin(&key) {
+            return run_unpack(pull, job, descriptor, &leading, shows).await;
+        }
+    }
+}
+
+async fn run_unpack(
+    pull: &Pull,
+    job: UnpackJob,
+    descriptor: &Descriptor,
+    leading: &Leading,
+    shows: impl Fn(u64),
+) -> Result<UnpackOutcome, Status> {
+    let mut handle = pull.bus.submit(job).await?;
     loop {
         match handle.next().await {
-            JobUpdate::Progress(progress) => board.item(descriptor, |item| {
-                item.unpacked = progress.offset;
-                if item.offset >= descriptor.size {
-                    item.set_stage(Stage::Unpacking);
-                }
-            }),
+            JobUpdate::Progress(progress) => {
+                shows(progress.offset);
+                leading.tell(progress.offset);
+            }
             JobUpdate::Done(outcome) => {
                 let outcome = outcome?;
-                board.item(descriptor, |item| item.unpacked = descriptor.size);
+                leading.done();
+                shows(descriptor.size);
                 return Ok(outcome);
             }
         }

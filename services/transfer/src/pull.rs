@@ -4,14 +4,17 @@
 //! diff id are proved and after the snapshot below; content records come after the snapshots they name, and the image
 //! record last. A pull that stops anywhere in between leaves only what the next one uses or a collection takes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
 use berth_bus::Bus;
 use berth_failpoint::{Point, pass};
-use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Platform, Reference, Status, labels};
+use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Status, labels};
 use berth_wire::{
-    fetcher::{Access, FetchJob, ResolveRequest},
+    fetcher::{FetchJob, ResolveRequest},
     transfer::pull_state::{Phase, item::Stage},
     unpacker::CheckHostRequest,
 };
@@ -22,22 +25,9 @@ use crate::{
     layer::{self, Arrival},
     plan,
     records::{self, ContentRecords, Lease},
+    wish::Wish,
+    work::Work,
 };
-
-/// How long what a failed pull fetched is kept for the next try.
-const RETRY_WITHIN: Duration = Duration::from_secs(60 * 60);
-
-/// What is asked of a pull; read and checked from the request.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Wish {
-    pub(crate) namespace: String,
-    pub(crate) reference: Reference,
-    pub(crate) platforms: Vec<Platform>,
-    pub(crate) snapshotter: String,
-    pub(crate) unpack: bool,
-    pub(crate) access: Access,
-    pub(crate) labels: labels::Labels,
-}
 
 pub(crate) struct Pull {
     pub(crate) id: String,
@@ -48,30 +38,23 @@ pub(crate) struct Pull {
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) fetcher: Arc<dyn Fetcher>,
     pub(crate) unpacker: Arc<dyn Unpacker>,
-    pub(crate) lease_lasts: Duration,
+    pub(crate) work: Arc<Work>,
+    /// Its share of all turns; it may change while it runs.
+    pub(crate) weight: Arc<AtomicU32>,
 }
 
 impl Pull {
-    /// Runs it to its end, or until `stop` gives a reason to end early: its jobs are then cancelled. What a pull that did
-    /// not succeed has fetched stays under its lease for a while, for the next try.
-    pub(crate) async fn run(&self, stop: impl Future<Output = Status>) -> Result<(), Status> {
+    /// Runs it to its end, under a lease that stands. When it is dropped, its jobs are cancelled.
+    pub(crate) async fn run(&self, lease: &Lease) -> Result<Vec<Digest>, Status> {
         if self.wish.unpack {
             self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
         }
-        let lease = Lease::begin(Arc::clone(&self.metadata), &self.wish.namespace, self.lease_lasts).await?;
         pass(Point::TransferLeased);
-        let done = tokio::select! {
-            done = self.under(&lease) => done,
-            reason = stop => Err(reason),
-        };
-        match &done {
-            Ok(_) => lease.end().await,
-            Err(_) => lease.shorten(RETRY_WITHIN).await,
-        }
-        pass(Point::TransferEnded);
-        let chain_ids = done?;
-        self.board.done(chain_ids.iter().map(ToString::to_string).collect());
-        Ok(())
+        self.under(lease).await
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
     }
 
     async fn under(&self, lease: &Lease) -> Result<Vec<Digest>, Status> {
@@ -143,7 +126,7 @@ impl Pull {
         lease.protect(std::slice::from_ref(descriptor)).await?;
         self.board.add(descriptor);
         let arrival = watch::Sender::new(Arrival::Waiting);
-        layer::fetch(&self.bus, &self.board, self.fetch_job(descriptor), descriptor, &arrival, Stage::Done).await?;
+        layer::fetch(self, descriptor, &arrival, Stage::Done).await?;
         berth_api::content::read_document(&self.content, descriptor).await
     }
 

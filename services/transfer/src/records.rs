@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,27 +14,14 @@ use berth_wire::{metadata as msg, types};
 const BUSY_LIMIT: Duration = Duration::from_secs(40);
 const BUSY_WAIT: Duration = Duration::from_millis(500);
 
-/// A lease that protects what a pull fetches, from before its first byte to after its last record.
+/// The lease that protects what a pull fetches: it begins and ends with the pull's record.
 pub(crate) struct Lease {
-    metadata: Arc<dyn Metadata>,
-    namespace: String,
+    pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) namespace: String,
     pub(crate) id: String,
-    /// Whether it names anything yet.
-    names: AtomicBool,
 }
 
 impl Lease {
-    pub(crate) async fn begin(metadata: Arc<dyn Metadata>, namespace: &str, lasts: Duration) -> Result<Self, Status> {
-        let lease = metadata
-            .create_lease(msg::CreateLeaseRequest {
-                namespace: namespace.to_owned(),
-                expires_in_seconds: lasts.as_secs(),
-                ..msg::CreateLeaseRequest::default()
-            })
-            .await?;
-        Ok(Self { metadata, namespace: namespace.to_owned(), id: lease.id, names: AtomicBool::new(false) })
-    }
-
     /// Protects blobs and their ingests. Waits for a deletion of one of them to end.
     pub(crate) async fn protect(&self, descriptors: &[Descriptor]) -> Result<(), Status> {
         let of = |d: &Descriptor| [resource("content", d.digest.to_string()), resource("ingests", d.ingest_ref())];
@@ -51,7 +35,6 @@ impl Lease {
     }
 
     async fn add(&self, resources: Vec<msg::Resource>) -> Result<(), Status> {
-        self.names.store(true, Ordering::Relaxed);
         while_busy(|| {
             self.metadata.add_lease_resources(msg::AddLeaseResourcesRequest {
                 namespace: self.namespace.clone(),
@@ -63,23 +46,15 @@ impl Lease {
         .map(|_| ())
     }
 
-    /// Lets it end by itself, sooner than it would; at once if there is nothing that it keeps.
-    pub(crate) async fn shorten(self, to: Duration) {
-        if !self.names.load(Ordering::Relaxed) {
-            return self.end().await;
-        }
-        let expires_in_seconds = to.as_secs();
-        let request = msg::RenewLeaseRequest { namespace: self.namespace, id: self.id, expires_in_seconds };
+    /// Lets it last so long from now.
+    pub(crate) async fn renew(&self, lasts: Duration) {
+        let request = msg::RenewLeaseRequest {
+            namespace: self.namespace.clone(),
+            id: self.id.clone(),
+            expires_in_seconds: lasts.as_secs(),
+        };
         if let Err(status) = self.metadata.renew_lease(request).await {
-            tracing::warn!(%status, "the lease of a failed pull could not be shortened; it ends by itself");
-        }
-    }
-
-    /// Ends it: what it protected is recorded by now, or not wanted.
-    pub(crate) async fn end(self) {
-        let request = msg::DeleteLeaseRequest { namespace: self.namespace, id: self.id };
-        if let Err(status) = self.metadata.delete_lease(request).await {
-            tracing::warn!(%status, "the lease of a pull could not be ended; it ends by itself");
+            tracing::warn!(%status, "the lease of a pull could not be renewed");
         }
     }
 }

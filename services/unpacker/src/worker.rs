@@ -6,24 +6,26 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
+use berth_telemetry::wait;
 use berth_wire::{
     convert,
     metadata::{PrepareSnapshotRequest, snapshot::Kind},
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
+use tracing::Instrument as _;
+
 use crate::{
     ApplyError, Service, apply,
     lock::Lock,
-    pipeline,
-    pipeline::Streamed,
+    pipeline::{self, Spent, Streamed},
     snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
     writers::Writers,
@@ -40,7 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
     bus.work(jobs, move |job: UnpackJob, context| {
         let service = Arc::clone(&service);
-        async move { unpack(&service, job, context).await }
+        let (digest, chain_id) = (job.layer.as_ref().map(|layer| layer.digest.clone()), job.chain_id.clone());
+        let span = tracing::info_span!("unpack", digest, chain_id);
+        async move { unpack(&service, job, context).await }.instrument(span)
     })
     .await
 }
@@ -59,7 +63,7 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     // A job may be handed out again while its first worker is still at it.
     let (locks, name) = (snapshotter.layout().locks(), format!("{}-{}", job.namespace, job.chain_id));
     let _lock = tokio::select! {
-        lock = Lock::on_name(&locks, &name, PATIENCE) => lock?,
+        lock = wait::on("another unpacking", Lock::on_name(&locks, &name, PATIENCE)) => lock?,
         () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
     };
     if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
@@ -194,9 +198,11 @@ pub(crate) fn apply_blob(
     Unpacked::drop_kept(dir);
     clear(&upper)?;
     let counted = Counting { reader: &mut reader, done };
-    let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
+    let begun = SystemTime::now();
+    let outcome = pipeline::timed(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
     match outcome {
-        Ok((residue, streamed)) => {
+        Ok((residue, streamed, spent)) => {
+            tell(begun, &spent);
             pass(Point::UnpackApplied);
             Unpacked::keep(residue, &streamed, dir)?;
             pass(Point::UnpackKept);
@@ -208,6 +214,15 @@ pub(crate) fn apply_blob(
             Some(Followed::Failed(status)) if status.code != Code::Cancelled => Err(status.clone()),
             _ => Err(error.status(&digest.to_string(), &upper)),
         },
+    }
+}
+
+/// The stages overlap, each on a thread of its own.
+fn tell(begun: SystemTime, spent: &Spent) {
+    let (span, between) = (tracing::Span::current(), (begun, SystemTime::now()));
+    let stages = [("read", spent.source), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)];
+    for (stage, busy) in stages {
+        wait::worked(&span, stage, between, busy);
     }
 }
 

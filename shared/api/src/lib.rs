@@ -15,6 +15,7 @@ pub mod gc;
 pub mod measure;
 pub mod metadata;
 pub mod owner;
+pub mod pull_records;
 pub mod transfer;
 pub mod unpacker;
 

@@ -13,6 +13,14 @@ contract! {
         watch_pull(msg::WatchPullRequest) within |request| long_poll(request.wait_ms);
         /// A watcher leaves.
         leave_pull(msg::LeavePullRequest);
+        /// Waits for a pull that is named.
+        attach_pull(msg::AttachPullRequest);
+        /// Cancels a pull.
+        cancel_pull(msg::CancelPullRequest);
+        /// A page of pulls.
+        list_pulls(msg::ListPullsRequest);
+        /// The pulls of now; waits for news.
+        watch_pulls(msg::WatchPullsRequest) within |request| long_poll(request.wait_ms);
         /// How to reach the registry for a running pull.
         get_access(msg::GetAccessRequest);
     }

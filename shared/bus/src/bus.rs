@@ -9,7 +9,6 @@ use berth_wire::{Call, Job};
 use futures::FutureExt;
 use prost::Message;
 use tracing::Instrument;
-use tracing::field::Empty;
 
 use crate::dead::DeadLetter;
 use crate::endpoint::CallHandler;
@@ -59,6 +58,15 @@ impl Bus {
         matches!(self.home, Home::Nats(_))
     }
 
+    /// Whether messages can be sent now; one that cannot reach its server goes on trying.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.home {
+            Home::Local(_) => true,
+            Home::Nats(nats) => nats.is_connected(),
+        }
+    }
+
     /// Sends a request and waits for its reply, for as long as the bus's request timeout says (30 s by default).
     pub async fn call<C: Call>(&self, request: C) -> Result<C::Reply, Status> {
         self.call_within(request, self.request_timeout).await
@@ -69,7 +77,7 @@ impl Bus {
     /// While nobody serves the subject it waits for somebody to. Errors of the bus itself are `Unavailable` (nobody
     /// serves it), `DeadlineExceeded`, `InvalidArgument` (too large) and `PermissionDenied` (by the NATS server).
     pub async fn call_within<C: Call>(&self, request: C, limit: Duration) -> Result<C::Reply, Status> {
-        let span = tracing::info_span!("bus.call", subject = C::SUBJECT, code = Empty);
+        let span = trace::calling(C::SUBJECT, self.is_remote());
         let headers = trace::outgoing(&span);
         let body = frame::encode(&request, self.max_payload(), Code::InvalidArgument, C::SUBJECT)?;
         let answer = match &self.home {
@@ -117,8 +125,8 @@ impl Bus {
     /// `Unavailable` after a while; while workers are merely busy it waits without limit.
     pub async fn submit<J: Job>(&self, job: J) -> Result<JobHandle<J>, Status> {
         subject::check_subject(J::KIND)?;
-        let span = tracing::info_span!("bus.submit", kind = J::KIND);
-        let headers = trace::outgoing(&span);
+        let span = trace::submitting(J::KIND, self.is_remote());
+        let headers = trace::outgoing_job(&span);
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
             Home::Local(local) => local.submit(J::KIND, job.key(), body, headers)?,

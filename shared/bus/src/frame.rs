@@ -25,6 +25,8 @@ pub(crate) const JOB_KEY: &str = "berth-job-key";
 pub(crate) const REASON: &str = "berth-reason";
 /// How often a job was handed out, in its dead letter.
 pub(crate) const ATTEMPTS: &str = "berth-attempts";
+/// When a job was handed in, in microseconds since 1970; only with traces.
+pub(crate) const SUBMITTED: &str = "berth-submitted-us";
 /// What a job's signal is: `alive`, `progress`, `done` or `failed`.
 pub(crate) const SIGNAL: &str = "berth-signal";
 

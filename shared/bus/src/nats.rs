@@ -69,6 +69,11 @@ impl Nats {
         }))
     }
 
+    /// Whether the server can be reached right now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.is_connected()
+    }
+
     /// What the server carries in one message, headers included.
     pub(crate) fn max_payload(&self) -> usize {
         self.link.client.max_payload()

@@ -47,6 +47,17 @@ impl Serving {
         Self { life, nats, hand_over_on_drop: true }
     }
 
+    /// Work of a service that is neither: `work` goes on until its token is cancelled, and may then end in order.
+    pub fn of_work<F, W>(work: F) -> Self
+    where
+        F: FnOnce(CancellationToken) -> W,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let life = Life::default();
+        life.tasks.spawn(work(life.stop.clone()));
+        Self { life, nats: None, hand_over_on_drop: false }
+    }
+
     /// Takes no new work, lets running handlers finish for up to 10 s, hands the rest back, and returns when all is
     /// quiet.
     pub async fn stop(self) {

@@ -1,8 +1,10 @@
 //! Settings: built-in ones, then the file, then the environment (`BERTH_*`), then flags. Read raw, checked once.
 
 mod duration;
+mod events;
 mod gc;
 mod nats;
+mod pulls;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,8 +17,10 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 
+pub use events::{EventEncoding, Events};
 pub use gc::Gc;
 pub use nats::Nats;
+pub use pulls::Pulls;
 
 /// Where the file is looked for when nobody names one.
 pub const DEFAULT_FILE: &str = "/etc/berth/config.toml";
@@ -45,6 +49,11 @@ pub struct Settings {
     pub lease_expiration: Duration,
     /// Collection.
     pub gc: Gc,
+    /// What subscribers on NATS get.
+    pub events: Events,
+    /// Many pulls at once.
+    #[serde(default)]
+    pub pulls: Pulls,
     /// Who may talk to the daemon.
     pub socket: Socket,
     /// The bus between processes.
@@ -125,6 +134,8 @@ impl Default for Settings {
             overlayfs: Overlayfs::default(),
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
+            events: Events::default(),
+            pulls: Pulls::default(),
             socket: Socket::default(),
             nats: Nats::default(),
         }
@@ -158,6 +169,9 @@ impl Settings {
             }
         }
         if let Some(fault) = self.gc.fault() {
+            return Err(Status::invalid_argument(format!("configuration: {fault}")));
+        }
+        if let Some(fault) = self.pulls.fault() {
             return Err(Status::invalid_argument(format!("configuration: {fault}")));
         }
         if self.lease_expiration < Duration::from_secs(1) {
@@ -204,7 +218,9 @@ mod tests {
             ("lease_expiration = \"soon\"", "soon"),
             ("lease_expiration = \"0s\"", "lease_expiration"),
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
+            ("[pulls]\nunpacks = 0", "pulls.unpacks"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
+            ("[events]\nencoding = \"xml\"", "xml"),
             ("[nats]\npassword = \"x\"", "password"),
             ("x", "config.toml"),
         ] {

@@ -56,10 +56,16 @@ impl Berth {
 
     /// Collects only when asked to: for scenarios with content that nothing keeps.
     pub fn collecting_only_on_demand(mut self) -> Result<Self> {
-        let config = self.scratch().join("config.toml");
-        std::fs::write(&config, "[gc]\nschedule = false\n")?;
-        self.set("BERTH_CONFIG", &config.display().to_string());
+        self.configure("[gc]\nschedule = false\n")?;
         Ok(self)
+    }
+
+    /// Gives all commands and services from now on this configuration file.
+    pub fn configure(&mut self, text: &str) -> Result<()> {
+        let config = self.scratch().join("config.toml");
+        std::fs::write(&config, text)?;
+        self.set("BERTH_CONFIG", &config.display().to_string());
+        Ok(())
     }
 
     /// Sets an environment variable for all commands from now on.

@@ -22,7 +22,10 @@ mod serve;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use berth_model::{Descriptor, Digest};
@@ -52,6 +55,8 @@ pub struct Seen {
     pub range: Option<String>,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// The `traceparent` header.
+    pub traceparent: Option<String>,
     /// The `Accept-Encoding` header.
     pub accept_encoding: Option<String>,
     /// It came to the storage host.
@@ -67,6 +72,7 @@ pub(crate) struct State {
     store: Mutex<Store>,
     faults: Mutex<Faults>,
     seen: Mutex<Vec<Seen>>,
+    sent: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +99,7 @@ impl HostileRegistry {
             store: Mutex::default(),
             faults: Mutex::new(faults),
             seen: Mutex::default(),
+            sent: AtomicU64::new(0),
         });
         let tasks = vec![
             tokio::spawn(serve::accept(registry, Arc::clone(&state), false)),
@@ -187,6 +194,12 @@ impl HostileRegistry {
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
+    }
+
+    /// How many bytes of bodies were sent so far, whole ones and trickled ones; of cut-off answers, what was sent of a trickle.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.state.sent.load(Ordering::Relaxed)
     }
 
     /// The requests so far whose path contains `part`.

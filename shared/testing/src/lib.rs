@@ -5,6 +5,7 @@
 
 pub mod berth;
 pub mod docker_registry;
+pub mod event_contract;
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a kit for tests: it panics where it is misused")]
 pub mod hostile;
 #[expect(
@@ -17,6 +18,7 @@ pub mod image;
 pub mod nats_cluster;
 pub mod nats_listener;
 pub mod nats_server;
+pub mod otlp;
 pub mod port;
 pub mod process;
 pub mod push;

@@ -1,22 +1,18 @@
 //! `berth pull`.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::{io::IsTerminal as _, process::ExitCode};
 
-use berth_model::{Code, Status};
-use berth_wire::{
-    fetcher::Access,
-    transfer::{PullState, StartPullRequest, pull_state::Phase},
-    types,
-};
+use berth_model::Status;
+use berth_wire::{fetcher::Access, transfer::StartPullRequest, types};
 
 use crate::{
     cli::{Global, Pull},
     client::Client,
-    commands::refused,
-    failure, output, progress,
+    commands::{
+        following::{self, Shown, Way},
+        pulls, refused,
+    },
+    output,
 };
 
 pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode> {
@@ -38,59 +34,24 @@ pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode>
         no_unpack: pull.no_unpack,
         access: Some(access),
         labels: pull.label.iter().cloned().collect(),
+        detached: pull.detach,
+        priority: pulls::priority(pull.priority).into(),
+        timeout_ms: pull.timeout.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
+        ..StartPullRequest::default()
     };
-    let mut states = client.transfer().pull(request).await.map_err(refused)?.into_inner();
-    let mut progress = progress::choose(&pull, std::io::stderr().is_terminal());
-    let mut last = PullState::default();
-    loop {
-        let next = tokio::select! {
-            next = states.message() => next.map_err(refused)?,
-            _ = tokio::signal::ctrl_c() => {
-                progress.end();
-                // Leaving the stream leaves the pull; an in-process one ends with us. Either way the bytes stay.
-                drop(states);
-                eprintln!("interrupted; what was fetched is kept, run the same command to go on");
-                return Ok(ExitCode::from(failure::INTERRUPTED));
-            }
-        };
-        let Some(state) = next else { break };
-        progress.show(&state)?;
-        last = state;
-    }
-    progress.end();
-    match last.phase() {
-        Phase::Done => {
-            summary(&pull, &last)?;
-            Ok(ExitCode::SUCCESS)
+    if pull.detach {
+        if client.is_local {
+            return Err(Status::failed_precondition(
+                "--detach leaves the pull to a daemon, and none runs here; start one with `berth serve`, or pull without --detach",
+            )
+            .into());
         }
-        Phase::Failed => {
-            let status = Status::new(Code::from_number(last.code), last.message);
-            let named = status.message.contains(&last.reference);
-            let error = anyhow::Error::from(status);
-            Err(if named { error } else { error.context(format!("pull {}", last.reference)) })
-        }
-        _ => Err(Status::unavailable(format!(
-            "the pull of {} ended without an answer: the service that ran it went away; run the same command to go on",
-            pull.reference
-        ))
-        .into()),
+        let started = client.pulls().start(request).await.map_err(refused)?.into_inner();
+        output::print(&started.pull_id)?;
+        return Ok(ExitCode::SUCCESS);
     }
-}
-
-fn summary(pull: &Pull, state: &PullState) -> anyhow::Result<()> {
-    if pull.json {
-        return Ok(());
-    }
-    if pull.quiet {
-        let target = state.target.as_ref().map(|target| target.digest.clone()).unwrap_or_default();
-        output::print(&target)?;
-    } else {
-        writeln!(std::io::stderr().lock(), "{}", progress::total(state))?;
-    }
-    if pull.print_chainid {
-        state.chain_ids.iter().try_for_each(|chain_id| output::print(chain_id))?;
-    }
-    Ok(())
+    let shown = Shown { json: pull.json, quiet: pull.quiet, chain_ids: pull.print_chainid };
+    following::follow(&client, Way::Start(request), shown).await
 }
 
 /// Who asks the registry. A password comes from the command line, the environment, or the keyboard.

@@ -41,6 +41,22 @@ impl Transfer for OnePull {
     async fn leave_pull(&self, _: msg::LeavePullRequest) -> Result<msg::LeavePullReply, Status> {
         Err(Status::unimplemented("not in these tests"))
     }
+
+    async fn attach_pull(&self, _: msg::AttachPullRequest) -> Result<msg::StartPullReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn cancel_pull(&self, _: msg::CancelPullRequest) -> Result<msg::CancelPullReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn list_pulls(&self, _: msg::ListPullsRequest) -> Result<msg::ListPullsReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn watch_pulls(&self, _: msg::WatchPullsRequest) -> Result<msg::WatchPullsReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
 }
 
 pub(crate) struct Node {

@@ -94,6 +94,10 @@ impl Follower {
             let page = self.metadata.read_events(poll).await?;
             self.after = page.events.last().map_or(self.after, |event| event.sequence);
             for event in page.events {
+                // Of pulls containerd's clients know nothing.
+                if event.payload.is_none() && event.topic.starts_with("/pulls/") {
+                    continue;
+                }
                 let event = envelope::Event::read(event)?;
                 if self.filters.matches(&event) {
                     self.ready.push_back(event.envelope);

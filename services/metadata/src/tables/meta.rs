@@ -11,6 +11,8 @@ const LAST_EVENT: &str = "last_event";
 const FIRST_EVENT: &str = "first_event";
 const RELAY_CURSOR: &str = "relay_cursor";
 const OUTBOX_ID: &str = "outbox_id";
+const TRANSFER_TERM: &str = "transfer_term";
+const PULLS_ENDED: &str = "pulls_ended";
 
 fn number(from: &impl Reader, name: &str) -> Result<Option<u64>, Status> {
     NUMBERS.get(from, &name.to_owned())
@@ -54,6 +56,26 @@ pub(crate) fn set_relay_cursor(txn: &mut Txn<'_>, sequence: u64) {
     set(txn, RELAY_CURSOR, sequence);
 }
 
+/// The term of the transfer service that leads; 0 if none ever did.
+pub(crate) fn transfer_term(from: &impl Reader) -> Result<u64, Status> {
+    Ok(number(from, TRANSFER_TERM)?.unwrap_or(0))
+}
+
+pub(crate) fn set_transfer_term(txn: &mut Txn<'_>, term: u64) {
+    set(txn, TRANSFER_TERM, term);
+}
+
+/// How many records of pulls that ended there are.
+pub(crate) fn pulls_ended(from: &impl Reader) -> Result<u64, Status> {
+    Ok(number(from, PULLS_ENDED)?.unwrap_or(0))
+}
+
+pub(crate) fn set_pulls_ended(txn: &mut Txn<'_>, change: impl FnOnce(u64) -> u64) -> Result<(), Status> {
+    let count = change(pulls_ended(txn)?);
+    set(txn, PULLS_ENDED, count);
+    Ok(())
+}
+
 /// The name of this outbox; `fresh` if it has none yet.
 pub(crate) fn outbox_id_or(txn: &mut Txn<'_>, fresh: String) -> Result<String, Status> {
     if let Some(present) = TEXTS.get(txn, &OUTBOX_ID.to_owned())? {
@@ -73,8 +95,17 @@ mod tests {
     #[test]
     fn the_stored_form_stays() {
         assert_eq!(LAST_EVENT.to_owned().to_bytes(), b"last_event\0\x01");
-        let names = [LAST_SNAPSHOT_ID, LAST_EVENT, FIRST_EVENT, RELAY_CURSOR, OUTBOX_ID];
-        assert_eq!(names, ["last_snapshot_id", "last_event", "first_event", "relay_cursor", "outbox_id"]);
+        let names = [LAST_SNAPSHOT_ID, LAST_EVENT, FIRST_EVENT, RELAY_CURSOR, OUTBOX_ID, TRANSFER_TERM, PULLS_ENDED];
+        let stored = [
+            "last_snapshot_id",
+            "last_event",
+            "first_event",
+            "relay_cursor",
+            "outbox_id",
+            "transfer_term",
+            "pulls_ended",
+        ];
+        assert_eq!(names, stored);
         assert_eq!(258_u64.encode_to_vec(), b"\x08\x82\x02");
         assert_eq!("x".to_owned().encode_to_vec(), b"\x0a\x01x");
     }

@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::page::Page;
 
-const ROWS_AT_ONCE: usize = 64;
+pub(super) const ROWS_AT_ONCE: usize = 64;
 const ROWS_OF_ALL: usize = 1000;
 
 /// All rows of a table, some at a time.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use berth_api::metadata::{Metadata, MetadataClient};
+use berth_api::{
+    metadata::{Metadata, MetadataClient},
+    pull_records::{PullRecords, PullRecordsClient},
+};
 use berth_bus::{Bus, Serving};
-use berth_metadata::Config;
+use berth_metadata::{Config, Service};
 use berth_model::{Code, Digest, Status};
 use berth_wire::metadata as msg;
 use serde_json::Value;
@@ -14,22 +17,29 @@ pub(crate) const NS: &str = "default";
 /// A fresh store and a way to talk to it.
 pub(crate) struct Home {
     pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) pulls: Arc<dyn PullRecords>,
     _serving: Vec<Serving>,
     _root: tempfile::TempDir,
 }
 
 impl Home {
+    /// Keeps two records of ended pulls.
+    fn config(root: &tempfile::TempDir) -> Config {
+        Config { ended_pulls: 2, ..Config::new(root.path()) }
+    }
+
     pub(crate) async fn direct() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let metadata = berth_metadata::open(Config::new(root.path())).await.unwrap();
-        Self { metadata, _serving: Vec::new(), _root: root }
+        let service = berth_metadata::open(Self::config(&root)).await.unwrap();
+        Self { metadata: Arc::<Service>::clone(&service), pulls: service, _serving: Vec::new(), _root: root }
     }
 
     pub(crate) async fn on_the_bus() -> Self {
         let root = tempfile::tempdir().unwrap();
         let bus = Bus::in_process();
-        let serving = berth_metadata::start(&bus, Config::new(root.path())).await.unwrap();
-        Self { metadata: Arc::new(MetadataClient::new(bus)), _serving: serving, _root: root }
+        let serving = berth_metadata::start(&bus, Self::config(&root)).await.unwrap();
+        let pulls = Arc::new(PullRecordsClient::new(bus.clone()));
+        Self { metadata: Arc::new(MetadataClient::new(bus)), pulls, _serving: serving, _root: root }
     }
 
     /// All events so far: namespace, topic, facts.

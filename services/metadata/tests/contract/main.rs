@@ -9,6 +9,7 @@ mod homes;
 mod images;
 mod leases;
 mod namespaces;
+mod pulls;
 mod snapshots;
 
 /// Runs each test in both homes.

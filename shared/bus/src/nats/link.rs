@@ -33,7 +33,7 @@ const REFUSAL: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) client: Client,
-    inbox: Inbox,
+    pub(super) inbox: Inbox,
     /// The URL without credentials.
     pub(super) url: String,
     /// How often the connection broke so far.
@@ -175,10 +175,13 @@ impl Link {
     /// Publishes without waiting for anybody; a failure is worth a line in the debug log and no more, because whoever
     /// needs the message has a way to ask again.
     pub(super) async fn tell(&self, subject: String, headers: HeaderMap, body: Bytes) {
-        if let Err(error) = self.client.publish_with_headers(subject.clone(), headers, body).await {
-            let kind: PublishErrorKind = error.kind();
-            tracing::debug!(subject, error = %kind, "message was not sent");
-        }
+        noted(self.client.publish_with_headers(subject.clone(), headers, body).await, &subject);
+    }
+
+    /// The same, with an address for answers.
+    pub(super) async fn tell_from(&self, sender: &str, subject: String, headers: HeaderMap, body: Bytes) {
+        let sent = self.client.publish_with_reply_and_headers(subject.clone(), sender.to_owned(), headers, body).await;
+        noted(sent, &subject);
     }
 
     /// An inbox that we may not listen to makes every request hang: that is told at once. Most often it is the key of
@@ -209,6 +212,13 @@ impl Link {
             "not permitted on subject {subject} by the NATS server at {}; see the permissions of this user",
             self.url
         ))
+    }
+}
+
+fn noted(sent: Result<(), async_nats::PublishError>, subject: &str) {
+    if let Err(error) = sent {
+        let kind: PublishErrorKind = error.kind();
+        tracing::debug!(subject, error = %kind, "message was not sent");
     }
 }
 

@@ -7,7 +7,7 @@ use berth_bus::{Bus, BusEvent, JobContext, NatsOptions};
 use berth_model::{Code, Status};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::homes::{Server, free_port, within};
+use crate::homes::{PATIENCE, Server, free_port, within};
 use crate::messages::{Ask, Count, Counted, ask, told};
 
 #[tokio::test]
@@ -253,4 +253,36 @@ async fn a_forbidden_subject_is_named() {
     let event = BusEvent { subject: "a".into(), id: "1".into(), headers: Vec::new(), body: bytes::Bytes::new() };
     let status = within("the refusal", bus.publish(event)).await.unwrap_err();
     assert_eq!(status.code, Code::PermissionDenied, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_notices_that_the_process_of_its_caller_is_gone() {
+    let server = Server::start(&[]);
+    let (begun, noticed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (begun, noticed) = (Arc::clone(&begun), Arc::clone(&noticed));
+        move |_: Ask| {
+            let (begun, noticed) = (Arc::clone(&begun), Arc::clone(&noticed));
+            async move {
+                begun.notify_one();
+                berth_bus::caller_gone().cancelled().await;
+                noticed.notify_one();
+                Err(Status::cancelled("nobody waits"))
+            }
+        }
+    };
+    let _serving = server.bus().await.serve::<Ask, _, _>(handler).await.unwrap();
+    // A runtime of its own, which ends with all its connections and without a word.
+    let options = server.options();
+    let caller = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async move {
+            let bus = Bus::connect(options).await.unwrap();
+            tokio::spawn(async move { bus.call_within(ask("long"), PATIENCE).await });
+            within("the handler", begun.notified()).await;
+        });
+        runtime.shutdown_background();
+    });
+    within("the news", noticed.notified()).await;
+    caller.join().unwrap();
 }

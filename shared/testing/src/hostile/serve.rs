@@ -1,6 +1,10 @@
 //! Connections: each request is recorded, answered decently, and then spoiled as ordered.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     io::AsyncWriteExt as _,
@@ -46,6 +50,7 @@ impl State {
             path: request.path.clone(),
             range: header("range"),
             authorization: header("authorization"),
+            traceparent: header("traceparent"),
             accept_encoding: header("accept-encoding"),
             cdn,
             body: request.body.clone(),
@@ -90,7 +95,7 @@ async fn respond(stream: &mut TcpStream, state: &State, request: &Request, cdn: 
     if head_only {
         return Ok(true);
     }
-    write_body(stream, &answer, fault, chunked).await
+    write_body(stream, state, &answer, fault, chunked).await
 }
 
 /// Changes an answer's head or bytes.
@@ -141,8 +146,15 @@ fn spoil(state: &State, request: &Request, fault: Option<&Fault>, answer: &mut A
 }
 
 /// Writes the bytes, or what was ordered of them; false when the connection is done with.
-async fn write_body(stream: &mut TcpStream, answer: &Answer, fault: Option<Fault>, chunked: bool) -> io::Result<bool> {
+async fn write_body(
+    stream: &mut TcpStream,
+    state: &State,
+    answer: &Answer,
+    fault: Option<Fault>,
+    chunked: bool,
+) -> io::Result<bool> {
     let body = &answer.body;
+    let sent = |bytes: usize| state.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     let part = |bytes: usize| &body[..bytes.min(body.len())];
     match fault {
         Some(Fault::EndAfter(bytes)) if !part(bytes).is_empty() => {
@@ -175,9 +187,13 @@ async fn write_body(stream: &mut TcpStream, answer: &Answer, fault: Option<Fault
             for piece in body.chunks(bytes.max(1)) {
                 tokio::time::sleep(pause).await;
                 stream.write_all(piece).await?;
+                sent(piece.len());
             }
         }
-        _ => stream.write_all(body).await?,
+        _ => {
+            stream.write_all(body).await?;
+            sent(body.len());
+        }
     }
     Ok(true)
 }

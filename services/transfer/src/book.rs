@@ -1,0 +1,178 @@
+//! All pulls that are known here, and what they share: the term, the places for jobs, the way to the other services.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use berth_api::{
+    content::ContentClient,
+    fetcher::FetcherClient,
+    metadata::MetadataClient,
+    pull_records::{PullRecords, PullRecordsClient},
+    unpacker::UnpackerClient,
+};
+use berth_bus::Bus;
+use berth_model::{Code, Status};
+use berth_wire::{metadata as msg, types};
+use tokio::sync::OnceCell;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+use crate::{
+    Config,
+    board::News,
+    entry::Entry,
+    journal::{self, Journal},
+    life,
+    pull::Pull,
+    wish::between,
+    work::Work,
+};
+
+pub(crate) struct Book {
+    pub(crate) bus: Bus,
+    pub(crate) config: Config,
+    pub(crate) records: Arc<dyn PullRecords>,
+    pub(crate) news: News,
+    /// Ends all that happens here, and leaves it for who comes after.
+    pub(crate) closing: CancellationToken,
+    pulls: Mutex<HashMap<String, Entry>>,
+    journal: OnceCell<Journal>,
+    work: Arc<Work>,
+    lives: TaskTracker,
+}
+
+impl Book {
+    pub(crate) fn new(bus: Bus, config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            records: Arc::new(PullRecordsClient::new(bus.clone())),
+            work: Arc::new(Work::new(config.in_flight)),
+            bus,
+            config,
+            news: News::default(),
+            closing: CancellationToken::new(),
+            pulls: Mutex::default(),
+            journal: OnceCell::new(),
+            lives: TaskTracker::new(),
+        })
+    }
+
+    pub(crate) fn pulls(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The journal; at the first time it begins the term and reads which pulls were interrupted.
+    pub(crate) async fn journal(self: &Arc<Self>) -> Result<&Journal, Status> {
+        self.begin(Duration::ZERO).await
+    }
+
+    pub(crate) async fn begin(self: &Arc<Self>, silent_for: Duration) -> Result<&Journal, Status> {
+        self.journal
+            .get_or_try_init(|| async {
+                let journal = Journal::begin(Arc::clone(&self.records), self.config.lease, silent_for).await?;
+                let request = msg::ListPullRecordsRequest { running: true, ..msg::ListPullRecordsRequest::default() };
+                for record in journal::all(&self.records, request).await? {
+                    self.find_interrupted(&journal, record).await?;
+                }
+                Ok(journal)
+            })
+            .await
+    }
+
+    /// One that did not end: it waits here for who waits for it, unless that is too long ago.
+    async fn find_interrupted(self: &Arc<Self>, journal: &Journal, record: msg::PullRecord) -> Result<(), Status> {
+        let id = record.id.clone();
+        let started = record.started_at.or(record.created_at).unwrap_or_default();
+        if between(started, types::Time::now()) > self.config.lease && !record.detached {
+            let end = msg::EndPullRequest {
+                id,
+                code: Code::Cancelled.number(),
+                message: "it was interrupted, and nobody asked for it again while its lease lasted".to_owned(),
+                ..msg::EndPullRequest::default()
+            };
+            return journal.end(end).await.map(drop);
+        }
+        let entry = match Entry::found(record, self.news.clone()) {
+            Ok(entry) => entry,
+            Err(status) => {
+                tracing::warn!(id, %status, "the record of a pull cannot be read; it is ended");
+                let (code, message) = (status.code.number(), status.message);
+                let end = msg::EndPullRequest { id, code, message, ..msg::EndPullRequest::default() };
+                return journal.end(end).await.map(drop);
+            }
+        };
+        if self.config.take_up && entry.record.detached && !entry.lacks_credentials {
+            entry.roused.send_replace(true);
+        }
+        tracing::info!(id, reference = entry.record.reference, "found a pull that was interrupted");
+        self.pulls().insert(id.clone(), entry);
+        self.launch(id, journal.clone(), true);
+        Ok(())
+    }
+
+    /// Starts the task of a pull.
+    pub(crate) fn launch(self: &Arc<Self>, id: String, journal: Journal, interrupted: bool) {
+        let Some((reference, namespace)) =
+            self.pulls().get(&id).map(|entry| (entry.record.reference.clone(), entry.record.namespace.clone()))
+        else {
+            return;
+        };
+        let span = tracing::info_span!("pull", id, reference, namespace);
+        let (book, closing) = (Arc::clone(self), self.closing.clone());
+        let living = async move {
+            let life = Box::pin(life::live(&book, &id, &journal, interrupted));
+            let lived = closing.run_until_cancelled(life).await;
+            if lived.is_none() {
+                tracing::info!("the service stops; the pull goes on when it is back");
+            }
+        };
+        self.lives.spawn(living.instrument(span));
+    }
+
+    /// The work of a pull, as its entry says it now.
+    pub(crate) fn pull(&self, id: &str) -> Result<Pull, Status> {
+        let pulls = self.pulls();
+        let entry = pulls.get(id).ok_or_else(|| unknown(id))?;
+        Ok(Pull {
+            id: id.to_owned(),
+            wish: entry.wish.clone(),
+            board: Arc::clone(&entry.board),
+            bus: self.bus.clone(),
+            content: Arc::new(ContentClient::new(self.bus.clone())),
+            metadata: Arc::new(MetadataClient::new(self.bus.clone())),
+            fetcher: Arc::new(FetcherClient::new(self.bus.clone())),
+            unpacker: Arc::new(UnpackerClient::new(self.bus.clone())),
+            work: Arc::clone(&self.work),
+            weight: Arc::clone(&entry.weight),
+        })
+    }
+
+    /// Drops ended pulls that were remembered long enough; their records stay.
+    pub(crate) fn forget(&self, pulls: &mut HashMap<String, Entry>) {
+        let remember = self.config.remember;
+        pulls.retain(|_, entry| entry.ended.is_none_or(|ended| ended.elapsed() < remember));
+    }
+
+    /// Ends all tasks where they are, and lets whoever leads next have the pulls at once.
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.lives.close();
+        self.lives.wait().await;
+        if let Some(journal) = self.journal.get()
+            && let Err(status) = journal.hold(true).await
+        {
+            tracing::debug!(%status, "the end of the term could not be told");
+        }
+    }
+
+    /// What calls are answered that come while it closes, so that they are sent to whoever leads next.
+    pub(crate) fn closed() -> Status {
+        Status::unavailable("the transfer service is stopping; its pulls go on when it is back")
+    }
+}
+
+pub(crate) fn unknown(id: &str) -> Status {
+    Status::not_found(format!("no pull {id} is known: there was none, or it ended long ago; pull again"))
+}

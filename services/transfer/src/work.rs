@@ -1,0 +1,80 @@
+//! How much is in flight at once, of each kind of job, for all pulls together.
+//!
+//! The workers' queues take jobs as they come; so what is fair is decided here, by handing them no more than they can begin
+//! soon. Documents never wait behind layers, nor small layers behind large ones, which go through the workers' own narrow
+//! gate (`large_downloads` of the fetcher).
+
+use berth_model::{Descriptor, Kind};
+
+use crate::slots::{Equals, Slots};
+
+/// So many jobs of each kind at once.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    /// Manifests, configs, and what turns out to be there.
+    pub documents: usize,
+    /// Layers smaller than `large_bytes`.
+    pub small: usize,
+    /// The other layers.
+    pub large: usize,
+    /// Layers being unpacked.
+    pub unpacks: usize,
+    /// From so many bytes on a blob is large.
+    pub large_bytes: u64,
+}
+
+impl Default for InFlight {
+    /// For four fetchers and four unpackers with their own defaults.
+    fn default() -> Self {
+        Self { documents: 64, small: 128, large: 32, unpacks: 32, large_bytes: 1 << 20 }
+    }
+}
+
+impl InFlight {
+    /// For the workers of one process: as many as they do at once.
+    #[must_use]
+    pub fn for_workers(fetch_jobs: usize, large_downloads: usize, unpack_jobs: usize) -> Self {
+        Self {
+            documents: (fetch_jobs / 4).max(1),
+            small: (fetch_jobs / 2).max(1),
+            large: large_downloads.min(fetch_jobs).max(1),
+            unpacks: unpack_jobs.max(1),
+            ..Self::default()
+        }
+    }
+}
+
+/// The places of one transfer service.
+pub(crate) struct Work {
+    documents: Slots,
+    small: Slots,
+    large: Slots,
+    pub(crate) unpacks: Slots,
+    large_bytes: u64,
+    pub(crate) fetching: Equals,
+    pub(crate) unpacking: Equals,
+}
+
+impl Work {
+    pub(crate) fn new(limits: InFlight) -> Self {
+        Self {
+            documents: Slots::new(limits.documents),
+            small: Slots::new(limits.small),
+            large: Slots::new(limits.large),
+            unpacks: Slots::new(limits.unpacks),
+            large_bytes: limits.large_bytes,
+            fetching: Equals::default(),
+            unpacking: Equals::default(),
+        }
+    }
+
+    /// Where a blob's fetching waits; `there`: it was fetched a moment ago.
+    pub(crate) fn fetches(&self, descriptor: &Descriptor, there: bool) -> &Slots {
+        match descriptor.media_type.kind() {
+            _ if there => &self.documents,
+            Kind::Index | Kind::Manifest | Kind::Config => &self.documents,
+            _ if descriptor.size < self.large_bytes => &self.small,
+            _ => &self.large,
+        }
+    }
+}
