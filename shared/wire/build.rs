@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = prost_types_bytes(&set.encode_to_vec())?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), set.encode_to_vec())?;
+    std::fs::write(out.join("round_trip.rs"), round_trip(&set))?;
     let mut bus = set.clone();
     bus.file.retain(|file| BUS.contains(&file.name()));
     prost_build::Config::new()
@@ -77,6 +78,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     builder.compile_fds_with_config(gateway, config)?;
     Ok(())
+}
+
+/// For the tests: a function that reads a message of ours by its name and writes it again, through the generated types.
+fn round_trip(set: &prost_types::FileDescriptorSet) -> String {
+    let mut arms = String::new();
+    for file in &set.file {
+        let Some(rest) = file.package().strip_prefix("berth.") else { continue };
+        let module = rest.strip_suffix(".v1").unwrap_or("gateway");
+        for message in &file.message_type {
+            let name = message.name();
+            arms.push_str(&format!(
+                "        \"{}.{name}\" => crate::{module}::{name}::decode(bytes).map(|read| read.encode_to_vec()),\n",
+                file.package()
+            ));
+        }
+    }
+    format!(
+        "fn round_trip(name: &str, bytes: &[u8]) -> Option<Result<Vec<u8>, prost::DecodeError>> {{\n    Some(match name {{\n{arms}        \
+         _ => return None,\n    }})\n}}\n"
+    )
 }
 
 /// The `.proto` files of a folder, as paths from the root, in a fixed order.

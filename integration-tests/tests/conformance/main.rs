@@ -13,9 +13,11 @@
 mod containers;
 mod content;
 mod events;
+mod faults;
 mod home;
 mod images;
 mod leases;
+mod leaving;
 mod load;
 mod namespaces;
 mod serving;

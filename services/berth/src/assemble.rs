@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use berth_bus::{Bus, NatsOptions, Serving};
-use berth_config::{ContentSharing, Durability, Settings};
+use berth_bus::{Bus, Serving};
+use berth_config::{ContentSharing, Durability, EventEncoding, Settings};
 use berth_model::Status;
 
-use crate::cli::Service;
+use crate::cli::{Service, nats_options};
 
 /// The services on the bus beside the two that hold a store.
 const REST: [Service; 4] = [Service::Fetcher, Service::Unpacker, Service::Transfer, Service::Gc];
@@ -90,6 +90,10 @@ impl Plan {
                 let mut config = berth_metadata::Config::new(self.dir("metadata"));
                 config.durability = self.durability();
                 config.holder.clone_from(&self.holder);
+                config.event_encoding = match self.settings.events.encoding {
+                    EventEncoding::Json => berth_metadata::EventEncoding::Json,
+                    EventEncoding::Protobuf => berth_metadata::EventEncoding::Protobuf,
+                };
                 berth_metadata::start(bus, config).await
             }
             Service::Fetcher => {
@@ -131,8 +135,8 @@ impl Plan {
 }
 
 /// Connects to the bus of other processes.
-pub(crate) async fn connect(url: &str, name: &str) -> Result<Bus, Status> {
-    Bus::connect(NatsOptions::new(url, name)).await
+pub(crate) async fn connect(settings: &Settings, url: &str, name: &str, role: &str) -> Result<Bus, Status> {
+    Bus::connect(nats_options(settings, url, name, role)).await
 }
 
 /// What the gateway says of itself.

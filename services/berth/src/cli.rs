@@ -1,6 +1,8 @@
 //! The command line as it is typed. Names and aliases follow `ctr`.
 
+mod nats;
 mod pulls;
+mod serve;
 mod snapshots;
 mod upkeep;
 
@@ -9,9 +11,11 @@ use std::path::PathBuf;
 use berth_model::Platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
 pub(crate) use pulls::{Priority, Pulls};
+pub(crate) use serve::{Healthcheck, Serve, Service};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
-pub(crate) use upkeep::{Fsck, Gc, GcCommand, Leases, Run, System};
+pub(crate) use upkeep::{Fsck, Gc, GcCommand, Jobs, Leases, Run, System};
 
 /// Pulls container images and manages their blobs.
 ///
@@ -49,9 +53,6 @@ pub(crate) struct Global {
     /// The namespace: each sees only its own images, content and snapshots
     #[arg(long, short, global = true, env = "BERTH_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub(crate) namespace: String,
-    /// Use the services on this NATS server
-    #[arg(long, global = true, env = "BERTH_NATS", value_name = "URL")]
-    pub(crate) nats: Option<String>,
     /// What to log: error, warn, info, debug, trace, or directives like warn,berth_fetcher=debug [default: warn; serve: info]
     #[arg(long, global = true, env = "BERTH_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -61,6 +62,8 @@ pub(crate) struct Global {
     /// The configuration file [default: /etc/berth/config.toml, if it is there]
     #[arg(long, global = true, env = "BERTH_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) nats: NatsFlags,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -88,6 +91,9 @@ pub(crate) enum Command {
     /// Manage leases: what a lease names is not collected
     #[command(subcommand, visible_alias = "lease")]
     Leases(Leases),
+    /// Jobs that workers gave up on: look at them, put them back
+    #[command(subcommand, visible_alias = "job")]
+    Jobs(Jobs),
     /// Collect what nothing refers to; or say why something is kept
     Gc(Gc),
     /// What takes the disk
@@ -100,11 +106,21 @@ pub(crate) enum Command {
 Examples:
   berth events                           what happens from now on
   berth events --since 0 --until-now     all that is kept, then end
-  berth events --since 41                what came after number 41, and goes on"
+  berth events --since 41                what came after number 41, and goes on
+  berth events --with-state              what there is, then what happens, without a gap"
     )]
     Events(Events),
     /// Run the services as a daemon
     Serve(Serve),
+    /// Ask a service on this machine how it is: exit code 0 if it serves, else 1
+    #[command(after_help = "\
+Examples:
+  berth healthcheck                                    the daemon behind --address
+  berth healthcheck --health-socket /run/berth/h.sock  the service that was started with the same option")]
+    Healthcheck(Healthcheck),
+    /// Prepare a NATS server for services in many processes
+    #[command(subcommand)]
+    Nats(Nats),
     /// Show the versions of this program and of the daemon
     Version(Json),
 }
@@ -262,44 +278,12 @@ pub(crate) struct Events {
     /// End with the newest event of now
     #[arg(long)]
     pub(crate) until_now: bool,
+    /// First all records there are, then a line {"listed": NUMBER}, then the events after that number
+    #[arg(long, conflicts_with_all = ["since", "until_now"])]
+    pub(crate) with_state: bool,
     /// Only events of the namespace given by --namespace
     #[arg(long)]
     pub(crate) only_namespace: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  berth serve                                         all services, in one process
-  berth serve content --nats nats://127.0.0.1:4222    one service; the others elsewhere
-  berth --nats nats://127.0.0.1:4222 pull alpine      a pull by those services")]
-pub(crate) struct Serve {
-    /// Which service; without it, all of them in this process
-    #[arg(value_enum)]
-    pub(crate) service: Option<Service>,
-    /// Jobs done at once (of fetcher and unpacker)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) concurrency: Option<u16>,
-    /// Who may talk to the socket, as chmod has it [default: 0660]
-    #[arg(long, env = "BERTH_SOCKET_MODE", value_name = "MODE")]
-    pub(crate) socket_mode: Option<String>,
-    /// The socket's owner, a name or a number [default: this user]
-    #[arg(long, env = "BERTH_SOCKET_OWNER", value_name = "USER")]
-    pub(crate) socket_owner: Option<String>,
-    /// The socket's group, a name or a number [default: this user's]
-    #[arg(long, env = "BERTH_SOCKET_GROUP", value_name = "GROUP")]
-    pub(crate) socket_group: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Service {
-    Content,
-    Metadata,
-    Fetcher,
-    Unpacker,
-    Transfer,
-    Gc,
-    Gateway,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -330,6 +314,7 @@ mod tests {
             "berth snapshot ls",
             "berth snapshots mounts /mnt key",
             "berth event",
+            "berth events --with-state --only-namespace",
             "berth pull -u a:b --platform linux/arm64 --platform amd64 x --label a=b",
             "berth serve content --nats nats://h:1",
             "berth pull -d --priority low --timeout 90s x",
@@ -349,6 +334,13 @@ mod tests {
             "berth leases resources x --add content/sha256:00",
             "berth system df --json",
             "berth i rm --sync a",
+            "berth serve fetcher --nats nats://h:1 --health-socket /x",
+            "berth healthcheck --health-socket /x --timeout 2",
+            "berth jobs ls --kind fetch --json",
+            "berth job requeue --all",
+            "berth jobs rm a b",
+            "berth nats users --out d --nats-prefix berth.prod",
+            "berth --nats tls://h --nats-ca ca.pem --nats-nkey-file gateway.nk pull x",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

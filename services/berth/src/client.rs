@@ -6,15 +6,19 @@ use std::{io, path::PathBuf, sync::Mutex, time::Duration};
 use anyhow::Context as _;
 use berth_bus::Serving;
 use berth_config::Settings;
+use berth_gateway::Traced;
 use berth_model::Status;
 use berth_wire::gateway::{
     VersionRequest, content_client::ContentClient, events_client::EventsClient, gc_client::GcClient,
-    images_client::ImagesClient, leases_client::LeasesClient, pulls_client::PullsClient,
+    images_client::ImagesClient, jobs_client::JobsClient, leases_client::LeasesClient, pulls_client::PullsClient,
     snapshots_client::SnapshotsClient, transfer_client::TransferClient, version_client::VersionClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     assemble::{self, Plan},
@@ -26,6 +30,9 @@ const MESSAGE_BYTES: usize = 16 << 20;
 const MEMORY_BYTES: usize = 1 << 20;
 /// A daemon that takes longer to answer its socket is not there.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Requests that say which trace they belong to.
+pub(crate) type Wire = InterceptedService<Channel, Traced>;
 
 /// A connection to the services; it keeps them if they run here.
 pub(crate) struct Client {
@@ -43,6 +50,7 @@ pub(crate) fn settings(global: &Global) -> Result<Settings, Status> {
     if let Some(root) = &global.root {
         settings.root.clone_from(root);
     }
+    global.nats.apply(&mut settings);
     settings.root = std::path::absolute(&settings.root).map_err(|error| Status::io("find", &settings.root, &error))?;
     Ok(settings)
 }
@@ -59,8 +67,8 @@ pub(crate) fn address(global: &Global, settings: &Settings) -> PathBuf {
 macro_rules! clients {
     ($($name:ident: $Client:ident;)*) => {
         $(
-            pub(crate) fn $name(&self) -> $Client<Channel> {
-                $Client::new(self.channel.clone())
+            pub(crate) fn $name(&self) -> $Client<Wire> {
+                $Client::with_interceptor(self.channel.clone(), Traced)
                     .max_decoding_message_size(MESSAGE_BYTES)
                     .max_encoding_message_size(MESSAGE_BYTES)
             }
@@ -77,6 +85,7 @@ impl Client {
         pulls: PullsClient;
         leases: LeasesClient;
         gc: GcClient;
+        jobs: JobsClient;
         events: EventsClient;
         version: VersionClient;
     }
@@ -85,13 +94,15 @@ impl Client {
     pub(crate) async fn connect(global: &Global, command: &str) -> anyhow::Result<Self> {
         let settings = settings(global)?;
         let (namespace, address) = (global.namespace.clone(), address(global, &settings));
-        if let Some(url) = &global.nats {
-            let bus = assemble::connect(url, "berth command line").await?;
-            let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
-            return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        if let Some(url) = &global.nats.nats {
+            return Self::join(url, settings, namespace).await;
         }
         if let Some(channel) = daemon(address.clone()).await? {
             return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        }
+        // On a node whose settings name a bus, the services are there and not in this process.
+        if let Some(url) = settings.nats.url.clone() {
+            return Self::join(&url, settings, namespace).await;
         }
         let plan = Plan { settings: settings.clone(), holder: format!("berth {command}"), lasts: false };
         let (bus, serving) = plan.start_all().await?;
@@ -100,8 +111,17 @@ impl Client {
     }
 }
 
-/// A channel to a daemon; `None` if nobody answers.
-async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
+impl Client {
+    /// A gateway in this process, for services on a bus.
+    async fn join(url: &str, settings: Settings, namespace: String) -> anyhow::Result<Self> {
+        let bus = assemble::connect(&settings, url, "berth command line", "gateway").await?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
+        Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() })
+    }
+}
+
+/// A channel to a daemon that answered; `None` if nobody listens.
+pub(crate) async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
     match UnixStream::connect(&path).await {
         Ok(_answers) => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -2,12 +2,16 @@
 
 mod content;
 mod events;
+mod explain;
 mod following;
 mod gc;
+mod healthcheck;
 mod images;
+mod jobs;
 mod leases;
 mod look;
 mod mounting;
+mod nats;
 mod pull;
 mod pulls;
 mod serve;
@@ -17,6 +21,9 @@ mod version;
 
 use std::process::ExitCode;
 
+use berth_telemetry::Telling;
+use tracing::Instrument as _;
+
 use crate::{
     cli::{Cli, Command, LogFormat},
     client::Client,
@@ -24,14 +31,48 @@ use crate::{
 
 /// Runs a command.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let usual = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
-    let format = match cli.global.log_format {
-        LogFormat::Text => berth_telemetry::Format::Text,
-        LogFormat::Json => berth_telemetry::Format::Json,
+    let telemetry = berth_telemetry::start(telling(&cli))?;
+    if let Command::Serve(serve) = cli.command {
+        return serve::run(&cli.global, serve, &telemetry).await.map(|()| ExitCode::SUCCESS);
+    }
+    let span = tracing::info_span!("berth", otel.name = format_args!("berth {}", word(&cli.command)));
+    // Whoever started this command may be part of a trace, and says so as other programs are told.
+    let given: Vec<(&str, String)> = ["traceparent", "tracestate"]
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var(name.to_uppercase()).ok()?)))
+        .collect();
+    let header = |name: &'static str| given.iter().find(|pair| pair.0 == name).map(|pair| pair.1.as_str());
+    berth_telemetry::context::adopt(&span, header);
+    Box::pin(dispatch(cli).instrument(span)).await
+}
+
+/// What is told of this process, and as whom.
+fn telling(cli: &Cli) -> Telling {
+    let (usual, service) = match &cli.command {
+        Command::Serve(serve) => ("info", serve.service.map(|service| format!("berth-{service:?}").to_lowercase())),
+        _ => ("warn", None),
     };
-    berth_telemetry::start(cli.global.log_level.as_deref().unwrap_or(usual), format)?;
+    Telling {
+        filter: cli.global.log_level.as_deref().unwrap_or(usual).to_owned(),
+        format: match cli.global.log_format {
+            LogFormat::Text => berth_telemetry::Format::Text,
+            LogFormat::Json => berth_telemetry::Format::Json,
+        },
+        service: service.unwrap_or_else(|| "berth".to_owned()),
+        version: env!("CARGO_PKG_VERSION"),
+        lasts: matches!(cli.command, Command::Serve(_)),
+    }
+}
+
+/// The command without what follows it, which may be secret.
+fn word(command: &Command) -> String {
+    let all = format!("{command:?}").to_lowercase();
+    all.split(|letter: char| !letter.is_alphabetic()).next().unwrap_or_default().to_owned()
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
-        Command::Serve(serve) => serve::run(&cli.global, serve).await,
+        Command::Serve(_) => anyhow::bail!("a daemon is no command"),
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
             return Box::pin(pull::run(&cli.global, pull)).await;
         }
@@ -51,6 +92,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
+        Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
+        Command::Jobs(jobs) => jobs::run(&Client::connect(&cli.global, "jobs").await?, jobs).await,
+        Command::Nats(nats) => nats::run(&cli.global, &nats),
         Command::Version(json) => version::run(&cli.global, &json).await,
     };
     done.map(|()| ExitCode::SUCCESS)

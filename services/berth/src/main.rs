@@ -7,9 +7,13 @@ mod cli;
 mod client;
 mod commands;
 mod failure;
+mod health;
 mod mount;
 mod output;
 mod progress;
+mod roles;
+mod stopping;
+mod web;
 
 use clap::Parser as _;
 

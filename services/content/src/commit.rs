@@ -6,6 +6,8 @@ use berth_failpoint::{Point, pass};
 use berth_model::{Digest, Status};
 use berth_wire::content as msg;
 
+use tracing::Instrument as _;
+
 use crate::{ingest::lost, open::Open, service::optional, state::State};
 
 /// Keeps the ingest with its writer for as long as the commit takes.
@@ -38,14 +40,15 @@ pub(crate) async fn commit(
         Err(status) => return Err(status),
     };
     let _committing = Committing::begin(&state, &open);
-    let digest = verify(&state, &open, request.size, expected).await?;
+    let digest = verify(&state, &open, request.size, expected).instrument(tracing::info_span!("verify")).await?;
     let (size, generation) = {
         let ingest = open.ingest();
         (ingest.written, ingest.generation)
     };
 
     let name = request.r#ref.clone();
-    state.files(move |store| store.flush_data(&name)).await.inspect_err(|status| open.spoil(generation, status))?;
+    let flushed = state.files(move |store| store.flush_data(&name)).instrument(tracing::info_span!("flush"));
+    flushed.await.inspect_err(|status| open.spoil(generation, status))?;
     let name = request.r#ref;
     let published = state.files(move |store| {
         let published = store.publish(&name, &digest);
@@ -53,7 +56,7 @@ pub(crate) async fn commit(
         let has_data = published.is_err() && store.layout().data(&name).exists();
         Ok((published, has_data))
     });
-    let fresh = match published.await? {
+    let fresh = match published.instrument(tracing::info_span!("publish")).await? {
         (Ok(fresh), _) => fresh,
         (Err(status), has_data) => {
             if !has_data {
@@ -62,7 +65,7 @@ pub(crate) async fn commit(
             return Err(status);
         }
     };
-    let recorded = state.settle(vec![digest]).await;
+    let recorded = state.settle(vec![digest]).instrument(tracing::info_span!("record")).await;
     pass(Point::ContentRecorded);
     state.end(&open);
     recorded?;

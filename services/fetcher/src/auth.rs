@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use berth_model::Status;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tracing::Instrument as _;
 use url::Url;
 
 use self::{
@@ -38,7 +39,7 @@ impl RegistryClient {
             Challenge::Basic => None,
         });
         match (bearer, &errand.access.credentials) {
-            (Some(bearer), _) => self.token(errand, url, bearer).await,
+            (Some(bearer), _) => self.token(errand, url, bearer).instrument(tracing::info_span!("token")).await,
             (None, Some(credentials)) if offered.contains(&Challenge::Basic) => {
                 Ok(Grant { header: basic(credentials)?, until: Instant::now() + BASIC_LIFE })
             }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use berth_model::Status;
+use berth_telemetry::wait;
 use http::{HeaderMap, StatusCode};
 use reqwest::Response;
 
@@ -13,6 +14,7 @@ use crate::{
     endpoint::api_host,
     errand::{Errand, authority},
     failure::{Failure, FailureKind},
+    numbers,
     refusal::Refusal,
     retry::{Judgement, Tries, judge, retry_after},
     transport::{Hop, Landed},
@@ -57,14 +59,15 @@ impl RegistryClient {
         let host = authority(&hop.url);
         loop {
             if let Some(pause) = self.pace.pause(&host) {
-                tokio::time::sleep(pause).await;
+                wait::on("rate limit", tokio::time::sleep(pause)).await;
             }
+            let mut reason = "retry";
             let pause = match self.transport.once(hop).await {
                 Err(failure) => {
                     self.schemes.forget(api_host(errand.reference.registry()));
                     self.after_failure(&failure, &mut tries).ok_or_else(|| failure.status(errand))?
                 }
-                Ok(landed) => match judge(landed.response.status()) {
+                Ok(landed) => match seen(&host, &landed) {
                     Judgement::Settled => return Ok(landed),
                     judgement => {
                         let asked = self.asked_pause(landed.response.headers());
@@ -79,7 +82,9 @@ impl RegistryClient {
                             return Err(self.gave_up(errand, landed, asked.err()).await);
                         };
                         let pause = asked.unwrap_or(pause);
+                        numbers::retry(numbers::cause(landed.response.status().as_u16()));
                         if judgement == Judgement::Throttled {
+                            reason = "rate limit";
                             self.pace.hold(&host, Instant::now() + pause);
                         }
                         pause
@@ -87,11 +92,12 @@ impl RegistryClient {
                 },
             };
             tracing::debug!(%host, ?pause, "trying again");
-            tokio::time::sleep(pause).await;
+            wait::on(reason, tokio::time::sleep(pause)).await;
         }
     }
 
     fn after_failure(&self, failure: &Failure, tries: &mut Tries) -> Option<Duration> {
+        numbers::retry(failure.kind.word());
         tracing::debug!(host = failure.host, kind = ?failure.kind, detail = failure.detail, "no answer");
         match failure.kind {
             FailureKind::Refused => tries.in_all(self.options.refused_attempts),
@@ -123,4 +129,10 @@ impl RegistryClient {
         let body = read_some(response, ERROR_BODY, self.options.stall_timeout).await;
         Refusal { status, host, body }
     }
+}
+
+/// What an answer means for trying again; what it says of limits is taken down.
+fn seen(host: &str, landed: &Landed) -> Judgement {
+    numbers::budget(host, landed.response.headers());
+    judge(landed.response.status())
 }

@@ -28,6 +28,22 @@ pub(crate) enum FailureKind {
     Redirect,
 }
 
+impl FailureKind {
+    /// As a cause, in numbers.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::UnknownHost => "unknown host",
+            Self::Unreachable => "unreachable",
+            Self::NotTls => "no TLS",
+            Self::Certificate => "certificate",
+            Self::Broken => "broken",
+            Self::Silent => "silent",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
 /// A request without an answer, or a body without an end. Holds no URL beyond host and port.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {

@@ -4,6 +4,7 @@ use std::{fmt, future::Future, time::Duration};
 
 use async_trait::async_trait;
 use berth_model::{Descriptor, Reference, Status};
+use berth_telemetry::wait;
 use bytes::Bytes;
 
 use crate::{access::Access, body::Body, client::RegistryClient, retry::Tries};
@@ -68,6 +69,7 @@ impl RegistryClient {
             let opening = self.open(descriptor, reference, access, start);
             let mut body = self.while_alive(sink, opening).await??;
             fetched.opened += 1;
+            tracing::debug!(target: berth_telemetry::STEP, from = start, "range");
             let ended = self.drain(sink, &mut body, &named, progress).await?;
             drop(body);
             fetched.bytes += sink.offset() - start;
@@ -81,7 +83,7 @@ impl RegistryClient {
             }
             let Some(pause) = tries.next() else { return Err(why) };
             tracing::debug!(%why, offset = sink.offset(), ?pause, "opening again");
-            self.while_alive(sink, tokio::time::sleep(pause)).await?;
+            wait::on("retry", self.while_alive(sink, tokio::time::sleep(pause))).await?;
         }
     }
 

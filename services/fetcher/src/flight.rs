@@ -8,6 +8,7 @@ use std::{
 
 use berth_api::content::{BlobWriter, Content};
 use berth_model::{Code, Descriptor, Status};
+use berth_telemetry::wait;
 use berth_wire::content::{StatBlobRequest, WatchBlobReply, WatchBlobRequest, watch_blob_reply::State};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -48,7 +49,11 @@ pub(crate) async fn find<'a>(
             return Ok(Place::Landed);
         }
         let permit = match large {
-            Some(large) => Some(large.acquire().await.map_err(|closed| Status::unavailable(closed.to_string()))?),
+            Some(large) => Some(
+                wait::on("other large downloads", large.acquire())
+                    .await
+                    .map_err(|closed| Status::unavailable(closed.to_string()))?,
+            ),
             None => None,
         };
         let opened =
@@ -83,17 +88,24 @@ async fn watch(
     descriptor: &Descriptor,
     watched: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<bool, Status> {
-    let mut seen = WatchBlobReply::default();
+    let seen = look(content, descriptor, &WatchBlobReply::default()).await?;
+    match seen.state() {
+        State::Committed => Ok(true),
+        State::Absent | State::Idle => Ok(false),
+        State::Growing => wait::on("another flight", follow(content, descriptor, seen, watched)).await,
+    }
+}
+
+async fn follow(
+    content: &Arc<dyn Content>,
+    descriptor: &Descriptor,
+    mut seen: WatchBlobReply,
+    watched: &(dyn Fn(u64) + Send + Sync),
+) -> Result<bool, Status> {
+    watched(seen.frontier);
     let mut moved = Instant::now();
     loop {
-        let request = WatchBlobRequest {
-            digest: descriptor.digest.to_string(),
-            r#ref: String::new(),
-            generation: seen.generation,
-            frontier: seen.frontier,
-            wait_ms: if seen.generation == 0 { 0 } else { POLL_MS },
-        };
-        let news = content.watch_blob(request).await?;
+        let news = look(content, descriptor, &seen).await?;
         match news.state() {
             State::Committed => return Ok(true),
             State::Absent | State::Idle => return Ok(false),
@@ -107,4 +119,20 @@ async fn watch(
         }
         seen = news;
     }
+}
+
+/// What has become of a blob since it was seen; at once, if it was not.
+async fn look(
+    content: &Arc<dyn Content>,
+    descriptor: &Descriptor,
+    seen: &WatchBlobReply,
+) -> Result<WatchBlobReply, Status> {
+    let request = WatchBlobRequest {
+        digest: descriptor.digest.to_string(),
+        r#ref: String::new(),
+        generation: seen.generation,
+        frontier: seen.frontier,
+        wait_ms: if seen.generation == 0 { 0 } else { POLL_MS },
+    };
+    content.watch_blob(request).await
 }

@@ -23,6 +23,7 @@ mod exchange;
 mod failure;
 mod fetch;
 mod flight;
+mod numbers;
 mod open;
 mod options;
 mod range;

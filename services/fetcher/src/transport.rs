@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use berth_model::Status;
+use berth_telemetry::account;
 use http::{
     HeaderValue, Method,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, RANGE},
 };
 use reqwest::{Client, Response};
+use tracing::{Instrument as _, Span, field::Empty};
 use url::Url;
 
 use crate::{
@@ -97,6 +99,25 @@ impl Transport {
     }
 
     async fn single(&self, hop: &Hop, url: &Url, trusted: bool) -> Result<Response, Failure> {
+        let span = tracing::info_span!(
+            "registry.request",
+            otel.name = hop.method.as_str(),
+            otel.kind = "client",
+            http.request.method = hop.method.as_str(),
+            url.full = %crate::errand::shown(url),
+            server.address = url.host_str(),
+            http.response.status_code = Empty,
+            error.type = Empty,
+        );
+        let answer = account::timed("answer", self.ask(hop, url, trusted, &span).instrument(span.clone())).await;
+        match &answer {
+            Ok(response) => span.record("http.response.status_code", response.status().as_u16()),
+            Err(failure) => span.record("error.type", tracing::field::debug(&failure.kind)),
+        };
+        answer
+    }
+
+    async fn ask(&self, hop: &Hop, url: &Url, trusted: bool, span: &Span) -> Result<Response, Failure> {
         let client = if url.host_str().is_some_and(is_loopback) { &self.loopback } else { &self.outside };
         // Blobs are stored as they come: an encoding put on by a proxy would change their digest.
         let mut request = client.request(hop.method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
@@ -108,6 +129,10 @@ impl Transport {
         }
         if let (Some(authorization), true) = (&hop.authorization, trusted) {
             request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        // Whoever the registry sends us to is not part of the trace.
+        for (name, value) in if trusted { berth_telemetry::context::outgoing(span) } else { Vec::new() } {
+            request = request.header(name, value);
         }
         if let Some(form) = &hop.form {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());

@@ -4,13 +4,13 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use berth_api::metadata::Metadata;
 use berth_wire::{
-    gateway::{FollowRequest, events_server::Events},
+    gateway::{FollowRequest, WatchReply, WatchRequest, events_server::Events},
     metadata::{Event, ReadEventsRequest},
 };
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{Backend, to_grpc};
+use crate::{Backend, to_grpc, watch};
 
 const PAGE: u32 = 500;
 const WAIT_MS: u32 = 10_000;
@@ -19,13 +19,26 @@ const WAIT_MS: u32 = 10_000;
 impl Events for Backend {
     type FollowStream = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
 
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchReply, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(Box::pin(watch::stream(self, request.into_inner()))))
+    }
+
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
         let request = request.into_inner();
-        let start = if request.only_new || request.until_now {
+        let start = if request.only_new || request.until_now || !request.outbox_id.is_empty() {
             // Far beyond what there is: only the newest sequence is wanted.
-            let after = if request.only_new { u64::MAX } else { request.after };
+            let after = if request.only_new || !request.outbox_id.is_empty() { u64::MAX } else { request.after };
             let probe = ReadEventsRequest { after, limit: 1, wait_ms: 0 };
-            Some(self.metadata.read_events(probe).await.map_err(to_grpc)?.last)
+            let newest = self.metadata.read_events(probe).await.map_err(to_grpc)?;
+            if !request.outbox_id.is_empty() && request.outbox_id != newest.outbox_id {
+                return Err(Status::failed_precondition(format!(
+                    "sequence {} is of outbox {}, and this is {}; begin anew (Watch)",
+                    request.after, request.outbox_id, newest.outbox_id
+                )));
+            }
+            Some(newest.last)
         } else {
             None
         };

@@ -13,13 +13,16 @@ mod content;
 mod events;
 mod gc;
 mod images;
+mod jobs;
 mod leases;
 mod pulls;
 mod serve;
 mod snapshots;
 mod status;
+mod trace;
 mod transfer;
 mod version;
+mod watch;
 mod watcher;
 
 use std::sync::Arc;
@@ -41,6 +44,7 @@ use tonic::service::RoutesBuilder;
 pub use access::Access;
 pub use serve::{Listener, inherited, listen, serve, serve_in_memory};
 pub use status::{from_grpc, to_grpc};
+pub use trace::Traced;
 
 /// Clients send frames of up to 8 MiB (containerd's do); twice that is containerd's own limit.
 const MESSAGE_BYTES: usize = 16 << 20;
@@ -76,6 +80,8 @@ struct Backend {
     transfer: Arc<dyn Transfer>,
     unpacker: Arc<dyn Unpacker>,
     gc: Arc<dyn Gc>,
+    /// For what no service answers: the queues themselves.
+    bus: Bus,
     info: ServerInfo,
     /// Bounds how many lists are in memory.
     walks: Arc<Semaphore>,
@@ -97,6 +103,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         transfer: Arc::new(TransferClient::new(bus.clone())),
         unpacker: Arc::new(UnpackerClient::new(bus.clone())),
         gc: Arc::new(GcClient::new(bus.clone())),
+        bus: bus.clone(),
         info,
         walks: Arc::new(Semaphore::new(containerd::WALKS)),
         stopping: CancellationToken::new(),
@@ -119,6 +126,7 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
         grpc::pulls_server::PullsServer<Backend>,
         grpc::leases_server::LeasesServer<Backend>,
         grpc::gc_server::GcServer<Backend>,
+        grpc::jobs_server::JobsServer<Backend>,
         grpc::events_server::EventsServer<Backend>,
         grpc::version_server::VersionServer<Backend>,
         api::containers::containers_server::ContainersServer<Backend>,

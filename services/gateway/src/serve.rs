@@ -16,7 +16,7 @@ use tokio::{
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use crate::{Access, Routes};
+use crate::{Access, Routes, trace};
 
 /// What sockets are called before they are ready; the name itself is always a socket that answers.
 const UNREADY: &str = "starting";
@@ -101,8 +101,11 @@ pub async fn serve(listener: Listener, routes: Routes, stop: impl Future<Output 
         stop.await;
         stopping.cancel();
     };
-    let served =
-        Server::builder().add_routes(routes).serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop).await;
+    let served = Server::builder()
+        .trace_fn(trace::span)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop)
+        .await;
     let name =
         || name.as_ref().map_or("the socket that was handed over".to_owned(), |name| name.0.display().to_string());
     served.map_err(|error| Status::internal(format!("serve on {}: {error}", name())))
@@ -116,6 +119,7 @@ pub async fn serve_in_memory(connection: DuplexStream, routes: Routes) -> Result
         futures::stream::pending(),
     );
     Server::builder()
+        .trace_fn(trace::span)
         .add_routes(routes.routes)
         .serve_with_incoming(incoming)
         .await

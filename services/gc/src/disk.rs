@@ -10,7 +10,7 @@ use berth_wire::{
     unpacker::MeasureSnapshotsRequest,
 };
 
-use crate::collect::Backend;
+use crate::{collect::Backend, numbers};
 
 /// Adds it all up.
 pub(crate) async fn measure(
@@ -31,7 +31,7 @@ pub(crate) async fn measure(
     }
     let images = MeasureImagesRequest { limit: 1, ..MeasureImagesRequest::default() };
     let images = backend.metadata.measure_images(images).await?;
-    Ok(MeasureDiskReply {
+    let disk = MeasureDiskReply {
         blobs: store.blobs,
         ingests: store.ingests,
         snapshots: Some(snapshots),
@@ -40,5 +40,7 @@ pub(crate) async fn measure(
         images: images.images_total,
         image_content: images.content_total,
         image_snapshots: images.snapshots_total,
-    })
+    };
+    numbers::measured(&disk);
+    Ok(disk)
 }

@@ -21,6 +21,7 @@ mod config;
 mod directories;
 mod disk;
 mod ingests;
+mod numbers;
 mod records;
 mod report;
 mod runs;

@@ -18,7 +18,7 @@ use crate::{
     Config, Knobs,
     check::check,
     collect::{Backend, collect},
-    disk,
+    disk, numbers,
     report::Report,
     runs::Runs,
     schedule::Schedule,
@@ -27,6 +27,8 @@ use crate::{
 
 /// A long poll never waits longer.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+/// What takes the disk is measured after a collection, but not more often: it is a walk over everything.
+const MEASURE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// After a service did not answer.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -81,17 +83,38 @@ impl Collector {
         self.runs.start(kind, |report| async move {
             match kind {
                 Kind::Collect(wanted) => {
-                    collect(&backend, &report, wanted.dry_run, &config.snapshotters, config.ingest_age).await
+                    let done =
+                        collect(&backend, &report, wanted.dry_run, &config.snapshotters, config.ingest_age).await;
+                    if !wanted.dry_run {
+                        numbers::collected(&report.summary(), done.is_ok());
+                    }
+                    done
                 }
-                Kind::Check(wanted) => check(&backend, &report, wanted, &config.snapshotters).await,
+                Kind::Check(wanted) => {
+                    let done = check(&backend, &report, wanted, &config.snapshotters).await;
+                    numbers::checked(&report.summary(), done.is_ok());
+                    done
+                }
             }
         })
+    }
+}
+
+impl Collector {
+    /// For the numbers.
+    async fn measure(&self) {
+        let none = msg::Summary::default();
+        if let Err(status) = disk::measure(&self.backend, &self.config.snapshotters, none).await {
+            tracing::debug!(%status, "what takes the disk was not measured");
+        }
     }
 }
 
 async fn keep_collected(service: &Collector, knobs: Knobs) {
     let (mut schedule, started) = (Schedule::new(knobs), Instant::now());
     let mut seen = Activity::default();
+    let mut measured: Option<Instant> = None;
+    numbers::observe();
     loop {
         let now = Instant::now();
         let due = schedule.due(started, now);
@@ -106,6 +129,10 @@ async fn keep_collected(service: &Collector, knobs: Knobs) {
                 tokio::time::sleep(RETRY).await;
             }
             schedule.collected(Instant::now(), begun.elapsed());
+            if measured.is_none_or(|then| then.elapsed() >= MEASURE_EVERY) {
+                measured = Some(Instant::now());
+                service.measure().await;
+            }
             continue;
         }
         let wait = due.map_or(MAX_WAIT, |due| due - now).min(MAX_WAIT);

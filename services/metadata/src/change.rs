@@ -99,7 +99,7 @@ impl<'a, 'db> Change<'a, 'db> {
     ///
     /// Dropping here, a few with each change, needs no task of its own, no extra flush, and keeps pace by itself: each
     /// change drops more than it adds.
-    pub(crate) fn finish(self, retention: Retention) -> Result<Option<u64>, Status> {
+    pub(crate) fn finish(self, retention: Retention, traceparent: &str) -> Result<Option<u64>, Status> {
         let Self { txn, now, events, .. } = self;
         if events.is_empty() {
             return Ok(None);
@@ -108,7 +108,8 @@ impl<'a, 'db> Change<'a, 'db> {
         let mut sequence = meta::last_event(txn)?;
         for event in events {
             sequence += 1;
-            outbox::put(txn, &msg::Event { sequence, at: event.at.or(Some(now)), ..event });
+            let traceparent = traceparent.to_owned();
+            outbox::put(txn, &msg::Event { sequence, at: event.at.or(Some(now)), traceparent, ..event });
         }
         meta::set_last_event(txn, sequence);
         let first = meta::first_event(txn)?;

@@ -6,6 +6,15 @@ use berth_kv::Durability;
 
 use crate::fences::Fences;
 
+/// How subscribers get the facts of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventEncoding {
+    /// For people and for every language.
+    Json,
+    /// `berth.metadata.v1.Event`: for programs that have its description.
+    Protobuf,
+}
+
 /// Where the records are and how they are kept.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,6 +28,8 @@ pub struct Config {
     /// How many events the outbox keeps for readers that come late. The newest ones stay; older ones are dropped a few
     /// at a time. Events that still have to be relayed to NATS are kept beyond this number.
     pub event_retention: u64,
+    /// How the bodies of events are written for subscribers.
+    pub event_encoding: EventEncoding,
     /// How long a deleter may delete what it had condemned; one that is slower deletes nothing.
     pub condemnation_leave: Duration,
     /// How much longer nobody can record or lease it, unless the deleter said that it is done.
@@ -43,6 +54,7 @@ impl Config {
             durability: Durability::default(),
             holder: format!("berth metadata, process {}", std::process::id()),
             event_retention: 100_000,
+            event_encoding: EventEncoding::Json,
             // Files are deleted in far less, also a page of them from a slow disk.
             condemnation_leave: Duration::from_secs(20),
             // A thread that looked at the clock and then deletes may be held up by a busy machine. A pull waits as long

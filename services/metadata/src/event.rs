@@ -22,8 +22,8 @@ pub(crate) enum Fact {
     ContainerUpdated { id: String, image: String, labels: Labels, snapshot_key: String },
     ContainerDeleted { id: String },
     PullStarted { id: String, reference: String },
-    PullDone { id: String, reference: String, digest: String },
-    PullFailed { id: String, reference: String, code: String, message: String },
+    PullDone { id: String, reference: String, digest: String, verdict: String },
+    PullFailed { id: String, reference: String, code: String, message: String, verdict: String },
 }
 
 impl Fact {
@@ -77,9 +77,11 @@ impl Fact {
             }
             Self::ContainerDeleted { id } => json!({ "id": id }),
             Self::PullStarted { id, reference } => json!({ "id": id, "reference": reference }),
-            Self::PullDone { id, reference, digest } => json!({ "id": id, "reference": reference, "digest": digest }),
-            Self::PullFailed { id, reference, code, message } => {
-                json!({ "id": id, "reference": reference, "code": code, "message": message })
+            Self::PullDone { id, reference, digest, verdict } => {
+                json!({ "id": id, "reference": reference, "digest": digest, "verdict": verdict })
+            }
+            Self::PullFailed { id, reference, code, message, verdict } => {
+                json!({ "id": id, "reference": reference, "code": code, "message": message, "verdict": verdict })
             }
         };
         if let Value::Object(fields) = &mut body {
@@ -95,6 +97,56 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(fields) => fields.is_empty(),
         _ => false,
     }
+}
+
+/// One fact of each kind, every field of it filled.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<Fact> {
+    let labels = || Labels::from([("a".to_owned(), "b".to_owned())]);
+    let text = |text: &str| text.to_owned();
+    let digest = || format!("sha256:{}", "0".repeat(64));
+    let first = Fact::ImageCreated { name: text("docker.io/library/a:1"), labels: labels() };
+    std::iter::successors(Some(first), |fact| {
+        // Whoever adds a kind adds it here, and to the contract that these are held against.
+        Some(match fact {
+            Fact::ImageCreated { .. } => Fact::ImageUpdated { name: text("a"), labels: labels() },
+            Fact::ImageUpdated { .. } => Fact::ImageDeleted { name: text("a") },
+            Fact::ImageDeleted { .. } => {
+                Fact::ContentCreated { digest: digest(), size: 1, media_type: text("text/plain") }
+            }
+            Fact::ContentCreated { .. } => Fact::ContentDeleted { digest: digest() },
+            Fact::ContentDeleted { .. } => {
+                Fact::SnapshotPrepared { snapshotter: text("overlayfs"), key: text("k"), parent: text("p") }
+            }
+            Fact::SnapshotPrepared { .. } => {
+                Fact::SnapshotCommitted { snapshotter: text("overlayfs"), key: text("k"), name: text("n") }
+            }
+            Fact::SnapshotCommitted { .. } => Fact::SnapshotRemoved { snapshotter: text("native"), key: text("k") },
+            Fact::SnapshotRemoved { .. } => Fact::NamespaceCreated { name: text("k8s.io"), labels: labels() },
+            Fact::NamespaceCreated { .. } => Fact::NamespaceUpdated { name: text("k8s.io"), labels: labels() },
+            Fact::NamespaceUpdated { .. } => Fact::NamespaceDeleted { name: text("k8s.io") },
+            Fact::NamespaceDeleted { .. } => {
+                Fact::ContainerCreated { id: text("c"), image: text("a"), runtime: text("io.containerd.runc.v2") }
+            }
+            Fact::ContainerCreated { .. } => {
+                Fact::ContainerUpdated { id: text("c"), image: text("a"), labels: labels(), snapshot_key: text("k") }
+            }
+            Fact::ContainerUpdated { .. } => Fact::ContainerDeleted { id: text("c") },
+            Fact::ContainerDeleted { .. } => Fact::PullStarted { id: text("p"), reference: text("a") },
+            Fact::PullStarted { .. } => {
+                Fact::PullDone { id: text("p"), reference: text("a"), digest: digest(), verdict: text("90 % of it") }
+            }
+            Fact::PullDone { .. } => Fact::PullFailed {
+                id: text("p"),
+                reference: text("a"),
+                code: text("not_found"),
+                message: text("it is not there"),
+                verdict: text("90 % of it"),
+            },
+            Fact::PullFailed { .. } => return None,
+        })
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -166,12 +218,18 @@ mod tests {
                 r#"{"id":"p","reference":"r"}"#,
             ),
             (
-                Fact::PullDone { id: "p".into(), reference: "r".into(), digest: "d".into() },
+                Fact::PullDone { id: "p".into(), reference: "r".into(), digest: "d".into(), verdict: "v".into() },
                 "/pulls/done",
-                r#"{"digest":"d","id":"p","reference":"r"}"#,
+                r#"{"digest":"d","id":"p","reference":"r","verdict":"v"}"#,
             ),
             (
-                Fact::PullFailed { id: "p".into(), reference: "r".into(), code: "c".into(), message: "m".into() },
+                Fact::PullFailed {
+                    id: "p".into(),
+                    reference: "r".into(),
+                    code: "c".into(),
+                    message: "m".into(),
+                    verdict: String::new(),
+                },
                 "/pulls/fail",
                 r#"{"code":"c","id":"p","message":"m","reference":"r"}"#,
             ),

@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use berth_model::Status;
 
-pub use config::Config;
+pub use config::{Config, EventEncoding};
 #[doc(hidden)]
 pub use fences::{Fence, Fences};
 pub use service::Service;

@@ -22,6 +22,12 @@ pub(crate) struct Page<T> {
     more: bool,
 }
 
+impl<T: Message> Default for Page<T> {
+    fn default() -> Self {
+        Self::new(MAX_ITEMS)
+    }
+}
+
 impl<T: Message> Page<T> {
     /// An empty page for as many items as the request asks.
     pub(crate) fn new(limit: u32) -> Self {

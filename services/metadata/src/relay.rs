@@ -8,24 +8,37 @@
 
 mod envelope;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use berth_bus::Bus;
 use berth_model::{Code, Status};
+use berth_telemetry::metrics::meter;
 use berth_wire::metadata as msg;
+use opentelemetry::metrics::Gauge;
 
-use crate::store::Store;
+use crate::{config::EventEncoding, store::Store};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long one question for events stays open; then it is asked again.
 const ASK: Duration = Duration::from_secs(60);
 
+static LAG: LazyLock<Gauge<u64>> = LazyLock::new(|| {
+    meter()
+        .u64_gauge("berth.events.relay.lag")
+        .with_unit("{event}")
+        .with_description("Events that are on disk and not yet published")
+        .build()
+});
+
 /// Relays until it is dropped.
-pub(crate) async fn run(store: Arc<Store>, bus: Bus) {
+pub(crate) async fn run(store: Arc<Store>, bus: Bus, encoding: EventEncoding) {
     let mut pause = FIRST_PAUSE;
     loop {
-        match pass(&store, &bus).await {
+        match pass(&store, &bus, encoding).await {
             Ok(()) => pause = FIRST_PAUSE,
             Err(status) => {
                 tracing::error!(%status, "the outbox cannot be read; its events wait");
@@ -37,14 +50,16 @@ pub(crate) async fn run(store: Arc<Store>, bus: Bus) {
 }
 
 /// Publishes the next events, or waits for some.
-async fn pass(store: &Store, bus: &Bus) -> Result<(), Status> {
+async fn pass(store: &Store, bus: &Bus, encoding: EventEncoding) -> Result<(), Status> {
     let after = store.relayed();
     match store.events_after(after, 0, ASK).await {
         Ok(page) => {
+            LAG.record(page.last.saturating_sub(after), &[]);
             for event in &page.events {
-                publish(bus, &page.outbox_id, event).await;
+                publish(bus, &page.outbox_id, event, encoding).await;
                 store.set_relayed(event.sequence).await?;
             }
+            LAG.record(page.last.saturating_sub(store.relayed()), &[]);
             Ok(())
         }
         Err(status) if status.code == Code::OutOfRange => {
@@ -57,16 +72,16 @@ async fn pass(store: &Store, bus: &Bus) -> Result<(), Status> {
 }
 
 /// Publishes one event, however often it must be tried.
-async fn publish(bus: &Bus, outbox_id: &str, event: &msg::Event) {
+async fn publish(bus: &Bus, outbox_id: &str, event: &msg::Event, encoding: EventEncoding) {
     let sequence = event.sequence;
-    let mut published = envelope::of(outbox_id, event);
+    let mut published = envelope::of(outbox_id, event, encoding);
     let mut pause = FIRST_PAUSE;
     let mut tries = 0_u64;
     while let Err(status) = bus.publish(published.clone()).await {
         tries += 1;
         if status.code == Code::InvalidArgument {
             tracing::error!(sequence, %status, "an event does not fit the bus; it is published without its facts");
-            published = envelope::without_facts(outbox_id, event);
+            published = envelope::without_facts(outbox_id, event, encoding);
         } else if tries == 1 {
             tracing::warn!(sequence, %status, "an event cannot be published; it waits, and those behind it");
         } else {
@@ -79,3 +94,6 @@ async fn publish(bus: &Bus, outbox_id: &str, event: &msg::Event) {
         tracing::info!(sequence, tries, "events are published again");
     }
 }
+
+#[cfg(test)]
+mod contract;

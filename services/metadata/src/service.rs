@@ -10,6 +10,7 @@ mod measure;
 mod namespaces;
 mod pulls;
 mod snapshots;
+mod state;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -23,7 +24,7 @@ use berth_model::Status;
 use berth_wire::metadata as msg;
 use tokio::task::JoinHandle;
 
-use crate::{Config, relay, store::Store};
+use crate::{Config, EventEncoding, relay, store::Store};
 
 /// Longest wait of one call; who wants to wait longer asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -32,19 +33,24 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub struct Service {
     store: Arc<Store>,
     relay: OnceLock<JoinHandle<()>>,
+    event_encoding: EventEncoding,
+    states: state::States,
     leader: pulls::Leader,
 }
 
 impl Service {
     pub(crate) async fn open(config: Config) -> Result<Arc<Self>, Status> {
+        let event_encoding = config.event_encoding;
         let store = Arc::new(Store::open(config).await?);
-        Ok(Arc::new(Self { store, relay: OnceLock::new(), leader: pulls::Leader::default() }))
+        let states = state::States::default();
+        let leader = pulls::Leader::default();
+        Ok(Arc::new(Self { store, relay: OnceLock::new(), event_encoding, states, leader }))
     }
 
     /// Publishes the outbox on the bus for as long as the service lives. The first call counts.
     pub async fn relay_to(&self, bus: Bus) -> Result<(), Status> {
         self.store.begin_relay().await?;
-        self.relay.get_or_init(|| tokio::spawn(relay::run(Arc::clone(&self.store), bus)));
+        self.relay.get_or_init(|| tokio::spawn(relay::run(Arc::clone(&self.store), bus, self.event_encoding)));
         Ok(())
     }
 }
@@ -239,6 +245,9 @@ impl Metadata for Service {
 
     async fn publish_event(&self, request: msg::PublishEventRequest) -> Result<msg::PublishEventReply, Status> {
         events::publish(&self.store, request).await
+    }
+    async fn read_state(&self, request: msg::ReadStateRequest) -> Result<msg::ReadStateReply, Status> {
+        self.states.read(&self.store, request).await
     }
     async fn read_events(&self, request: msg::ReadEventsRequest) -> Result<msg::ReadEventsReply, Status> {
         events::read(&self.store, request).await

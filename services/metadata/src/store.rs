@@ -35,6 +35,9 @@ const NEWEST: u64 = u64::MAX;
 /// No event has to wait for a relay before it is dropped.
 const NOBODY_RELAYS: u64 = u64::MAX;
 
+/// How long a change that is made may take to be told.
+const SETTLES: Duration = Duration::from_secs(20);
+
 /// The open tables.
 pub(crate) struct Store {
     db: Db,
@@ -109,6 +112,22 @@ impl Store {
         self.db.read(question).await
     }
 
+    /// Reads one state of all tables, and says which event was the newest in it. That event can be read by then.
+    pub(crate) async fn read_at<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> Result<R, Status> + Send + 'static,
+    ) -> Result<(R, u64), Status> {
+        let (answer, sequence) = self.db.read(move |view| Ok((question(view)?, meta::last_event(view)?))).await?;
+        // The state may be newer than the horizon, for as long as a change takes to be told.
+        let mut horizon = self.horizon.subscribe();
+        let settled = horizon.wait_for(|last| *last >= sequence);
+        match tokio::time::timeout(SETTLES, settled).await {
+            Ok(Ok(_last)) => Ok((answer, sequence)),
+            Ok(Err(_closed)) => Err(Status::unavailable("the metadata store is closing; try again")),
+            Err(_elapsed) => Err(Status::unavailable(format!("event {sequence} is not on disk after {SETTLES:?}"))),
+        }
+    }
+
     /// Makes one change and its events, or nothing; returns when it is on disk.
     ///
     /// It runs in a task of its own: a caller that goes away in the middle must not keep the horizon back.
@@ -145,6 +164,7 @@ impl Store {
         let horizon = Arc::clone(&self.horizon);
         let newest = self.event_retention;
         let relayed = Arc::clone(&self.relayed);
+        let traceparent = berth_bus::traceparent().unwrap_or_default();
         let barrier = Arc::clone(&self.collection.barrier);
         let writing = async move {
             let (done, freed, last) = db
@@ -152,7 +172,7 @@ impl Store {
                     let mut change = Change::new(txn, types::Time::now(), &barrier);
                     let done = rule(&mut change)?;
                     let retention = Retention { newest, relayed: relayed.load(Ordering::Acquire) };
-                    let (freed, last) = (change.freed(), change.finish(retention)?);
+                    let (freed, last) = (change.freed(), change.finish(retention, &traceparent)?);
                     pass(Point::MetadataDecided);
                     Ok::<_, Status>((done, freed, last))
                 })

@@ -47,7 +47,11 @@ impl Service {
             Some(dir) => Lock::on_dir(dir, PATIENCE).await?,
             None => None,
         };
-        let reader = BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, || false);
+        // Half a layer is of no use to anybody: when its caller leaves, applying it ends.
+        let gone = berth_bus::caller_gone();
+        let cancelled = move || gone.is_cancelled();
+        let reader =
+            BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
         let (snapshotters, sync) = (self.snapshotters().to_vec(), request.sync);
         let (layout, writers) = (self.scratch_layout()?, self.writers());
         let streamed = blocking(move || {
@@ -56,6 +60,7 @@ impl Service {
                 layout: &layout,
                 layer: &layer.digest.to_string(),
                 writers: &writers,
+                cancelled: &cancelled,
             };
             let streamed = made.apply(&target, reader)?;
             if sync {

@@ -82,8 +82,13 @@ impl Service {
             let packer = diff::write(&lower, &upper, &scratch, latest, packer)?;
             packer.finish().map_err(|error| Status::internal(format!("diff: end the stream: {error}")))
         });
-        // If the writing fails, the queue closes, and the walk ends with that.
-        let (packed, written) = tokio::join!(walk, write_all(from, writer));
+        let gone = berth_bus::caller_gone();
+        // If the writing fails, or nobody waits for it any more, the queue closes, and the walk ends with that.
+        let written = async {
+            let unwanted = || Status::cancelled("diff: whoever asked for it left");
+            gone.run_until_cancelled(write_all(from, writer)).await.unwrap_or_else(|| Err(unwanted()))
+        };
+        let (packed, written) = tokio::join!(walk, written);
         written?;
         packed
     }

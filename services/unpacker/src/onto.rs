@@ -108,6 +108,8 @@ pub struct Made<'a> {
     pub layer: &'a str,
     /// Who makes its files.
     pub writers: &'a Writers,
+    /// Whether nobody wants it any more.
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Made<'_> {
@@ -147,7 +149,7 @@ impl Made<'_> {
     }
 
     fn unpack(&self, dir: &Path, source: impl Read + Send) -> Result<(Residue, Streamed), Status> {
-        pipeline::run(source, |archive| apply::apply(archive, dir, self.writers, &|| false))
+        pipeline::run(source, |archive| apply::apply(archive, dir, self.writers, self.cancelled))
             .map_err(|error| error.status(self.layer, dir))
     }
 

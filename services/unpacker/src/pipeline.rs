@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    time::{Duration, Instant},
 };
 
 use berth_model::Digest;
@@ -33,12 +34,34 @@ pub struct Streamed {
     pub size: u64,
 }
 
+/// For how long each stage was busy, and how long it waited for its neighbours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Waiting for bytes of the blob, and reading them.
+    pub source: Duration,
+    /// Inflating.
+    pub inflate: Duration,
+    /// Hashing what came out.
+    pub hash: Duration,
+    /// Making files; also of the caller's own thread, not of those that help it.
+    pub untar: Duration,
+}
+
 /// Runs `consume` over the uncompressed bytes of `source`, and hashes them meanwhile. The source is read to its end, also
 /// what `consume` leaves unread.
 pub fn run<T>(
     source: impl Read + Send,
     consume: impl FnOnce(&mut dyn Pieces) -> Result<T, ApplyError>,
 ) -> Result<(T, Streamed), ApplyError> {
+    timed(source, consume).map(|(value, streamed, _)| (value, streamed))
+}
+
+/// The same, and what it took.
+pub fn timed<T>(
+    source: impl Read + Send,
+    consume: impl FnOnce(&mut dyn Pieces) -> Result<T, ApplyError>,
+) -> Result<(T, Streamed, Spent), ApplyError> {
+    let begun = Instant::now();
     let failure = Arc::new(Mutex::new(None));
     let (to_untar, untar_from) = sync_channel(QUEUE);
     let (to_hash, hash_from) = sync_channel(QUEUE);
@@ -46,16 +69,19 @@ pub fn run<T>(
         let spawn = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let failed = Arc::clone(&failure);
         let inflate = spawn("layer-inflate").spawn_scoped(scope, move || {
-            if let Err(error) = inflate(source, &to_untar, &to_hash) {
+            let mut spent = Spent::default();
+            if let Err(error) = inflate(source, &to_untar, &to_hash, &mut spent) {
                 *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
+            spent
         });
         let hash = spawn("layer-hash").spawn_scoped(scope, move || hash(&hash_from));
         let (Ok(inflate), Ok(hash)) = (inflate, hash) else {
             return Err(ApplyError::refused(b"", "start a thread", io::Error::from(io::ErrorKind::OutOfMemory)));
         };
-        let mut reader = Buffers { from: untar_from, current: Bytes::new() };
+        let mut reader = Buffers { from: untar_from, current: Bytes::new(), waited: Duration::ZERO };
         let consumed = consume(&mut reader).inspect(|_| reader.drain());
+        let untar = begun.elapsed().saturating_sub(reader.waited);
         // The stages end when nobody listens.
         drop(reader);
         let stages = (inflate.join(), hash.join());
@@ -65,14 +91,38 @@ pub fn run<T>(
         }
         let value = consumed?;
         match stages {
-            (Ok(()), Ok(streamed)) => Ok((value, streamed)),
+            (Ok(spent), Ok((streamed, hash))) => Ok((value, streamed, Spent { hash, untar, ..spent })),
             _ => Err(ApplyError::Damaged("a stage of the unpacking panicked".to_owned())),
         }
     })
 }
 
-fn inflate(source: impl Read + Send, untar: &SyncSender<Bytes>, hash: &SyncSender<Bytes>) -> Result<(), ApplyError> {
-    let mut counted = Counted { inner: source, offset: 0 };
+fn inflate(
+    source: impl Read + Send,
+    untar: &SyncSender<Bytes>,
+    hash: &SyncSender<Bytes>,
+    spent: &mut Spent,
+) -> Result<(), ApplyError> {
+    let begun = Instant::now();
+    let (mut reading, mut handing_over) = (Duration::ZERO, Duration::ZERO);
+    let done = inflate_all(source, &mut reading, |bytes| {
+        let since = Instant::now();
+        // A consumer that is gone has its reasons, and tells them itself.
+        let wanted = hash.send(bytes.clone()).is_ok() && untar.send(bytes).is_ok();
+        handing_over += since.elapsed();
+        wanted
+    });
+    spent.source = reading;
+    spent.inflate = begun.elapsed().saturating_sub(reading + handing_over);
+    done
+}
+
+fn inflate_all(
+    source: impl Read + Send,
+    reading: &mut Duration,
+    mut hand_over: impl FnMut(Bytes) -> bool,
+) -> Result<(), ApplyError> {
+    let mut counted = Counted { inner: source, offset: 0, reading };
     let (compression, mut reader) = decompress::open(&mut counted).map_err(|error| source_error(error, "", 0))?;
     let pool = Pool::new(BUFFER, 2 * QUEUE);
     let failed = loop {
@@ -96,8 +146,7 @@ fn inflate(source: impl Read + Send, untar: &SyncSender<Bytes>, hash: &SyncSende
         if bytes.is_empty() {
             return Ok(());
         }
-        // A consumer that is gone has its reasons, and tells them itself.
-        if hash.send(bytes.clone()).is_err() || untar.send(bytes).is_err() {
+        if !hand_over(bytes) {
             return Ok(());
         }
     };
@@ -116,23 +165,29 @@ fn source_error(error: io::Error, compression: &str, offset: u64) -> ApplyError 
     }
 }
 
-fn hash(from: &Receiver<Bytes>) -> Streamed {
-    let (mut state, mut size) = (sha2::Sha256::new(), 0);
+fn hash(from: &Receiver<Bytes>) -> (Streamed, Duration) {
+    let (mut state, mut size, mut busy) = (sha2::Sha256::new(), 0, Duration::ZERO);
     for bytes in from {
+        let since = Instant::now();
         state.update(&bytes);
         size += bytes.len() as u64;
+        busy += since.elapsed();
     }
-    Streamed { diff_id: Digest::from_sha256(state.finalize().into()), size }
+    (Streamed { diff_id: Digest::from_sha256(state.finalize().into()), size }, busy)
 }
 
-struct Counted<R> {
+struct Counted<'a, R> {
     inner: R,
     offset: u64,
+    reading: &'a mut Duration,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let since = Instant::now();
+        let read = self.inner.read(buffer);
+        *self.reading += since.elapsed();
+        let read = read?;
         self.offset += read as u64;
         Ok(read)
     }
@@ -142,22 +197,31 @@ impl<R: Read> Read for Counted<R> {
 struct Buffers {
     from: Receiver<Bytes>,
     current: Bytes,
+    /// For something to come.
+    waited: Duration,
 }
 
 impl Buffers {
     /// Reads to the end.
     fn drain(&mut self) {
         self.current.clear();
-        while self.from.recv().is_ok() {}
+        while self.next().is_some() {}
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        let since = Instant::now();
+        let next = self.from.recv().ok();
+        self.waited += since.elapsed();
+        next
     }
 }
 
 impl Pieces for Buffers {
     fn piece(&mut self, most: usize) -> io::Result<Bytes> {
         if self.current.is_empty() {
-            match self.from.recv() {
-                Ok(bytes) => self.current = bytes,
-                Err(_ended) => return Ok(Bytes::new()),
+            match self.next() {
+                Some(bytes) => self.current = bytes,
+                None => return Ok(Bytes::new()),
             }
         }
         Ok(self.current.split_to(most.min(self.current.len())))

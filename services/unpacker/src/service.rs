@@ -21,6 +21,7 @@ use berth_wire::{
     unpacker::{self as msg, LayerCommit},
 };
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use crate::{
     Config, layout::Layout, lock::Lock, orphans, snapshots::PATIENCE, snapshotter::Snapshotter, writers::Writers,
@@ -263,7 +264,7 @@ impl Unpacker for Service {
         }
         if let (true, Some((last, _))) = (self.flush, settled.last()) {
             let (trees, id) = (trees.clone(), last.id);
-            blocking(move || trees.layout().flush(id)).await?;
+            blocking(move || trees.layout().flush(id)).instrument(tracing::info_span!("flush")).await?;
         }
         for (layer, usage) in settled {
             let (key, trees) = (layer.key.clone(), trees.clone());
@@ -331,5 +332,5 @@ impl Service {
 /// Settles what an unpacked layer left open, over its chain.
 async fn settle(trees: &Snapshotter, id: u64, chain: Vec<u64>) -> Result<Usage, Status> {
     let trees = trees.clone();
-    blocking(move || trees.settle(id, &chain)).await
+    blocking(move || trees.settle(id, &chain)).instrument(tracing::info_span!("rebase", id)).await
 }

@@ -69,12 +69,15 @@ impl Service {
         let made = u64::MAX - snapshot.id;
         let (trees, writers) = (trees.clone(), self.writers());
         let Again { layer, diff_id, parents } = again.clone();
-        let reader = BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, || false);
+        let gone = berth_bus::caller_gone();
+        let cancelled = move || gone.is_cancelled();
+        let reader =
+            BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
         blocking(move || {
             trees.make(made, &Wanted::default())?;
             let dir = trees.layout().dir(made);
-            let streamed = apply_blob(reader, &AtomicU64::new(0), &dir, &layer.digest, &writers, &|| false)?;
-            let streamed = streamed.ok_or_else(|| Status::unavailable("the layer was fetched anew meanwhile"))?;
+            let streamed = apply_blob(reader, &AtomicU64::new(0), &dir, &layer.digest, &writers, &cancelled)?;
+            let (streamed, _) = streamed.ok_or_else(|| Status::unavailable("the layer was fetched anew meanwhile"))?;
             if streamed.diff_id != diff_id {
                 return Err(Status::data_loss(format!(
                     "layer {} has diff id {}, and its image promises {diff_id}",

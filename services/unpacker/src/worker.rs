@@ -6,24 +6,26 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
+use berth_telemetry::{account::micros, wait};
 use berth_wire::{
     convert,
     metadata::{PrepareSnapshotRequest, snapshot::Kind},
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
+use tracing::Instrument as _;
+
 use crate::{
     ApplyError, Service, apply,
     lock::Lock,
-    pipeline,
-    pipeline::Streamed,
+    pipeline::{self, Spent, Streamed},
     snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
     writers::Writers,
@@ -40,7 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
     bus.work(jobs, move |job: UnpackJob, context| {
         let service = Arc::clone(&service);
-        async move { unpack(&service, job, context).await }
+        let (digest, chain_id) = (job.layer.as_ref().map(|layer| layer.digest.clone()), job.chain_id.clone());
+        let span = tracing::info_span!("unpack", digest, chain_id);
+        async move { unpack(&service, job, context).await }.instrument(span)
     })
     .await
 }
@@ -59,7 +63,7 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     // A job may be handed out again while its first worker is still at it.
     let (locks, name) = (snapshotter.layout().locks(), format!("{}-{}", job.namespace, job.chain_id));
     let _lock = tokio::select! {
-        lock = Lock::on_name(&locks, &name, PATIENCE) => lock?,
+        lock = wait::on("another unpacking", Lock::on_name(&locks, &name, PATIENCE)) => lock?,
         () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
     };
     if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
@@ -92,7 +96,13 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     })
     .await?;
     match extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await {
-        Ok(streamed) => Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false }),
+        Ok((streamed, spent)) => Ok(UnpackOutcome {
+            key,
+            id,
+            uncompressed_size: streamed.size,
+            existed: false,
+            spent_us: stages(&spent).into_iter().map(|(stage, busy)| (stage.to_owned(), micros(busy))).collect(),
+        }),
         Err(status) => Err(after_failure(service, &job, key, id, status).await),
     }
 }
@@ -119,7 +129,7 @@ async fn unpacked_already(
         key: key.to_owned(),
         id,
         uncompressed_size: kept.uncompressed_size,
-        existed: false,
+        ..UnpackOutcome::default()
     }))
 }
 
@@ -145,7 +155,7 @@ async fn extract(
     diff_id: Digest,
     dir: &Path,
     context: &JobContext<UnpackJob>,
-) -> Result<Streamed, Status> {
+) -> Result<(Streamed, Spent), Status> {
     for _ in 0..MAX_RESTARTS {
         let done = Arc::new(AtomicU64::new(0));
         let token = context.cancellation();
@@ -168,8 +178,8 @@ async fn extract(
         };
         match outcome {
             None => tracing::debug!(digest = %layer.digest, "the download began anew, and so does the unpacking"),
-            Some(streamed) if streamed.diff_id == diff_id => return Ok(streamed),
-            Some(streamed) => {
+            Some((streamed, spent)) if streamed.diff_id == diff_id => return Ok((streamed, spent)),
+            Some((streamed, _)) => {
                 return Err(Status::failed_precondition(format!(
                     "layer {}: its uncompressed bytes have diff id {}, the image's config promises {diff_id}; \
                      the image is broken at its source",
@@ -189,18 +199,20 @@ pub(crate) fn apply_blob(
     digest: &Digest,
     writers: &Writers,
     cancelled: &dyn Fn() -> bool,
-) -> Result<Option<Streamed>, Status> {
+) -> Result<Option<(Streamed, Spent)>, Status> {
     let upper = dir.join("fs");
     Unpacked::drop_kept(dir);
     clear(&upper)?;
     let counted = Counting { reader: &mut reader, done };
-    let outcome = pipeline::run(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
+    let begun = SystemTime::now();
+    let outcome = pipeline::timed(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
     match outcome {
-        Ok((residue, streamed)) => {
+        Ok((residue, streamed, spent)) => {
+            tell(begun, &spent);
             pass(Point::UnpackApplied);
             Unpacked::keep(residue, &streamed, dir)?;
             pass(Point::UnpackKept);
-            Ok(Some(streamed))
+            Ok(Some((streamed, spent)))
         }
         Err(_) if reader.end() == Some(&Followed::Void) => Ok(None),
         Err(ApplyError::Source(status)) => Err(status),
@@ -208,6 +220,18 @@ pub(crate) fn apply_blob(
             Some(Followed::Failed(status)) if status.code != Code::Cancelled => Err(status.clone()),
             _ => Err(error.status(&digest.to_string(), &upper)),
         },
+    }
+}
+
+fn stages(spent: &Spent) -> [(&'static str, Duration); 4] {
+    [("read", spent.source), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)]
+}
+
+/// The stages overlap, each on a thread of its own.
+fn tell(begun: SystemTime, spent: &Spent) {
+    let (span, between) = (tracing::Span::current(), (begun, SystemTime::now()));
+    for (stage, busy) in stages(spent) {
+        wait::worked(&span, stage, between, busy);
     }
 }
 

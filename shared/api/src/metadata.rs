@@ -112,5 +112,7 @@ contract! {
         publish_event(msg::PublishEventRequest);
         /// Events after a sequence; waits for them.
         read_events(msg::ReadEventsRequest) within |request| long_poll(request.wait_ms);
+        /// A page of one state of all records.
+        read_state(msg::ReadStateRequest) within |_request| MARK;
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use berth_model::{Code, Status};
 use bytes::Bytes;
-use tracing::field::Empty;
 
 use crate::frame;
 use crate::guarded::guarded;
@@ -31,8 +30,7 @@ pub(crate) async fn attempt(handler: &JobHandler, work: Work, run: Run) -> Resul
     if run.cancel.is_cancelled() {
         return Err(Status::cancelled(format!("the `{kind}` job was cancelled before it began")));
     }
-    let span = tracing::info_span!("bus.job", kind, id, attempt = run.attempt, code = Empty);
-    trace::adopt(&span, &headers);
+    let span = trace::attempting(kind, &id, run.attempt, &headers);
     let cancel = run.cancel.clone();
     let handler = handler.clone();
     let running = guarded(kind, span.clone(), async move { handler(body, run).await });

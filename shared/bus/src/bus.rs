@@ -9,8 +9,8 @@ use berth_wire::{Call, Job};
 use futures::FutureExt;
 use prost::Message;
 use tracing::Instrument;
-use tracing::field::Empty;
 
+use crate::dead::DeadLetter;
 use crate::endpoint::CallHandler;
 use crate::event::{BusEvent, EventStream};
 use crate::job::{JobContext, JobHandle, JobHandler};
@@ -49,13 +49,22 @@ impl Bus {
     /// Connects to NATS, waiting for the server as long as the options say. Later the connection heals itself.
     pub async fn connect(options: NatsOptions) -> Result<Bus, Status> {
         let request_timeout = options.request_timeout;
-        Ok(Bus { home: Home::Nats(Nats::connect(options).await?), request_timeout })
+        Ok(Bus { home: Home::Nats(Nats::connect(options).boxed().await?), request_timeout })
     }
 
     /// Whether messages leave this process.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         matches!(self.home, Home::Nats(_))
+    }
+
+    /// Whether messages can be sent now; one that cannot reach its server goes on trying.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.home {
+            Home::Local(_) => true,
+            Home::Nats(nats) => nats.is_connected(),
+        }
     }
 
     /// Sends a request and waits for its reply, for as long as the bus's request timeout says (30 s by default).
@@ -68,7 +77,7 @@ impl Bus {
     /// While nobody serves the subject it waits for somebody to. Errors of the bus itself are `Unavailable` (nobody
     /// serves it), `DeadlineExceeded`, `InvalidArgument` (too large) and `PermissionDenied` (by the NATS server).
     pub async fn call_within<C: Call>(&self, request: C, limit: Duration) -> Result<C::Reply, Status> {
-        let span = tracing::info_span!("bus.call", subject = C::SUBJECT, code = Empty);
+        let span = trace::calling(C::SUBJECT, self.is_remote());
         let headers = trace::outgoing(&span);
         let body = frame::encode(&request, self.max_payload(), Code::InvalidArgument, C::SUBJECT)?;
         let answer = match &self.home {
@@ -116,12 +125,12 @@ impl Bus {
     /// `Unavailable` after a while; while workers are merely busy it waits without limit.
     pub async fn submit<J: Job>(&self, job: J) -> Result<JobHandle<J>, Status> {
         subject::check_subject(J::KIND)?;
-        let span = tracing::info_span!("bus.submit", kind = J::KIND);
-        let headers = trace::outgoing(&span);
+        let span = trace::submitting(J::KIND, self.is_remote());
+        let headers = trace::outgoing_job(&span);
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
-            Home::Local(local) => local.submit(J::KIND, body, headers)?,
-            Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).await?,
+            Home::Local(local) => local.submit(J::KIND, job.key(), body, headers)?,
+            Home::Nats(nats) => nats.submit(J::KIND, job.key(), body, headers).instrument(span).boxed().await?,
         };
         Ok(JobHandle::new(raw))
     }
@@ -154,7 +163,32 @@ impl Bus {
         });
         match &self.home {
             Home::Local(local) => Ok(local.work(J::KIND, concurrency, handler)),
-            Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).await,
+            Home::Nats(nats) => nats.work(J::KIND, concurrency, handler).boxed().await,
+        }
+    }
+
+    /// Jobs that workers gave up on (see [`DeadLetter`]), the oldest first; at most about a thousand are kept.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, Status> {
+        match &self.home {
+            Home::Local(local) => Ok(local.dead_letters()),
+            Home::Nats(nats) => nats.dead_letters().boxed().await,
+        }
+    }
+
+    /// Puts a dead letter back into its queue, as a new job that nobody waits for: its work is done for those who come
+    /// later. `NotFound` when there is none by that id; `ResourceExhausted` when the queue is full.
+    pub async fn requeue(&self, id: &str) -> Result<(), Status> {
+        match &self.home {
+            Home::Local(local) => local.requeue(id),
+            Home::Nats(nats) => nats.requeue(id).boxed().await,
+        }
+    }
+
+    /// Drops a dead letter. `NotFound` when there is none by that id.
+    pub async fn remove_dead_letter(&self, id: &str) -> Result<(), Status> {
+        match &self.home {
+            Home::Local(local) => local.remove_dead(id),
+            Home::Nats(nats) => nats.remove_dead(id).boxed().await,
         }
     }
 
@@ -169,7 +203,7 @@ impl Bus {
         )?;
         match &self.home {
             Home::Local(local) => local.publish(event),
-            Home::Nats(nats) => nats.publish(event, self.request_timeout).await?,
+            Home::Nats(nats) => nats.publish(event, self.request_timeout).boxed().await?,
         }
         Ok(())
     }
@@ -179,7 +213,7 @@ impl Bus {
         subject::check_filter(filter)?;
         match &self.home {
             Home::Local(local) => Ok(local.subscribe(filter)),
-            Home::Nats(nats) => nats.subscribe(filter).await,
+            Home::Nats(nats) => nats.subscribe(filter).boxed().await,
         }
     }
 

@@ -8,9 +8,10 @@ use berth_model::{Code, Status};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
-use tracing::field::Empty;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Place};
+use crate::caller;
 use crate::frame::{self, Reply};
 use crate::guarded::guarded;
 use crate::serving::Life;
@@ -30,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) headers: Headers,
     /// How long its caller waits.
     pub(crate) limit: Duration,
+    /// Cancelled when nobody waits any more.
+    pub(crate) gone: CancellationToken,
 }
 
 /// A handler and its bounds.
@@ -74,10 +77,13 @@ impl Endpoint {
                 self.subject, request.limit
             )));
         };
-        let span = tracing::info_span!("bus.serve", subject = self.subject, code = Empty);
-        trace::adopt(&span, &request.headers);
+        let span = trace::serving(self.subject, &request.headers);
         let handler = Arc::clone(&self.handler);
-        let work = guarded(self.subject, span.clone(), async move { handler(request.body).await });
+        let work = guarded(
+            self.subject,
+            span.clone(),
+            caller::known(request.gone, async move { handler(request.body).await }),
+        );
         let result = tokio::select! {
             result = admitted.run(work) => result,
             () = self.life.abort.cancelled() => return Reply::Again("this replica stopped".to_owned()),

@@ -21,6 +21,12 @@ pub(crate) const WORKING: &str = "berth-working";
 pub(crate) const JOB_ID: &str = "berth-job-id";
 /// The idempotency key of a job, for people who look at the stream.
 pub(crate) const JOB_KEY: &str = "berth-job-key";
+/// When a job was handed in, in microseconds since 1970; only with traces.
+pub(crate) const SUBMITTED: &str = "berth-submitted-us";
+/// Why a job was given up, in its dead letter.
+pub(crate) const REASON: &str = "berth-reason";
+/// How often a job was handed out, in its dead letter.
+pub(crate) const ATTEMPTS: &str = "berth-attempts";
 /// What a job's signal is: `alive`, `progress`, `done` or `failed`.
 pub(crate) const SIGNAL: &str = "berth-signal";
 
@@ -122,6 +128,32 @@ mod tests {
         assert!(matches!(there_and_back(Reply::Again("busy".into())), Reply::Again(why) if why == "busy"));
         let status = Status::already_exists("a name; with \"odd\"\nletters ü");
         assert!(matches!(there_and_back(Reply::Failed(status.clone())), Reply::Failed(back) if back == status));
+    }
+
+    /// Services of different versions talk to one another: these words never change.
+    #[test]
+    fn headers_are_what_they_were() {
+        let parts = |reply: Reply| {
+            let (headers, body) = reply.into_parts();
+            let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            (headers.join(", "), String::from_utf8_lossy(&body).into_owned())
+        };
+        let text = |headers: &str, body: &str| (headers.to_owned(), body.to_owned());
+        assert_eq!(parts(Reply::Done(Bytes::from_static(b"x"))), text("", "x"));
+        assert_eq!(parts(Reply::Again("busy".into())), text("berth-again: 1", "busy"));
+        assert_eq!(parts(Reply::Failed(Status::unavailable("away"))), text("berth-code: 14", "away"));
+        assert_eq!(
+            [LIMIT, WORKING, JOB_ID, JOB_KEY, SIGNAL, REASON, ATTEMPTS],
+            [
+                "berth-limit-ms",
+                "berth-working",
+                "berth-job-id",
+                "berth-job-key",
+                "berth-signal",
+                "berth-reason",
+                "berth-attempts"
+            ]
+        );
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //!
 //! - Messages are encoded, sizes are held to the same bound (1 MiB unless the server says otherwise), errors keep their
 //!   code and message.
-//! - A caller may go away at any time; the handler is not stopped by it. A submitter that goes away cancels its job.
+//! - A caller may go away at any time; the handler is not stopped by it, but can know it ([`caller_gone`]). A submitter
+//!   that goes away cancels its job.
 //! - Work may be done more than once (a lost connection, a worker that died); handlers are idempotent.
 //! - Nothing is unbounded: requests in flight, waiting jobs, attempts, and every wait has a limit.
 //!
@@ -22,6 +23,8 @@ mod attempt;
 mod backoff;
 mod bus;
 mod call;
+mod caller;
+mod dead;
 mod endpoint;
 mod event;
 mod frame;
@@ -30,14 +33,21 @@ mod job;
 mod local;
 mod nats;
 mod options;
+mod security;
 mod serving;
 mod subject;
 mod trace;
+mod users;
 mod verdict;
 
 pub use berth_wire::{Call, Job};
 pub use bus::Bus;
+pub use caller::caller_gone;
+pub use dead::DeadLetter;
 pub use event::{BusEvent, EventStream};
 pub use job::{JobContext, JobHandle, JobUpdate};
-pub use options::NatsOptions;
+pub use options::{DEFAULT_PREFIX, NatsOptions};
+pub use security::NatsSecurity;
 pub use serving::Serving;
+pub use trace::traceparent;
+pub use users::{Permissions, Role, UserKey, permissions, users_conf};

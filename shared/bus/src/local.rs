@@ -1,12 +1,15 @@
 //! The in-process home: the same rules as over NATS, with nothing to set up.
 
 mod calls;
+mod dead;
 mod events;
 mod jobs;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use calls::Calls;
+use dead::Graveyard;
 use events::Events;
 use jobs::Jobs;
 
@@ -16,13 +19,14 @@ pub(crate) struct Local {
     calls: Calls,
     jobs: Jobs,
     events: Events,
+    graveyard: Arc<Graveyard>,
     /// How long to wait for a service or worker to appear.
     wait: Duration,
 }
 
 impl Local {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self { calls: Calls::default(), jobs: Jobs::default(), events: Events::new(), wait }
+        Self { calls: Calls::default(), jobs: Jobs::default(), events: Events::new(), graveyard: Arc::default(), wait }
     }
 }
 

@@ -1,17 +1,22 @@
 //! The NATS home: calls over core NATS, jobs and events over JetStream.
 
 mod calls;
-mod credentials;
+mod dead;
 mod delivery;
+mod denials;
 mod events;
+mod identity;
 mod inbox;
 mod link;
 mod liveness;
 mod making;
 mod publish;
+mod refusal;
 mod signal;
 mod streams;
 mod submit;
+mod tls;
+mod url_credentials;
 mod worker;
 
 use std::sync::Arc;
@@ -35,6 +40,8 @@ pub(crate) struct Nats {
     names: Names,
     liveness: Liveness,
     streams: streams::Seen,
+    /// On how many servers a new stream is.
+    replicas: usize,
     /// How long to wait for services and workers to appear, and how long a job may be silent.
     wait: Duration,
 }
@@ -42,6 +49,12 @@ pub(crate) struct Nats {
 impl Nats {
     pub(crate) async fn connect(options: NatsOptions) -> Result<Arc<Self>, Status> {
         let names = Names::new(&options.prefix)?;
+        if ![1, 3, 5].contains(&options.replicas) {
+            return Err(Status::invalid_argument(format!(
+                "{} replicas of a stream: it can be 1, 3 or 5",
+                options.replicas
+            )));
+        }
         let link = Link::connect(&options).await?;
         let mut jetstream = jetstream::new(link.client.clone());
         jetstream.set_timeout(Duration::from_secs(5));
@@ -51,8 +64,14 @@ impl Nats {
             names,
             liveness: Liveness::default(),
             streams: streams::Seen::default(),
+            replicas: options.replicas,
             wait: options.wait,
         }))
+    }
+
+    /// Whether the server can be reached right now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.is_connected()
     }
 
     /// What the server carries in one message, headers included.

@@ -3,13 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::security::NatsSecurity;
+
 /// How to reach NATS. Credentials may ride in the URL (`nats://user:password@host`); they are never shown or logged.
 #[derive(Clone)]
 pub struct NatsOptions {
     /// `nats://host:4222`; several servers of one cluster are separated by commas.
     pub url: String,
-    /// The first part of every subject and, in upper case, of every stream name; tells deployments on one server apart.
+    /// Begins every subject and, in upper case, every stream's name; tells deployments on one server apart. One or more
+    /// parts between dots (`berth.prod.node-7`), of lower-case letters, digits and `-`.
     pub prefix: String,
+    /// The service this process is. Answers come to an inbox of its own, so that nobody else may listen to them.
+    pub role: String,
+    /// What proves the server to us and us to the server.
+    pub security: NatsSecurity,
+    /// On how many servers of a cluster each stream is, when it is made: 1, 3 or 5. With 3 any one server may be lost.
+    pub replicas: usize,
     /// What the server shows as the name of this connection.
     pub name: String,
     /// How long to wait for the server at the start, and for a service or a worker to appear.
@@ -24,7 +33,10 @@ impl NatsOptions {
     pub fn new(url: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            prefix: "berth".to_owned(),
+            prefix: DEFAULT_PREFIX.to_owned(),
+            role: "any".to_owned(),
+            security: NatsSecurity::default(),
+            replicas: 1,
             name: name.into(),
             wait: DEFAULT_WAIT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
@@ -37,6 +49,8 @@ impl NatsOptions {
     }
 }
 
+/// The default of [`NatsOptions::prefix`].
+pub const DEFAULT_PREFIX: &str = "berth";
 /// The default of [`NatsOptions::wait`], also in-process.
 pub(crate) const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// The default of [`NatsOptions::request_timeout`], also in-process.
@@ -47,6 +61,8 @@ impl fmt::Debug for NatsOptions {
         f.debug_struct("NatsOptions")
             .field("url", &self.shown_url())
             .field("prefix", &self.prefix)
+            .field("role", &self.role)
+            .field("security", &self.security)
             .field("name", &self.name)
             .field("wait", &self.wait)
             .field("request_timeout", &self.request_timeout)

@@ -44,6 +44,11 @@ fn is_token(token: &str) -> bool {
     !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
+/// The longest prefix: names of streams and consumers are file names at the server.
+const LONGEST_PREFIX: usize = 100;
+/// What follows a prefix. None of them may be a part of one: the subjects of `a` and of `a.job` would overlap.
+const VERBS: [&str; 9] = ["call", "job", "jobreply", "jobcancel", "jobalive", "dead", "making", "events", "inbox"];
+
 /// The spelling of everything that belongs to one deployment on a shared server.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -51,15 +56,33 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Names below `prefix`, which becomes part of stream names and so is one plain word.
+    /// Names below `prefix`. Two prefixes never share a subject, nor a stream's name: that has `_` where the prefix has
+    /// dots, and no part has one.
     pub(crate) fn new(prefix: &str) -> Result<Self, Status> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if prefix.is_empty() || !prefix.chars().all(plain) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let good = |part: &str| !part.is_empty() && part.chars().all(plain);
+        if prefix.len() > LONGEST_PREFIX || !prefix.split('.').all(good) {
             return Err(Status::invalid_argument(format!(
-                "the bus prefix {prefix:?} may hold letters, digits, `-` and `_` only"
+                "the bus prefix {prefix:?} may hold lower-case letters, digits and `-`, in parts between dots (berth.prod.node-7), \
+                 {LONGEST_PREFIX} characters at most"
+            )));
+        }
+        if let Some(verb) = prefix.split('.').find(|part| VERBS.contains(part)) {
+            return Err(Status::invalid_argument(format!(
+                "the bus prefix {prefix:?} has the part `{verb}`, which berth uses itself; choose another word"
             )));
         }
         Ok(Self { prefix: prefix.to_owned() })
+    }
+
+    /// Where answers to a service arrive; a user is permitted to listen below its own only.
+    pub(crate) fn inbox(prefix: &str, role: &str) -> String {
+        format!("{prefix}.inbox.{role}")
+    }
+
+    /// The part of a stream's or consumer's name that stands for the prefix.
+    fn stream(&self, what: &str) -> String {
+        format!("{}_{what}", self.prefix.replace('.', "_").to_uppercase())
     }
 
     pub(crate) fn call(&self, subject: &str) -> String {
@@ -70,12 +93,13 @@ impl Names {
         format!("{}.job.{kind}", self.prefix)
     }
 
-    pub(crate) fn job_reply(&self, id: &str) -> String {
-        format!("{}.jobreply.{id}", self.prefix)
+    /// Where the submitter of a job listens. The kind is in it so that workers of other kinds cannot speak for this one.
+    pub(crate) fn job_reply(&self, kind: &str, id: &str) -> String {
+        format!("{}.jobreply.{kind}.{id}", self.prefix)
     }
 
-    pub(crate) fn job_cancel(&self, id: &str) -> String {
-        format!("{}.jobcancel.{id}", self.prefix)
+    pub(crate) fn job_cancel(&self, kind: &str, id: &str) -> String {
+        format!("{}.jobcancel.{kind}.{id}", self.prefix)
     }
 
     pub(crate) fn job_alive(&self, kind: &str) -> String {
@@ -88,11 +112,20 @@ impl Names {
     }
 
     pub(crate) fn jobs_stream(&self) -> String {
-        format!("{}_JOBS", self.prefix.to_uppercase())
+        self.stream("JOBS")
     }
 
     pub(crate) fn consumer(kind: &str) -> String {
         kind.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_', "_")
+    }
+
+    /// Where jobs go that workers gave up on.
+    pub(crate) fn dead(&self, kind: &str) -> String {
+        format!("{}.dead.{kind}", self.prefix)
+    }
+
+    pub(crate) fn dead_stream(&self) -> String {
+        self.stream("DEAD")
     }
 
     pub(crate) fn event(&self, subject: &str) -> String {
@@ -104,7 +137,7 @@ impl Names {
     }
 
     pub(crate) fn events_stream(&self) -> String {
-        format!("{}_EVENTS", self.prefix.to_uppercase())
+        self.stream("EVENTS")
     }
 }
 
@@ -167,7 +200,12 @@ mod tests {
         assert_eq!(names.below_events("other.events.x"), None);
         assert_eq!(Names::consumer("fetch.v1"), "fetch_v1");
         assert_eq!(service_of("content.v1.Info"), "content");
-        for bad in ["", "a.b", "a b", "a*"] {
+        let names = Names::new("berth.prod.node-7").unwrap();
+        assert_eq!(names.job("fetch"), "berth.prod.node-7.job.fetch");
+        assert_eq!(names.events_stream(), "BERTH_PROD_NODE-7_EVENTS");
+        assert_eq!(names.below_events("berth.prod.node-7.events.a"), Some("a"));
+        let long = "a".repeat(LONGEST_PREFIX + 1);
+        for bad in ["", "a..b", ".a", "a.", "a b", "a*", "a.>", "A", "a_b", "a.job", "events", &long] {
             assert!(Names::new(bad).is_err(), "{bad:?}");
         }
     }

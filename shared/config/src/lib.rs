@@ -1,7 +1,9 @@
 //! Settings: built-in ones, then the file, then the environment (`BERTH_*`), then flags. Read raw, checked once.
 
 mod duration;
+mod events;
 mod gc;
+mod nats;
 mod pulls;
 
 use std::{
@@ -15,7 +17,9 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 
+pub use events::{EventEncoding, Events};
 pub use gc::Gc;
+pub use nats::Nats;
 pub use pulls::Pulls;
 
 /// Where the file is looked for when nobody names one.
@@ -45,11 +49,15 @@ pub struct Settings {
     pub lease_expiration: Duration,
     /// Collection.
     pub gc: Gc,
+    /// What subscribers on NATS get.
+    pub events: Events,
     /// Many pulls at once.
     #[serde(default)]
     pub pulls: Pulls,
     /// Who may talk to the daemon.
     pub socket: Socket,
+    /// The bus between processes.
+    pub nats: Nats,
 }
 
 /// Access to the daemon's socket. Not for one that systemd made: its unit says it.
@@ -126,8 +134,10 @@ impl Default for Settings {
             overlayfs: Overlayfs::default(),
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
+            events: Events::default(),
             pulls: Pulls::default(),
             socket: Socket::default(),
+            nats: Nats::default(),
         }
     }
 }
@@ -196,6 +206,8 @@ mod tests {
         assert_eq!(settings.overlayfs, overlayfs);
         let gc = read("[gc]\ninterval = \"90s\"\n").unwrap().gc;
         assert_eq!(gc, Gc { interval: Duration::from_secs(90), ..Gc::default() });
+        let nats = read("[nats]\nurl = \"tls://h\"\nnkey_file = \"/n\"\n").unwrap().nats;
+        assert_eq!(nats, Nats { url: Some("tls://h".into()), nkey_file: Some("/n".into()), ..Nats::default() });
         for (text, named) in [
             ("rooot = \"/x\"", "rooot"),
             ("durability = \"some\"", "some"),
@@ -208,6 +220,8 @@ mod tests {
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
             ("[pulls]\nunpacks = 0", "pulls.unpacks"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
+            ("[events]\nencoding = \"xml\"", "xml"),
+            ("[nats]\npassword = \"x\"", "password"),
             ("x", "config.toml"),
         ] {
             let error = read(text).unwrap_err();

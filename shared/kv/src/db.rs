@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     Options,
     hold::Hold,
+    numbers::{self, Numbers},
     store::Store,
     txn::{Txn, View},
     writer::{Change, Counters, QUEUE, Writer},
@@ -65,7 +66,9 @@ impl Db {
             path: path.to_owned(),
             durability: options.durability,
             counters: Arc::clone(&counters),
+            numbers: Numbers::new(path),
         };
+        numbers::observe(&store, path);
         let writer = std::thread::Builder::new()
             .name("kv-writer".to_owned())
             .spawn(move || writer.run(queue))

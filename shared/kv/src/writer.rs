@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use berth_failpoint::{Point, check, pass, wanted};
@@ -14,7 +15,7 @@ use berth_model::Status;
 use rocksdb::WriteOptions;
 use tokio::sync::mpsc;
 
-use crate::{Durability, failure, store::Store, txn::Txn};
+use crate::{Durability, failure, numbers::Numbers, store::Store, txn::Txn};
 
 /// Changes waiting for the writer; more wait in their callers.
 pub(crate) const QUEUE: usize = 256;
@@ -45,6 +46,7 @@ pub(crate) struct Writer {
     pub(crate) path: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) numbers: Numbers,
 }
 
 impl Writer {
@@ -64,6 +66,7 @@ impl Writer {
                     Err(again) => poison = Some(again),
                 }
             }
+            let since = Instant::now();
             let mut waiting: Vec<Answer> = Vec::new();
             let mut next = Some(first);
             let mut count = 0;
@@ -99,6 +102,7 @@ impl Writer {
             if unsynced {
                 flushed = self.flush();
                 unsynced = flushed.is_err();
+                self.numbers.committed(since.elapsed());
             }
             if let Err(status) = &flushed {
                 poison.get_or_insert_with(|| status.clone());

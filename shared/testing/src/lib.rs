@@ -5,6 +5,8 @@
 
 pub mod berth;
 pub mod docker_registry;
+#[expect(clippy::indexing_slicing, reason = "what is missing in a JSON value is null")]
+pub mod event_contract;
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a kit for tests: it panics where it is misused")]
 pub mod hostile;
 #[expect(
@@ -14,8 +16,10 @@ pub mod hostile;
     reason = "a kit for tests: it panics where it is misused"
 )]
 pub mod image;
+pub mod nats_cluster;
 pub mod nats_listener;
 pub mod nats_server;
+pub mod otlp;
 pub mod port;
 pub mod process;
 pub mod push;

@@ -1,11 +1,19 @@
 //! The shapes Berth runs in, so that one scenario can be played in each.
 
-use std::{collections::BTreeMap, ffi::OsStr, ops::Deref, os::unix::net::UnixStream, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    ops::Deref,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 
 use crate::{
     berth::Berth,
+    nats_cluster::NatsCluster,
     nats_server::NatsServer,
     process::{Server, tail},
     wait::wait_until,
@@ -40,6 +48,8 @@ pub struct Stage {
     // Ended in this order: the servers before the root directory they use.
     servers: BTreeMap<String, Server>,
     nats: Option<NatsServer>,
+    /// Somebody else's nats-server, and where the keys for it are.
+    shared: Option<(String, Option<PathBuf>)>,
     berth: Berth,
     shape: Shape,
 }
@@ -60,15 +70,19 @@ impl Stage {
 
     /// The same, on a root that is prepared already.
     pub fn start_on(shape: Shape, berth: Berth) -> Result<Self> {
-        let mut stage = Self { servers: BTreeMap::new(), nats: None, berth, shape };
+        let mut stage = Self { servers: BTreeMap::new(), nats: None, shared: None, berth, shape };
         match shape {
             Shape::Alone => {}
             Shape::Daemon => stage.serve("daemon", &[])?,
+            // All scenarios can be played with users and their permissions, too.
+            Shape::Nats if std::env::var_os("BERTH_TEST_SECURED").is_some() => {
+                stage.put_around(NatsServer::secured_not_yet()?);
+                stage.nats().restart()?;
+                return stage.start_services().map(|()| stage);
+            }
             Shape::Nats => {
                 stage.nats = Some(NatsServer::start()?);
-                for (name, _) in SERVICES {
-                    stage.start_service(name)?;
-                }
+                return stage.start_services().map(|()| stage);
             }
         }
         if shape != Shape::Alone {
@@ -79,12 +93,63 @@ impl Stage {
 
     /// Over NATS, but nothing runs yet: not even the nats-server.
     pub fn nats_not_started() -> Result<Self> {
-        Ok(Self {
-            servers: BTreeMap::new(),
-            nats: Some(NatsServer::not_yet()?),
-            berth: Berth::new()?,
-            shape: Shape::Nats,
-        })
+        let mut stage = Self::on_nats()?;
+        stage.put_around(NatsServer::not_yet()?);
+        Ok(stage)
+    }
+
+    /// Over NATS as it is shipped: encrypted, and each service a user that may do what it needs and nothing else.
+    pub fn secured() -> Result<Self> {
+        let mut stage = Self::secured_not_started()?;
+        stage.nats().restart()?;
+        stage.start_services()?;
+        Ok(stage)
+    }
+
+    /// The same, but nothing runs yet.
+    pub fn secured_not_started() -> Result<Self> {
+        let mut stage = Self::on_nats()?;
+        stage.put_around(NatsServer::secured_not_yet()?);
+        Ok(stage)
+    }
+
+    /// Over a nats-server that others use, too; nothing runs yet.
+    pub fn beside_others(url: &str, prefix: &str) -> Result<Self> {
+        let mut stage = Self::on_nats()?;
+        stage.berth.set("BERTH_NATS_PREFIX", prefix);
+        stage.shared = Some((url.to_owned(), None));
+        Ok(stage)
+    }
+
+    /// Over a cluster, streams on all of its servers; nothing runs yet.
+    pub fn on_cluster(cluster: &NatsCluster) -> Result<Self> {
+        let mut stage = Self::on_nats()?;
+        stage.berth.set("BERTH_NATS_CA", &cluster.ca().display().to_string());
+        stage.berth.set("BERTH_NATS_REPLICAS", &cluster.numbers().len().to_string());
+        stage.shared = Some((cluster.url(), cluster.nkey("gateway").parent().map(Path::to_owned)));
+        Ok(stage)
+    }
+
+    fn on_nats() -> Result<Self> {
+        Ok(Self { servers: BTreeMap::new(), nats: None, shared: None, berth: Berth::new()?, shape: Shape::Nats })
+    }
+
+    /// Commands that join the bus are the user `gateway` there.
+    fn put_around(&mut self, nats: NatsServer) {
+        if nats.is_secured() {
+            self.berth.set("BERTH_NATS_CA", &nats.ca().display().to_string());
+            self.berth.set("BERTH_NATS_NKEY_FILE", &nats.nkey("gateway").display().to_string());
+        }
+        self.nats = Some(nats);
+    }
+
+    /// Starts all services over NATS and waits until they answer.
+    pub fn start_services(&mut self) -> Result<()> {
+        for (name, _) in SERVICES {
+            self.start_service(name)?;
+        }
+        self.wait_until_ready();
+        Ok(())
     }
 
     /// How the services run.
@@ -114,8 +179,19 @@ impl Stage {
     /// Starts a service over NATS, or starts it again.
     pub fn start_service(&mut self, name: &str) -> Result<()> {
         let service = SERVICES.iter().find(|(known, _)| *known == name).map_or(name, |(_, service)| service);
-        let url = self.nats().url();
-        self.serve(name, &[service, "--nats", &url])
+        let (url, nkey) = match self.shared.clone() {
+            Some((url, keys)) => (url, keys.map(|keys| keys.join(format!("{service}.nk")))),
+            None => {
+                let nats = self.nats();
+                (nats.url(), nats.is_secured().then(|| nats.nkey(service)))
+            }
+        };
+        let nkey = nkey.map(|file| file.display().to_string());
+        let mut args = vec![service, "--nats", &url];
+        if let Some(nkey) = &nkey {
+            args.extend(["--nats-nkey-file", nkey]);
+        }
+        self.serve(name, &args)
     }
 
     /// Starts `berth serve` with these arguments, under a name.

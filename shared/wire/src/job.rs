@@ -22,6 +22,16 @@ impl Job for unpacker::UnpackJob {
     }
 }
 
+/// The full name of the message of a kind of jobs, by which [`crate::DESCRIPTORS`] describes it.
+#[must_use]
+pub fn message_of(kind: &str) -> Option<&'static str> {
+    match kind {
+        fetcher::FetchJob::KIND => Some("berth.fetcher.v1.FetchJob"),
+        unpacker::UnpackJob::KIND => Some("berth.unpacker.v1.UnpackJob"),
+        _ => None,
+    }
+}
+
 impl std::fmt::Debug for fetcher::Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access")

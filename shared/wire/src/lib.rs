@@ -6,7 +6,9 @@
 pub mod containerd;
 mod contract;
 pub mod convert;
-mod job;
+#[cfg(test)]
+mod golden;
+pub mod job;
 
 pub use contract::{Call, Job};
 

@@ -7,6 +7,48 @@ use clap::{Args, Subcommand};
 use super::{Json, List, label};
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// List jobs that workers gave up on: their tries were used up, or their workers died of them
+    #[command(visible_alias = "list")]
+    Ls {
+        #[command(flatten)]
+        list: List,
+        /// Only these: fetch, unpack
+        #[arg(long)]
+        kind: Option<String>,
+    },
+    /// Show one: what it was to do, and why it was given up
+    #[command(visible_alias = "inspect")]
+    Show {
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put jobs back into their queues
+    #[command(after_help = "\
+Examples:
+  berth jobs requeue 0198c0de-...       when what it stumbled over is mended
+  berth jobs requeue --all")]
+    Requeue {
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All that there are now
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Forget jobs
+    #[command(visible_aliases = ["delete", "del", "remove"])]
+    Rm {
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All that there are now
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Leases {
     /// Make a lease, and print its id
     #[command(after_help = "\

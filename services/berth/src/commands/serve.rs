@@ -5,15 +5,15 @@ use std::path::Path;
 use berth_bus::{Bus, Serving};
 use berth_gateway::{Access, Listener};
 use berth_model::Status;
-use tokio::signal::unix::{SignalKind, signal};
+use berth_telemetry::Telemetry;
 
 use crate::{
     assemble::{self, Plan},
     cli::{Global, Serve, Service},
-    client,
+    client, health, stopping, web,
 };
 
-pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
+pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut settings = client::settings(global)?;
     let address = client::address(global, &settings);
     if let Some(jobs) = serve.concurrency {
@@ -33,42 +33,72 @@ pub(crate) async fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
     let word = serve.service.map(|service| format!(" {service:?}").to_lowercase()).unwrap_or_default();
     let root = settings.root.clone();
     let info = assemble::info(&settings);
-    let plan = Plan { settings, holder: format!("berth serve{word}"), lasts: true };
+    let (settings, url) = (&settings.clone(), settings.nats.url.clone());
+    let plan = Plan { settings: settings.clone(), holder: format!("berth serve{word}"), lasts: true };
 
-    let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, &global.nats) {
-        (None, None) => {
-            // Before the stores are opened: a daemon that answers there holds them, and can say so better.
-            let listener = listener(&address, &access).await?;
-            let (bus, serving) = plan.start_all().await?;
-            tracing::info!(address = %address.display(), root = %root.display(), "listening");
-            berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stopped()).await?;
-            (bus, serving)
-        }
-        (Some(Service::Gateway), Some(url)) => {
-            let bus = assemble::connect(url, "berth gateway").await?;
-            let listener = listener(&address, &access).await?;
-            tracing::info!(address = %address.display(), "listening");
-            berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stopped()).await?;
-            (bus, Vec::new())
-        }
-        (Some(service), Some(url)) => {
-            let bus = assemble::connect(url, &format!("berth{word}")).await?;
-            let serving = plan.start(&bus, service).await?;
-            tracing::info!(service = word.trim(), root = %root.display(), "serving");
-            stopped().await;
-            (bus, serving)
-        }
-        (Some(_), None) => anyhow::bail!("`berth serve{word}` needs a bus to meet the other services on: --nats URL"),
-        (None, Some(_)) => anyhow::bail!(
-            "with --nats name the service to run here (content, metadata, fetcher, unpacker, transfer, gc or gateway); \
-             without --nats, `berth serve` runs all of them in this process"
-        ),
+    let stop = stopping::listen()?;
+    let usual = matches!(serve.service, None | Some(Service::Gateway));
+    web::start(telemetry, serve.http.as_deref(), usual, axum::Router::new(), &stop).await?;
+    let (found, seen) = tokio::sync::watch::channel(None);
+    let name = serve.service.map_or_else(|| "berth".to_owned(), |_named| word.trim().to_owned());
+    let answering = serve.health_socket.as_deref().map(|path| health::answer(path, &name, seen)).transpose()?;
+    let url = url.as_deref();
+    let started = async {
+        let (bus, serving): (Bus, Vec<Serving>) = match (serve.service, url) {
+            (None, None) => {
+                // Before the stores are opened: a daemon that answers there holds them, and can say so better.
+                let listener = listener(&address, &access).await?;
+                let (bus, serving) = plan.start_all().await?;
+                found.send_replace(Some(bus.clone()));
+                tracing::info!(address = %address.display(), root = %root.display(), "listening");
+                berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stop.asked()).await?;
+                (bus, serving)
+            }
+            (Some(Service::Gateway), Some(url)) => {
+                let bus = assemble::connect(settings, url, "berth gateway", "gateway").await?;
+                let listener = listener(&address, &access).await?;
+                found.send_replace(Some(bus.clone()));
+                tracing::info!(address = %address.display(), "listening");
+                berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stop.asked()).await?;
+                (bus, Vec::new())
+            }
+            (Some(service), Some(url)) => {
+                let bus = assemble::connect(settings, url, &format!("berth{word}"), word.trim()).await?;
+                let serving = plan.start(&bus, service).await?;
+                found.send_replace(Some(bus.clone()));
+                tracing::info!(service = word.trim(), root = %root.display(), "serving");
+                stop.asked().await;
+                (bus, serving)
+            }
+            (Some(_), None) => {
+                anyhow::bail!("`berth serve{word}` needs a bus to meet the other services on: --nats URL")
+            }
+            (None, Some(_)) => anyhow::bail!(
+                "with --nats name the service to run here (content, metadata, fetcher, unpacker, transfer, gc or \
+                 gateway); without --nats, `berth serve` runs all of them in this process"
+            ),
+        };
+        Ok(Some((bus, serving)))
+    };
+    // Who is still waiting for the NATS server has nothing to finish.
+    let begun = tokio::select! {
+        biased;
+        done = started => done?,
+        () = async {
+            stop.asked().await;
+            // Who has started ends by itself, in order.
+            if found.borrow().is_some() {
+                std::future::pending::<()>().await;
+            }
+        } => None,
     };
     tracing::info!("stopping");
-    for guard in serving {
-        guard.stop().await;
+    drop(answering);
+    if let Some((bus, serving)) = begun {
+        // All at once: together they take no longer than the slowest.
+        futures::future::join_all(serving.into_iter().map(Serving::stop)).await;
+        drop(bus);
     }
-    drop(bus);
     Ok(())
 }
 
@@ -82,17 +112,5 @@ async fn listener(address: &Path, access: &Access) -> Result<Listener, Status> {
             Ok(listener)
         }
         None => berth_gateway::listen(address, access).await,
-    }
-}
-
-/// Ends when somebody wants the process to stop.
-async fn stopped() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }

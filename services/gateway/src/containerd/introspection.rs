@@ -10,9 +10,11 @@ use berth_model::{
 use berth_wire::{
     containerd::{
         introspection::{self as api, introspection_server::Introspection},
+        rpc::Status as RpcStatus,
         types,
     },
     metadata as msg,
+    unpacker::ListSnapshottersRequest,
 };
 use tonic::Request;
 
@@ -21,36 +23,41 @@ use crate::Backend;
 
 const PID_NAMESPACE: &str = "/proc/self/ns/pid";
 
-/// Type, id, whether it is of the host's platform, and what it can do.
-const PLUGINS: &[(&str, &str, bool, &[&str])] = &[
-    ("io.containerd.content.v1", "content", false, &[]),
-    ("io.containerd.snapshotter.v1", "overlayfs", true, &["rebase", "remap-ids"]),
-    ("io.containerd.snapshotter.v1", "native", true, &[]),
-    ("io.containerd.differ.v1", "walking", true, &[]),
-    ("io.containerd.metadata.v1", "bolt", false, &[]),
-    ("io.containerd.event.v1", "exchange", false, &[]),
-    ("io.containerd.gc.v1", "scheduler", false, &[]),
-    ("io.containerd.grpc.v1", "containers", false, &[]),
-    ("io.containerd.grpc.v1", "content", false, &[]),
-    ("io.containerd.grpc.v1", "diff", false, &[]),
-    ("io.containerd.grpc.v1", "events", false, &[]),
-    ("io.containerd.grpc.v1", "healthcheck", false, &[]),
-    ("io.containerd.grpc.v1", "images", false, &[]),
-    ("io.containerd.grpc.v1", "introspection", false, &[]),
-    ("io.containerd.grpc.v1", "leases", false, &[]),
-    ("io.containerd.grpc.v1", "namespaces", false, &[]),
-    ("io.containerd.grpc.v1", "snapshots", false, &[]),
-    ("io.containerd.grpc.v1", "version", false, &[]),
+const CONTENT: &str = "io.containerd.content.v1";
+const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
+const DIFFER: &str = "io.containerd.differ.v1";
+
+/// What is there always, beside the snapshotters: type and id.
+const PLUGINS: &[(&str, &str)] = &[
+    (CONTENT, "content"),
+    (DIFFER, "walking"),
+    ("io.containerd.metadata.v1", "bolt"),
+    ("io.containerd.event.v1", "exchange"),
+    ("io.containerd.gc.v1", "scheduler"),
+    ("io.containerd.grpc.v1", "containers"),
+    ("io.containerd.grpc.v1", "content"),
+    ("io.containerd.grpc.v1", "diff"),
+    ("io.containerd.grpc.v1", "events"),
+    ("io.containerd.grpc.v1", "healthcheck"),
+    ("io.containerd.grpc.v1", "images"),
+    ("io.containerd.grpc.v1", "introspection"),
+    ("io.containerd.grpc.v1", "leases"),
+    ("io.containerd.grpc.v1", "namespaces"),
+    ("io.containerd.grpc.v1", "snapshots"),
+    ("io.containerd.grpc.v1", "version"),
 ];
 
 #[tonic::async_trait]
 impl Introspection for Backend {
     async fn plugins(&self, request: Request<api::PluginsRequest>) -> Grpc<api::PluginsResponse> {
         let filters = Filters::parse(&request.into_inner().filters);
-        answer(filters.map(|filters| {
-            let plugins = plugins(self).into_iter().filter(|plugin| filters.matches(&Record(plugin)));
-            api::PluginsResponse { plugins: plugins.collect() }
-        }))
+        let filters = match filters {
+            Ok(filters) => filters,
+            Err(status) => return answer(Err(status)),
+        };
+        let mut plugins = plugins(self).await;
+        plugins.retain(|plugin| filters.matches(&Record(plugin)));
+        answer(Ok(api::PluginsResponse { plugins }))
     }
 
     async fn server(&self, _request: Request<()>) -> Grpc<api::ServerResponse> {
@@ -59,35 +66,64 @@ impl Introspection for Backend {
 
     async fn plugin_info(&self, request: Request<api::PluginInfoRequest>) -> Grpc<api::PluginInfoResponse> {
         let api::PluginInfoRequest { r#type, id, .. } = request.into_inner();
-        let found = plugins(self).into_iter().find(|plugin| plugin.r#type == r#type && plugin.id == id);
+        let found = plugins(self).await.into_iter().find(|plugin| plugin.r#type == r#type && plugin.id == id);
         let found = found.ok_or_else(|| Status::not_found(format!("plugin {type}.{id} not found", type = r#type)));
         answer(found.map(|plugin| api::PluginInfoResponse { plugin: Some(plugin), extra: None }))
     }
 }
 
-fn plugins(backend: &Backend) -> Vec<api::Plugin> {
+async fn plugins(backend: &Backend) -> Vec<api::Plugin> {
+    let mut plugins: Vec<_> = PLUGINS.iter().map(|(r#type, id)| plugin(r#type, id)).collect();
+    for one in &mut plugins {
+        match one.r#type.as_str() {
+            CONTENT => exports(one, Path::new(&backend.info.root).join("content").display()),
+            DIFFER => one.platforms = vec![host()],
+            _ => {}
+        }
+    }
+    plugins.extend(snapshotters(backend).await);
+    plugins
+}
+
+/// The snapshotters, as the unpacker knows them; where there is none, the one that everybody asks for, and why it is not
+/// there.
+async fn snapshotters(backend: &Backend) -> Vec<api::Plugin> {
+    let known = match backend.unpacker.list_snapshotters(ListSnapshottersRequest {}).await {
+        Ok(known) => known.snapshotters,
+        Err(status) => {
+            let unusable = api::Plugin { init_err: Some(rpc(status)), ..plugin(SNAPSHOTTER, "overlayfs") };
+            return vec![unusable];
+        }
+    };
+    let described = known.into_iter().map(|known| {
+        let unusable = (!known.unusable.is_empty()).then(|| rpc(Status::failed_precondition(known.unusable)));
+        let mut one = api::Plugin {
+            platforms: vec![host()],
+            capabilities: known.capabilities,
+            init_err: unusable,
+            ..plugin(SNAPSHOTTER, &known.name)
+        };
+        exports(&mut one, known.root);
+        one
+    });
+    described.collect()
+}
+
+fn plugin(r#type: &str, id: &str) -> api::Plugin {
+    api::Plugin { r#type: r#type.to_owned(), id: id.to_owned(), ..api::Plugin::default() }
+}
+
+fn exports(plugin: &mut api::Plugin, root: impl ToString) {
+    plugin.exports.insert("root".to_owned(), root.to_string());
+}
+
+fn rpc(status: Status) -> RpcStatus {
+    RpcStatus { code: status.code.number(), message: status.message, details: Vec::new() }
+}
+
+fn host() -> types::Platform {
     let host = Platform::host();
-    let host = types::Platform {
-        os: host.os,
-        architecture: host.architecture,
-        variant: host.variant,
-        os_version: String::new(),
-    };
-    let root = Path::new(&backend.info.root);
-    let exports = |r#type: &str, id: &str| match r#type {
-        "io.containerd.content.v1" => Some(root.join("content")),
-        "io.containerd.snapshotter.v1" => Some(root.join("snapshots").join(id)),
-        _ => None,
-    };
-    let plugin = |(r#type, id, on_host, capabilities): &(&str, &str, bool, &[&str])| api::Plugin {
-        r#type: (*r#type).to_owned(),
-        id: (*id).to_owned(),
-        platforms: if *on_host { vec![host.clone()] } else { Vec::new() },
-        exports: exports(r#type, id).into_iter().map(|dir| ("root".to_owned(), dir.display().to_string())).collect(),
-        capabilities: capabilities.iter().map(|can| (*can).to_owned()).collect(),
-        ..api::Plugin::default()
-    };
-    PLUGINS.iter().map(plugin).collect()
+    types::Platform { os: host.os, architecture: host.architecture, variant: host.variant, os_version: String::new() }
 }
 
 async fn server(backend: &Backend) -> Result<api::ServerResponse, Status> {

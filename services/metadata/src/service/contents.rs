@@ -21,14 +21,14 @@ pub(super) async fn list(store: &Store, request: msg::ListContentRequest) -> Res
         "" => None,
         digest => Some(check::digest(digest)?),
     };
-    let (contents, more) = store
-        .read(move |view| {
+    let ((contents, more), sequence) = store
+        .read_at(move |view| {
             let mut page = Page::new(request.limit);
             content::fill(view, &namespace, after, &mut page)?;
             Ok(page.finish())
         })
         .await?;
-    Ok(msg::ListContentReply { contents, more })
+    Ok(msg::ListContentReply { contents, more, sequence })
 }
 
 pub(super) async fn put(store: &Store, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {

@@ -13,14 +13,14 @@ pub(super) async fn get(store: &Store, request: msg::GetImageRequest) -> Result<
 
 pub(super) async fn list(store: &Store, request: msg::ListImagesRequest) -> Result<msg::ListImagesReply, Status> {
     let namespace = check::namespace(&request.namespace)?;
-    let (images, more) = store
-        .read(move |view| {
+    let ((images, more), sequence) = store
+        .read_at(move |view| {
             let mut page = Page::new(request.limit);
             image::fill(view, &namespace, &request.after, &mut page)?;
             Ok(page.finish())
         })
         .await?;
-    Ok(msg::ListImagesReply { images, more })
+    Ok(msg::ListImagesReply { images, more, sequence })
 }
 
 pub(super) async fn put(store: &Store, request: msg::PutImageRequest) -> Result<msg::Image, Status> {

@@ -47,14 +47,14 @@ pub(super) async fn stat(store: &Store, request: msg::StatSnapshotRequest) -> Re
 
 pub(super) async fn list(store: &Store, request: msg::ListSnapshotsRequest) -> Result<msg::ListSnapshotsReply, Status> {
     let place = Place::parse(&request.namespace, &request.snapshotter)?;
-    let (snapshots, more) = store
-        .read(move |view| {
+    let ((snapshots, more), sequence) = store
+        .read_at(move |view| {
             let mut page = Page::new(request.limit);
             snapshot::fill(view, &place, &request.after, &mut page)?;
             Ok(page.finish())
         })
         .await?;
-    Ok(msg::ListSnapshotsReply { snapshots, more })
+    Ok(msg::ListSnapshotsReply { snapshots, more, sequence })
 }
 
 pub(super) async fn update(store: &Store, request: msg::UpdateSnapshotRequest) -> Result<msg::Snapshot, Status> {

@@ -40,9 +40,11 @@ mod tests {
             at: Some(Time { seconds: 1, nanos: 2 }),
             json: "{}".into(),
             payload: None,
+            traceparent: String::new(),
         };
         assert_eq!(event.encode_to_vec(), b"\x08\x82\x02\x12\x01n\x1a\x02/t\x22\x04\x08\x01\x10\x02\x2a\x02{}");
         let payload = Some(Payload { type_url: "t".into(), value: vec![1] });
         assert_eq!(Event { payload, ..Event::default() }.encode_to_vec(), b"\x32\x06\x0a\x01t\x12\x01\x01");
+        assert_eq!(Event { traceparent: "t".into(), ..Event::default() }.encode_to_vec(), b"\x3a\x01t");
     }
 }

@@ -72,7 +72,13 @@ impl Room {
         let snapshotters = Snapshotter::all(&Config::new(self.dir("snapshotters")));
         let layout = self.layout();
         let writers = berth_unpacker::writers::Writers::new(2, false);
-        let made = Made { snapshotters: &snapshotters, layout: &layout, layer: "the layer", writers: &writers };
+        let made = Made {
+            snapshotters: &snapshotters,
+            layout: &layout,
+            layer: "the layer",
+            writers: &writers,
+            cancelled: &|| false,
+        };
         made.apply(&Target::of(mounts).unwrap(), layer).unwrap();
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use berth_model::Status;
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{Local, lock};
 use crate::call::{Calling, Tried};
@@ -58,8 +59,13 @@ impl Local {
         };
         calling
             .drive(|left| {
-                let request = Request { body: body.clone(), headers: headers.clone(), limit: left };
-                self.try_call(subject, request)
+                let gone = CancellationToken::new();
+                let waiting = gone.clone().drop_guard();
+                let request = Request { body: body.clone(), headers: headers.clone(), limit: left, gone };
+                async move {
+                    let _waiting = waiting;
+                    self.try_call(subject, request).await
+                }
             })
             .await
     }

@@ -3,20 +3,25 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use berth_model::Status;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::dead::Graveyard;
 use super::{Local, lock};
 use crate::attempt::{Work, attempt};
+use crate::dead::{DeadLetter, is_dead};
 use crate::frame::LOCAL_MAX_PAYLOAD;
 use crate::job::{JobHandler, ProgressSender, RawHandle, Run};
 use crate::serving::{Life, Serving};
 use crate::trace::Headers;
 use crate::verdict::{MAX_DELIVERIES, Verdict, judge, worn_out};
+
+/// A job in its queue: what cancels it, and what tells of it.
+type Enqueued = (CancellationToken, (watch::Receiver<Option<Bytes>>, oneshot::Receiver<Result<Bytes, Status>>));
 
 /// Jobs of one kind that are not done yet: waiting, running, or pausing before a retry.
 const UNDONE: usize = 1024;
@@ -44,6 +49,8 @@ struct Entry {
     deliveries: AtomicU32,
     progress: ProgressSender,
     verdict: Mutex<Option<oneshot::Sender<Result<Bytes, Status>>>>,
+    /// What the work is about.
+    key: String,
     /// The submitter no longer wants it.
     cancel: CancellationToken,
     /// The verdict was given.
@@ -140,7 +147,26 @@ impl Queue {
 }
 
 impl Local {
-    pub(crate) fn submit(&self, kind: &'static str, body: Bytes, headers: Headers) -> Result<RawHandle, Status> {
+    pub(crate) fn submit(
+        &self,
+        kind: &'static str,
+        key: String,
+        body: Bytes,
+        headers: Headers,
+    ) -> Result<RawHandle, Status> {
+        let (cancel, handle) = self.enqueue(kind, key, body, headers)?;
+        Ok(RawHandle { progress: handle.0, verdict: handle.1, _cancel: cancel.drop_guard() })
+    }
+
+    /// Puts a job back that nobody waits for.
+    pub(super) fn put_back(&self, letter: DeadLetter) -> Result<(), Status> {
+        // A kind that was ever submitted here has its queue.
+        let kind = lock(&self.jobs.queues).keys().copied().find(|kind| *kind == letter.kind);
+        let kind = kind.ok_or_else(|| Status::not_found(format!("nobody here knows `{}` jobs", letter.kind)))?;
+        self.enqueue(kind, letter.key, letter.body, letter.headers).map(drop)
+    }
+
+    fn enqueue(&self, kind: &'static str, key: String, body: Bytes, headers: Headers) -> Result<Enqueued, Status> {
         let queue = self.jobs.queue(kind);
         let Ok(room) = Arc::clone(&queue.room).try_acquire_owned() else {
             return Err(Status::resource_exhausted(format!(
@@ -156,6 +182,7 @@ impl Local {
             deliveries: AtomicU32::new(0),
             progress: Arc::new(progress),
             verdict: Mutex::new(Some(verdict)),
+            key,
             cancel: cancel.clone(),
             settled: CancellationToken::new(),
             _room: room,
@@ -163,7 +190,7 @@ impl Local {
         queue.push(Arc::clone(&entry));
         let wait = self.wait;
         tokio::spawn(async move { queue.follow(&entry, wait).await });
-        Ok(RawHandle { progress: progress_seen, verdict: verdict_seen, _cancel: cancel.drop_guard() })
+        Ok((cancel, (progress_seen, verdict_seen)))
     }
 
     pub(crate) fn work(&self, kind: &'static str, concurrency: usize, handler: JobHandler) -> Serving {
@@ -171,7 +198,12 @@ impl Local {
         let life = Life::default();
         queue.workers.send_modify(|count| *count += 1);
         for _ in 0..concurrency {
-            let lane = Lane { queue: Arc::clone(&queue), handler: Arc::clone(&handler), life: life.clone() };
+            let lane = Lane {
+                queue: Arc::clone(&queue),
+                graveyard: Arc::clone(&self.graveyard),
+                handler: Arc::clone(&handler),
+                life: life.clone(),
+            };
             life.tasks.spawn(async move { lane.run().await });
         }
         let (stop, queue) = (life.stop.clone(), Arc::clone(&queue));
@@ -186,6 +218,7 @@ impl Local {
 /// Runs one job at a time.
 struct Lane {
     queue: Arc<Queue>,
+    graveyard: Arc<Graveyard>,
     handler: JobHandler,
     life: Life,
 }
@@ -201,10 +234,26 @@ impl Lane {
         }
     }
 
+    /// Ends a job in a way that a person may want to know of.
+    fn give_up(&self, entry: &Entry, status: Status, attempts: u32) {
+        let Work { kind, id, body, headers, .. } = entry.work.clone();
+        self.graveyard.bury(DeadLetter {
+            id,
+            kind: kind.to_owned(),
+            key: entry.key.clone(),
+            status: status.clone(),
+            attempts,
+            at: SystemTime::now(),
+            body,
+            headers,
+        });
+        entry.settle(Err(status));
+    }
+
     async fn deliver(&self, entry: Arc<Entry>) {
         let delivery = entry.deliveries.fetch_add(1, Ordering::Relaxed) + 1;
         if delivery > MAX_DELIVERIES {
-            return entry.settle(Err(worn_out(entry.work.kind)));
+            return self.give_up(&entry, worn_out(entry.work.kind), delivery);
         }
         let cancelled = || Err(Status::cancelled(format!("the `{}` job was cancelled", entry.work.kind)));
         if entry.cancel.is_cancelled() {
@@ -221,6 +270,9 @@ impl Lane {
         };
         match judge(result, delivery, entry.cancel.is_cancelled() || hopeless.load(Ordering::Relaxed)) {
             Verdict::Done(outcome) => entry.settle(Ok(outcome)),
+            Verdict::Reject(status) if !entry.cancel.is_cancelled() && is_dead(&status) => {
+                self.give_up(&entry, status, delivery);
+            }
             Verdict::Reject(status) => entry.settle(Err(status)),
             Verdict::Retry(pause, why) => {
                 tracing::debug!(kind = entry.work.kind, id = entry.work.id, %why, ?pause, "job is tried again after a pause");
@@ -245,8 +297,9 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_says_so() {
         let local = Local::new(Duration::from_secs(60));
-        let held: Vec<_> = (0..UNDONE).map(|_| local.submit("k", Bytes::new(), Headers::new()).unwrap()).collect();
-        let refused = local.submit("k", Bytes::new(), Headers::new()).unwrap_err();
+        let held: Vec<_> =
+            (0..UNDONE).map(|_| local.submit("k", String::new(), Bytes::new(), Headers::new()).unwrap()).collect();
+        let refused = local.submit("k", String::new(), Bytes::new(), Headers::new()).unwrap_err();
         assert_eq!(refused.code, berth_model::Code::ResourceExhausted);
         drop(held);
     }

@@ -48,9 +48,7 @@ impl Nats {
             })
             .await;
         match result {
-            Err(_late) if !self.link.is_connected() => {
-                Err(Status::unavailable(format!("{subject}: not connected to the NATS server at {}", self.link.url)))
-            }
+            Err(_late) if !self.link.is_connected() => Err(self.link.away(subject)),
             result => result,
         }
     }
@@ -119,9 +117,10 @@ impl Nats {
         let limit = header(message.headers.as_ref(), frame::LIMIT)
             .and_then(|text| text.parse().ok())
             .map_or(UNKNOWN_LIMIT, Duration::from_millis);
-        let request = Request { body: message.payload, headers, limit };
         let nats = Arc::clone(self);
-        let at_work = self.show_life(reply_to.to_string());
+        let gone = CancellationToken::new();
+        let at_work = self.show_life(reply_to.to_string(), gone.clone());
+        let request = Request { body: message.payload, headers, limit, gone };
         let answer = |reply: Reply| async move {
             let (headers, body) = reply.into_parts();
             drop(at_work);
@@ -130,15 +129,21 @@ impl Nats {
         endpoint.accept(request, answer).await;
     }
 
-    /// Sends signs of life to `address` until the guard is dropped.
-    fn show_life(self: &Arc<Self>, address: String) -> DropGuard {
+    /// Sends signs of life to `address` until the guard is dropped, or until the answer is that nobody waits.
+    fn show_life(self: &Arc<Self>, address: String, gone: CancellationToken) -> DropGuard {
         let (answered, nats) = (CancellationToken::new(), Arc::clone(self));
         let guard = answered.clone().drop_guard();
         tokio::spawn(async move {
             let mut headers = async_nats::HeaderMap::new();
             headers.insert(frame::WORKING, "1");
-            while answered.run_until_cancelled(tokio::time::sleep(SIGN_OF_LIFE)).await.is_some() {
-                nats.link.tell(address.clone(), headers.clone(), Bytes::new()).await;
+            let mut mailbox = nats.link.inbox.mailbox();
+            loop {
+                tokio::select! {
+                    () = answered.cancelled() => return,
+                    () = tokio::time::sleep(SIGN_OF_LIFE) => {}
+                    Some(_nobody) = mailbox.answers.recv() => return gone.cancel(),
+                }
+                nats.link.tell_from(&mailbox.address, address.clone(), headers.clone(), Bytes::new()).await;
             }
         });
         guard

@@ -19,6 +19,7 @@ use super::signal::Signal;
 use super::worker::Worker;
 use super::{from_nats, header};
 use crate::attempt::{Work, attempt};
+use crate::dead::is_dead;
 use crate::frame;
 use crate::job::Run;
 use crate::verdict::{MAX_DELIVERIES, Verdict, judge, worn_out};
@@ -35,7 +36,9 @@ impl Worker {
             return settle(&message, AckKind::Term).await;
         };
         if deliveries > MAX_DELIVERIES {
-            self.signal(&id, Signal::Verdict(Err(worn_out(self.kind)))).await;
+            let status = worn_out(self.kind);
+            self.signal(&id, Signal::Verdict(Err(status.clone()))).await;
+            self.nats.bury(self.kind, &id, &message, deliveries, &status).await;
             return settle(&message, AckKind::Term).await;
         }
         tracing::debug!(kind = self.kind, id, deliveries, "took a job");
@@ -76,7 +79,10 @@ impl Worker {
                 settle(&message, AckKind::Ack).await;
             }
             Verdict::Reject(status) => {
-                self.signal(id, Signal::Verdict(Err(status))).await;
+                self.signal(id, Signal::Verdict(Err(status.clone()))).await;
+                if !cancel.is_cancelled() && is_dead(&status) {
+                    self.nats.bury(self.kind, id, &message, deliveries, &status).await;
+                }
                 settle(&message, AckKind::Term).await;
             }
             Verdict::Retry(pause, why) => {
@@ -117,7 +123,7 @@ impl Worker {
 
     async fn signal(&self, id: &str, signal: Signal) {
         let (headers, body) = signal.into_parts();
-        self.nats.link.tell(self.nats.names.job_reply(id), headers, body).await;
+        self.nats.link.tell(self.nats.names.job_reply(self.kind, id), headers, body).await;
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
-use berth_model::Status;
+use berth_model::{Code, Status};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -86,7 +86,15 @@ impl Reader {
                         return;
                     }
                 }
-                Err(status) => tracing::debug!(filter = self.filter, %status, "cannot read events; trying again"),
+                Err(status) if status.code == Code::Unavailable => {
+                    tracing::debug!(filter = self.filter, %status, "cannot read events; trying again");
+                }
+                // What does not pass by itself the subscriber has to know; it decides whether to go on.
+                Err(status) => {
+                    if self.sender.send(Err(status)).await.is_err() {
+                        return;
+                    }
+                }
             }
             tokio::time::sleep(backoff.next()).await;
         }
@@ -109,7 +117,11 @@ impl Reader {
             num_replicas: 1,
             ..pull::Config::default()
         };
-        stream.create_consumer(config).await.map_err(|error| Status::unavailable(error.to_string()))
+        self.nats
+            .link
+            .permitted(stream.create_consumer(config))
+            .await?
+            .map_err(|error| Status::unavailable(error.to_string()))
     }
 
     /// Passes events on until something is wrong with the consumer; `false` when nobody listens any more.

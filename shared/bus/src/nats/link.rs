@@ -1,38 +1,47 @@
 //! The connection: the first one is waited for, later ones heal themselves; requests learn at once when it breaks under
 //! them or when the server forbids them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
-use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerAddr, ServerError, StatusCode,
-};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr, ServerError, StatusCode};
 use berth_model::Status;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::denials::{self, Denials};
 use super::inbox::Inbox;
-use super::{credentials, header};
+use super::{header, identity, refusal, tls};
 use crate::backoff::{Backoff, jittered};
 use crate::frame;
 use crate::options::NatsOptions;
+use crate::subject::Names;
 
 /// The oldest server whose JetStream does what is needed here.
 const OLDEST_SERVER: (i64, i64, i64) = (2, 9, 0);
+
+/// How often the server is asked whether it is there. After two pings without an answer the connection counts as broken: a
+/// server that hangs, or a cable that was pulled, is noticed well within the time that a call waits.
+const PING: Duration = Duration::from_secs(3);
+/// How long after the server answered its refusal of a subscription may still be on its way through the client.
+const REFUSAL: Duration = Duration::from_millis(25);
 
 /// One connection, shared by all clones of a bus.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) client: Client,
-    inbox: Inbox,
+    pub(super) inbox: Inbox,
     /// The URL without credentials.
     pub(super) url: String,
     /// How often the connection broke so far.
     breaks: watch::Sender<u64>,
-    /// The subject the server forbade last.
-    denied: watch::Sender<String>,
+    /// What the server forbade.
+    denials: Arc<Denials>,
+    /// What went wrong since the connection was up last.
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// Why a request has no answer.
@@ -49,17 +58,27 @@ pub(super) enum Unanswered {
 impl Link {
     pub(super) async fn connect(options: &NatsOptions) -> Result<Self, Status> {
         let url = options.shown_url();
-        let (breaks, denied) = (watch::Sender::new(0), watch::Sender::new(String::new()));
+        let (breaks, denials) = (watch::Sender::new(0), Arc::new(Denials::default()));
         let servers = options.url.split(',').map(|one| one.trim().parse::<ServerAddr>()).collect::<Result<Vec<_>, _>>();
         // The reason may quote the URL with its password, so it is not shown.
         let Ok(servers) = servers else {
             return Err(Status::invalid_argument(format!("{url:?} is not a NATS URL; it looks like nats://host:4222")));
         };
+        if let Some(fault) = options.security.fault() {
+            return Err(Status::invalid_argument(format!("the settings of NATS: {fault}")));
+        }
+        let trouble = watch::Sender::new(None);
+        let listener = Listener {
+            url: url.clone(),
+            breaks: breaks.clone(),
+            denials: Arc::clone(&denials),
+            trouble: trouble.clone(),
+        };
         let deadline = Instant::now() + options.wait;
         let mut backoff = Backoff::quick();
         loop {
-            let attempt =
-                credentials::apply(connect_options(options, &breaks, &denied, &url), &servers).connect(servers.clone());
+            let secured = tls::apply(identity::options(&options.security, &servers)?, &options.security)?;
+            let attempt = connect_options(secured, options, &listener).connect(servers.clone());
             let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(client)) => {
                     check_version(&client, &url)?;
@@ -67,24 +86,18 @@ impl Link {
                     let inbox = Inbox::open(&client)
                         .await
                         .map_err(|error| Status::unavailable(format!("could not listen at {url}: {error}")))?;
-                    return Ok(Self { client, inbox, url, breaks, denied });
+                    let link = Self { client, inbox, url, breaks, denials, trouble };
+                    if options.security.proves_identity() {
+                        link.hear_answers(&options.role).await?;
+                    }
+                    return Ok(link);
                 }
-                Ok(Err(error)) => error.kind(),
-                Err(_elapsed) => ConnectErrorKind::TimedOut,
+                Ok(Err(error)) => match refusal::of(&error, &url, &options.security) {
+                    Some(refusal) => return Err(refusal),
+                    None => refusal::reason(&error),
+                },
+                Err(_elapsed) => "timed out".to_owned(),
             };
-            match error {
-                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-                    return Err(Status::unauthenticated(format!(
-                        "the NATS server at {url} does not accept the credentials given (in the URL: nats://user:password@host)"
-                    )));
-                }
-                ConnectErrorKind::ServerParse => {
-                    return Err(Status::invalid_argument(format!(
-                        "{url:?} is not a NATS URL; it looks like nats://host:4222"
-                    )));
-                }
-                _ => {}
-            }
             let pause = backoff.next();
             if Instant::now() + pause >= deadline {
                 return Err(Status::unavailable(format!(
@@ -94,6 +107,12 @@ impl Link {
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Says that the server is away, and why, if that is known.
+    pub(super) fn away(&self, what: &str) -> Status {
+        let why = self.trouble.borrow().as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        Status::unavailable(format!("{what}: not connected to the NATS server at {}{why}", self.url))
     }
 
     /// Changes each time the connection breaks.
@@ -116,7 +135,10 @@ impl Link {
         silence: Option<Duration>,
     ) -> Result<Message, Unanswered> {
         let mut breaks = self.breaks.subscribe();
-        let mut denied = self.denied.subscribe();
+        let mut denied = self.denials.listen();
+        if self.denials.has_subscription(&self.inbox.subject()) {
+            return Err(Unanswered::Refused(self.not_permitted(&self.inbox.subject())));
+        }
         let mut mailbox = self.inbox.mailbox();
         let sent = self
             .client
@@ -144,7 +166,7 @@ impl Link {
                     Some(message) => return Ok(message),
                 },
                 _broken = breaks.changed() => return Err(Unanswered::Lost),
-                () = forbidden(&mut denied, subject) => return Err(Unanswered::Refused(self.not_permitted(subject))),
+                _denied = denials::until(&mut denied, |one| one == subject) => return Err(Unanswered::Refused(self.not_permitted(subject))),
                 () = deaf => return Err(Unanswered::Lost),
             }
         }
@@ -153,9 +175,35 @@ impl Link {
     /// Publishes without waiting for anybody; a failure is worth a line in the debug log and no more, because whoever
     /// needs the message has a way to ask again.
     pub(super) async fn tell(&self, subject: String, headers: HeaderMap, body: Bytes) {
-        if let Err(error) = self.client.publish_with_headers(subject.clone(), headers, body).await {
-            let kind: PublishErrorKind = error.kind();
-            tracing::debug!(subject, error = %kind, "message was not sent");
+        noted(self.client.publish_with_headers(subject.clone(), headers, body).await, &subject);
+    }
+
+    /// The same, with an address for answers.
+    pub(super) async fn tell_from(&self, sender: &str, subject: String, headers: HeaderMap, body: Bytes) {
+        let sent = self.client.publish_with_reply_and_headers(subject.clone(), sender.to_owned(), headers, body).await;
+        noted(sent, &subject);
+    }
+
+    /// An inbox that we may not listen to makes every request hang: that is told at once. Most often it is the key of
+    /// another service.
+    async fn hear_answers(&self, role: &str) -> Result<(), Status> {
+        let (mut denied, inbox) = (self.denials.listen(), self.inbox.subject());
+        let flushed = tokio::time::timeout(Duration::from_secs(2), self.client.flush()).await;
+        tracing::trace!(?flushed, "asked whether the inbox is ours");
+        let refused = self.denials.has_subscription(&inbox)
+            || tokio::time::timeout(REFUSAL, denials::until(&mut denied, |one| one == inbox)).await.is_ok();
+        if refused {
+            return Err(self.not_permitted(&inbox).context(format!("this user is not the one of `{role}`")));
+        }
+        Ok(())
+    }
+
+    /// Awaits the client's own requests to JetStream, which do not learn that they are forbidden.
+    pub(super) async fn permitted<T>(&self, work: impl Future<Output = T>) -> Result<T, Status> {
+        let mut denied = self.denials.listen();
+        tokio::select! {
+            done = work => Ok(done),
+            subject = denials::until(&mut denied, |one| one.starts_with("$JS.API.")) => Err(self.not_permitted(&subject)),
         }
     }
 
@@ -167,55 +215,72 @@ impl Link {
     }
 }
 
-/// Waits until the server forbids `subject`.
-async fn forbidden(denied: &mut watch::Receiver<String>, subject: &str) {
-    while denied.changed().await.is_ok() {
-        if denied.borrow_and_update().as_str() == subject {
-            return;
-        }
+fn noted(sent: Result<(), async_nats::PublishError>, subject: &str) {
+    if let Err(error) = sent {
+        let kind: PublishErrorKind = error.kind();
+        tracing::debug!(subject, error = %kind, "message was not sent");
     }
-    std::future::pending().await
 }
 
-fn connect_options(
-    options: &NatsOptions,
-    breaks: &watch::Sender<u64>,
-    denied: &watch::Sender<String>,
-    url: &str,
-) -> ConnectOptions {
-    let (breaks, denied, url) = (breaks.clone(), denied.clone(), url.to_owned());
-    ConnectOptions::new()
+/// What the connection tells of itself, and to whom it is passed on.
+#[derive(Clone)]
+struct Listener {
+    url: String,
+    breaks: watch::Sender<u64>,
+    denials: Arc<Denials>,
+    trouble: watch::Sender<Option<String>>,
+}
+
+impl Listener {
+    fn hear(&self, event: &Event) {
+        let url = &self.url;
+        match event {
+            Event::Connected => {
+                self.trouble.send_replace(None);
+                self.denials.forget();
+                tracing::debug!(url, "connection to NATS is up");
+            }
+            Event::Disconnected => {
+                tracing::warn!(url, "lost the connection to NATS; connecting again");
+                self.breaks.send_modify(|count| *count += 1);
+            }
+            Event::ServerError(ServerError::Other(text)) if self.denials.hear(text) => {
+                tracing::warn!(url, text, "not permitted by the NATS server; see the permissions of this user");
+            }
+            Event::ServerError(error) => {
+                tracing::warn!(url, %error, "the NATS server reports an error");
+                self.trouble.send_replace(Some(error.to_string()));
+            }
+            // Each failed try to connect again is one; the first of a kind is worth a line.
+            Event::ClientError(error) => {
+                let why = error.to_string();
+                let is_news = self.trouble.send_if_modified(|known| {
+                    let is_news = known.as_ref() != Some(&why);
+                    *known = Some(why.clone());
+                    is_news
+                });
+                if is_news {
+                    tracing::warn!(url, why, "cannot connect to NATS; trying again");
+                }
+            }
+            other => tracing::warn!(url, event = %other, "NATS"),
+        }
+    }
+}
+
+fn connect_options(secured: ConnectOptions, options: &NatsOptions, listener: &Listener) -> ConnectOptions {
+    let listener = listener.clone();
+    secured
         .name(&options.name)
+        .custom_inbox_prefix(Names::inbox(&options.prefix, &options.role))
         .connection_timeout(Duration::from_secs(5))
-        .ping_interval(Duration::from_secs(10))
+        .ping_interval(PING)
         .subscription_capacity(8192)
         .reconnect_delay_callback(|attempt| jittered(Duration::from_millis(25 << attempt.min(5))))
         .event_callback(move |event| {
-            match &event {
-                Event::Connected => tracing::debug!(url, "connection to NATS is up"),
-                Event::Disconnected => {
-                    tracing::warn!(url, "lost the connection to NATS; connecting again");
-                    breaks.send_modify(|count| *count += 1);
-                }
-                Event::ServerError(ServerError::Other(text)) => match denied_subject(text) {
-                    Some(subject) => {
-                        tracing::warn!(url, subject, "not permitted on subject by the NATS server");
-                        denied.send_replace(subject.to_owned());
-                    }
-                    None => tracing::warn!(url, text, "NATS server reports an error"),
-                },
-                other => tracing::warn!(url, event = %other, "NATS"),
-            }
+            listener.hear(&event);
             std::future::ready(())
         })
-}
-
-/// The subject in `Permissions Violation for Publish to "a.b"`.
-fn denied_subject(text: &str) -> Option<&str> {
-    if !text.to_ascii_lowercase().starts_with("permissions violation") {
-        return None;
-    }
-    text.split('"').nth(1)
 }
 
 fn check_version(client: &Client, url: &str) -> Result<(), Status> {
@@ -227,16 +292,4 @@ fn check_version(client: &Client, url: &str) -> Result<(), Status> {
     Err(Status::failed_precondition(format!(
         "the NATS server at {url} is version {version}; berth needs {major}.{minor}.{patch} or newer"
     )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_forbidden_subject_is_found() {
-        assert_eq!(denied_subject("Permissions Violation for Publish to \"berth.call.X\""), Some("berth.call.X"));
-        assert_eq!(denied_subject("permissions violation for subscription to \"a.>\" using queue \"q\""), Some("a.>"));
-        assert_eq!(denied_subject("maximum connections exceeded"), None);
-    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::link::Unanswered;
-use super::streams::Kind;
+use super::streams::{Kind, no_room};
 use super::{Nats, to_nats};
 use crate::backoff::Backoff;
 use crate::trace::Headers;
@@ -85,6 +85,7 @@ fn read_ack(payload: &[u8]) -> Result<u64, Status> {
     let number = |name| error.get(name).and_then(Value::as_u64).unwrap_or_default();
     let text = error.get("description").and_then(Value::as_str).unwrap_or("unknown error").to_owned();
     Err(match (number("err_code"), number("code")) {
+        (code, _) if no_room(code) => Status::resource_exhausted(format!("JetStream has no room: {text}")),
         (STORE_FAILED, _) => Status::resource_exhausted(format!("the stream takes no more: {text}")),
         (_, 503) => Status::unavailable(text),
         _ => Status::internal(text),
@@ -100,6 +101,9 @@ mod tests {
         assert_eq!(read_ack(br#"{"stream":"S","seq":7}"#).unwrap(), 7);
         let full = br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"S","seq":0}"#;
         assert_eq!(read_ack(full).unwrap_err().code, Code::ResourceExhausted);
+        let limited =
+            br#"{"error":{"code":400,"err_code":10002,"description":"resource limits exceeded for account"}}"#;
+        assert_eq!(read_ack(limited).unwrap_err().code, Code::ResourceExhausted);
         let away =
             br#"{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}"#;
         assert_eq!(read_ack(away).unwrap_err().code, Code::Unavailable);

@@ -48,3 +48,24 @@ impl Signal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Services of different versions talk to one another: these words never change.
+    #[test]
+    fn words_are_what_they_were() {
+        for (signal, word, code, body) in [
+            (Signal::Alive, "alive", None, ""),
+            (Signal::Progress(Bytes::from_static(b"p")), "progress", None, "p"),
+            (Signal::Verdict(Ok(Bytes::from_static(b"o"))), "done", None, "o"),
+            (Signal::Verdict(Err(Status::not_found("n"))), "failed", Some("5"), "n"),
+        ] {
+            let (headers, said) = signal.into_parts();
+            assert_eq!(header(Some(&headers), "berth-signal").as_deref(), Some(word));
+            assert_eq!(header(Some(&headers), "berth-code").as_deref(), code);
+            assert_eq!(said, body);
+        }
+    }
+}

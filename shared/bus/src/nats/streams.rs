@@ -14,6 +14,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use berth_model::Status;
 
 use super::Nats;
+use crate::dead;
 use crate::subject::Names;
 use crate::verdict::MAX_DELIVERIES;
 
@@ -23,8 +24,12 @@ const MOST_JOBS: i64 = 10_000;
 const EVENTS_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How much of events is kept.
 const EVENTS_BYTES: i64 = 1024 * 1024 * 1024;
+/// How much of dead letters is kept.
+const DEAD_BYTES: i64 = 64 * 1024 * 1024;
 /// How long a message id is remembered.
 const DUPLICATES: Duration = Duration::from_secs(120);
+/// A publisher tries again for up to half a minute; what it repeats has to be recognised for as long.
+const SHORTEST_DUPLICATES: Duration = Duration::from_secs(60);
 /// A worker that shows no life for this long has lost its job.
 const ACK_WAIT: Duration = Duration::from_secs(10);
 
@@ -33,6 +38,7 @@ const ACK_WAIT: Duration = Duration::from_secs(10);
 pub(super) enum Kind {
     Jobs,
     Events,
+    Dead,
 }
 
 /// Which streams are known to be there.
@@ -40,6 +46,7 @@ pub(super) enum Kind {
 pub(super) struct Seen {
     jobs: AtomicBool,
     events: AtomicBool,
+    dead: AtomicBool,
 }
 
 impl Nats {
@@ -47,9 +54,18 @@ impl Nats {
     pub(super) async fn ensure(&self, kind: Kind) -> Result<Stream, Status> {
         let wanted = self.config(kind);
         let stream = self.find_or_make(&wanted.name, || self.find(&wanted.name), || self.create(&wanted)).await?;
-        check(&wanted, &stream.cached_info().config)
+        let found = &stream.cached_info().config;
+        check(&wanted, found)
             .map_err(|status| status.context(format!("the stream {} at {}", wanted.name, self.link.url)))?;
-        self.streams_seen(kind).store(true, Ordering::Relaxed);
+        if !self.streams_seen(kind).swap(true, Ordering::Relaxed) && found.num_replicas < wanted.num_replicas {
+            tracing::warn!(
+                stream = wanted.name,
+                url = self.link.url,
+                found = found.num_replicas,
+                wanted = wanted.num_replicas,
+                "the stream is on fewer servers than wanted; `nats stream edit --replicas` moves it"
+            );
+        }
         Ok(stream)
     }
 
@@ -67,11 +83,12 @@ impl Nats {
         match kind {
             Kind::Jobs => &self.streams.jobs,
             Kind::Events => &self.streams.events,
+            Kind::Dead => &self.streams.dead,
         }
     }
 
     async fn find(&self, name: &str) -> Result<Option<Stream>, Status> {
-        let error = match self.jetstream.get_stream(name).await {
+        let error = match self.link.permitted(self.jetstream.get_stream(name)).await? {
             Ok(stream) => return Ok(Some(stream)),
             Err(error) => error.kind(),
         };
@@ -83,7 +100,7 @@ impl Nats {
     }
 
     async fn create(&self, wanted: &Config) -> Result<Stream, Status> {
-        match self.jetstream.create_stream(wanted).await {
+        match self.link.permitted(self.jetstream.create_stream(wanted)).await? {
             Ok(stream) => {
                 tracing::info!(stream = wanted.name, url = self.link.url, "created the stream");
                 Ok(stream)
@@ -105,6 +122,7 @@ impl Nats {
                 discard: DiscardPolicy::New,
                 max_messages: MOST_JOBS,
                 duplicate_window: DUPLICATES,
+                num_replicas: self.replicas,
                 description: Some("berth: work that is not done yet".to_owned()),
                 ..Config::default()
             },
@@ -117,7 +135,22 @@ impl Nats {
                 max_age: EVENTS_AGE,
                 max_bytes: EVENTS_BYTES,
                 duplicate_window: DUPLICATES,
+                num_replicas: self.replicas,
                 description: Some("berth: what happened".to_owned()),
+                ..Config::default()
+            },
+            Kind::Dead => Config {
+                name: self.names.dead_stream(),
+                subjects: vec![self.names.dead(">")],
+                retention: RetentionPolicy::Limits,
+                storage: StorageType::File,
+                discard: DiscardPolicy::Old,
+                max_messages: i64::try_from(dead::MOST).unwrap_or(i64::MAX),
+                max_bytes: DEAD_BYTES,
+                max_age: dead::AGE,
+                duplicate_window: DUPLICATES,
+                num_replicas: self.replicas,
+                description: Some("berth: work that was given up".to_owned()),
                 ..Config::default()
             },
         }
@@ -140,18 +173,20 @@ impl Nats {
         let place = format!("the consumer {name} of {} at {}", self.names.jobs_stream(), self.link.url);
         let refused = |error: &dyn std::fmt::Display| Status::unavailable(format!("{place} cannot be had: {error}"));
         let is_there = || async {
-            match stream.consumer_info(&name).await {
+            match self.link.permitted(stream.consumer_info(&name)).await? {
                 Ok(info) => Ok(Some(info)),
                 Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
                 Err(error) => Err(refused(&error)),
             }
         };
         let make = || async {
-            let made = stream.create_consumer(wanted.clone()).await.map_err(|error| refused(&error))?;
+            let made = self.link.permitted(stream.create_consumer(wanted.clone())).await?;
+            let made = made.map_err(|error| refused(&error))?;
             Ok(made.cached_info().clone())
         };
         self.find_or_make(&format!("{}.{name}", self.names.jobs_stream()), is_there, make).await?;
-        let consumer = stream.get_or_create_consumer(&name, wanted.clone()).await.map_err(|error| refused(&error))?;
+        let consumer = self.link.permitted(stream.get_or_create_consumer(&name, wanted.clone())).await?;
+        let consumer = consumer.map_err(|error| refused(&error))?;
         let found = &consumer.cached_info().config;
         if found.filter_subject != wanted.filter_subject
             || found.ack_policy != AckPolicy::Explicit
@@ -173,6 +208,12 @@ impl Nats {
 
     fn jetstream_refuses(&self, stream: &str, error: &jetstream::Error) -> Status {
         let code = error.error_code();
+        if no_room(code.0) {
+            return Status::resource_exhausted(format!(
+                "JetStream at {} has no room for the stream {stream}: {error}; give it more (max_file_store, limits of the account)",
+                self.link.url
+            ));
+        }
         if code == ErrorCode::JETSTREAM_NOT_ENABLED || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT {
             return Status::failed_precondition(format!(
                 "JetStream is not enabled at {}; start the server with `nats-server -js`",
@@ -184,11 +225,25 @@ impl Nats {
     }
 
     fn jetstream_silent(&self, stream: &str) -> Status {
+        let server = self.link.client.server_info();
+        // In a cluster another server may have it.
+        if self.link.is_connected() && !server.jetstream && server.cluster.is_none() {
+            return Status::failed_precondition(format!(
+                "JetStream is not enabled at {}; start the server with `nats-server -js`",
+                self.link.url
+            ));
+        }
         Status::unavailable(format!(
             "JetStream does not answer for the stream {stream} at {}; is the server up, started with -js, and this user permitted on $JS.API.>?",
             self.link.url
         ))
     }
+}
+
+/// Whether JetStream's error code says that a limit of the server's, the account's or the disk's is reached: of the
+/// account (10002), of the server (10023), of streams (10027), of memory (10028), of the disk (10047).
+pub(super) fn no_room(code: u64) -> bool {
+    matches!(code, 10002 | 10023 | 10027 | 10028 | 10047)
 }
 
 /// Compares what matters.
@@ -210,6 +265,16 @@ fn check(wanted: &Config, found: &Config) -> Result<(), Status> {
     if found.discard != wanted.discard {
         return refuse("the discard policy", format!("{:?}", found.discard), format!("{:?}", wanted.discard));
     }
+    if found.sealed || found.deny_delete {
+        return refuse("no deletion of messages", "(sealed or deny_delete)".to_owned(), "it".to_owned());
+    }
+    if found.duplicate_window < SHORTEST_DUPLICATES {
+        return refuse(
+            "a duplicate window of",
+            format!("{:?}", found.duplicate_window),
+            format!("at least {SHORTEST_DUPLICATES:?}"),
+        );
+    }
     if found.no_ack {
         return refuse("no acknowledgements", "(no_ack)".to_owned(), "them".to_owned());
     }
@@ -223,6 +288,7 @@ mod tests {
     #[test]
     fn what_matters_is_compared() {
         let wanted = Config {
+            duplicate_window: DUPLICATES,
             name: "S".into(),
             subjects: vec!["a.>".into()],
             retention: RetentionPolicy::WorkQueue,
@@ -235,6 +301,8 @@ mod tests {
             Config { storage: StorageType::Memory, ..wanted.clone() },
             Config { discard: DiscardPolicy::New, ..wanted.clone() },
             Config { no_ack: true, ..wanted.clone() },
+            Config { deny_delete: true, ..wanted.clone() },
+            Config { duplicate_window: Duration::from_secs(1), ..wanted.clone() },
         ] {
             assert!(check(&wanted, &other).is_err(), "{other:?}");
         }

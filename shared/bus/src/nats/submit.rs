@@ -47,7 +47,7 @@ impl Nats {
         headers.push((frame::JOB_KEY.to_owned(), key));
         let workers = self.workers_heard(kind).await;
         // Before the job is published, so that no signal of it is missed.
-        let signals = self.link.client.subscribe(self.names.job_reply(&id)).await;
+        let signals = self.link.client.subscribe(self.names.job_reply(kind, &id)).await;
         let signals = signals.map_err(|error| {
             Status::unavailable(format!("could not listen for the `{kind}` job at {}: {error}", self.link.url))
         })?;
@@ -218,7 +218,7 @@ impl Follower {
 
     /// Tells its worker, and takes it out of the stream if it is still there. Best effort.
     async fn withdraw(&mut self) {
-        self.nats.link.tell(self.nats.names.job_cancel(&self.id), HeaderMap::new(), Bytes::new()).await;
+        self.nats.link.tell(self.nats.names.job_cancel(self.kind, &self.id), HeaderMap::new(), Bytes::new()).await;
         if self.is_stored().await != Some(true) {
             return;
         }

@@ -174,7 +174,7 @@ impl Nats {
         handler: JobHandler,
     ) -> Result<Serving, Status> {
         self.first_consumer(kind).await?;
-        let mut news = self.link.client.subscribe(self.names.job_cancel("*")).await.map_err(|error| {
+        let mut news = self.link.client.subscribe(self.names.job_cancel(kind, "*")).await.map_err(|error| {
             Status::unavailable(format!("could not listen for cancellations at {}: {error}", self.link.url))
         })?;
         self.flush().await;

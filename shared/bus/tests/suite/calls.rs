@@ -9,7 +9,7 @@ use berth_bus::{Bus, Serving};
 use berth_model::{Code, Status};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::homes::{Home, WAIT, within};
+use crate::homes::{Home, PATIENCE, WAIT, within};
 use crate::messages::{Ask, Told, ask, told};
 
 async fn serve_named(bus: &Bus, name: &'static str) -> Serving {
@@ -210,4 +210,40 @@ pub(crate) async fn a_stopped_replica_hands_calls_over(home: Home) {
     for caller in running {
         assert!(within("caller", caller).await.unwrap() > 0);
     }
+}
+
+pub(crate) async fn a_handler_can_know_that_its_caller_left(home: Home) {
+    let (begun, noticed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (begun, noticed) = (Arc::clone(&begun), Arc::clone(&noticed));
+        move |request: Ask| {
+            let (begun, noticed) = (Arc::clone(&begun), Arc::clone(&noticed));
+            async move {
+                let gone = berth_bus::caller_gone();
+                if request.what == "quick" {
+                    return Ok(told(if gone.is_cancelled() { "left" } else { "waits" }));
+                }
+                begun.notify_one();
+                gone.cancelled().await;
+                noticed.notify_one();
+                Err(Status::cancelled("nobody waits"))
+            }
+        }
+    };
+    let _serving = home.bus().await.serve::<Ask, _, _>(handler).await.unwrap();
+    let bus = home.bus().await;
+    // It leaves by itself, and it runs out of time.
+    let leaving = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.call_within(ask("long"), PATIENCE).await }
+    });
+    within("the handler", begun.notified()).await;
+    leaving.abort();
+    within("the news", noticed.notified()).await;
+    let late = bus.call_within(ask("long"), Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(late.code, Code::DeadlineExceeded);
+    within("the news", noticed.notified()).await;
+    // Whoever waits has not left.
+    assert_eq!(bus.call(ask("quick")).await.unwrap(), told("waits"));
+    assert!(!berth_bus::caller_gone().is_cancelled(), "outside of a handler nobody leaves");
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use berth_bus::{Bus, NatsOptions};
 
+use crate::papers::Keyring;
+
 /// How long the buses of the suite wait for services and workers to appear.
 pub(crate) const WAIT: Duration = Duration::from_secs(3);
 /// No condition takes longer than this.
@@ -14,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Somewhere for a bus to live.
 pub(crate) enum Home {
     InProcess(Bus),
-    Nats(Server),
+    Nats(Box<Server>),
 }
 
 impl Home {
@@ -23,7 +25,7 @@ impl Home {
     }
 
     pub(crate) fn nats() -> Self {
-        Home::Nats(Server::start(&[]))
+        Home::Nats(Box::new(Server::secured()))
     }
 
     /// A bus in this home; over NATS a connection of its own.
@@ -39,7 +41,8 @@ impl Home {
         match self {
             Home::InProcess(_) => Bus::in_process_waiting(WAIT),
             Home::Nats(server) => {
-                Bus::connect(NatsOptions { prefix: "other".into(), ..server.options() }).await.unwrap()
+                let security = server.keys.as_ref().map(|keys| keys.security("other")).unwrap_or_default();
+                Bus::connect(NatsOptions { prefix: "other".into(), security, ..server.options() }).await.unwrap()
             }
         }
     }
@@ -49,27 +52,73 @@ impl Home {
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    extra: Vec<String>,
-    directory: tempfile::TempDir,
+    args: Vec<String>,
+    directory: Option<tempfile::TempDir>,
+    keys: Option<Keyring>,
 }
 
 impl Server {
+    /// With JetStream, on a directory of its own.
     pub(crate) fn start(extra: &[&str]) -> Self {
-        let port = free_port();
         let directory = tempfile::tempdir().unwrap();
-        let extra: Vec<String> = extra.iter().map(|one| (*one).to_owned()).collect();
-        let child = spawn(port, &directory, &extra);
-        let server = Self { child, port, extra, directory };
+        let store = directory.path().display().to_string();
+        Self::run(&[&["-js", "-sd", &store], extra].concat(), Some(directory))
+    }
+
+    /// The same, encrypted, and with a user that may do what the suite does and nothing else.
+    pub(crate) fn secured() -> Self {
+        Self::secured_with("enabled", "")
+    }
+
+    /// The same with limits of the account for JetStream, and more in the configuration.
+    pub(crate) fn secured_with(jetstream: &str, more: &str) -> Self {
+        let (keys, directory) = (Keyring::new(), tempfile::tempdir().unwrap());
+        let (config, store) = (keys.config(jetstream, more), directory.path().display().to_string());
+        let args = ["-js", "-sd", &store, "-c", config.to_str().unwrap()];
+        let mut server = Self::run(&args, Some(directory));
+        server.keys = Some(keys);
+        server
+    }
+
+    /// The same, on a directory of somebody else's.
+    pub(crate) fn secured_on(store: &std::path::Path) -> Self {
+        let keys = Keyring::new();
+        let config = keys.config("enabled", "");
+        let args = ["-js", "-sd", store.to_str().unwrap(), "-c", config.to_str().unwrap()];
+        let mut server = Self::run(&args, None);
+        server.keys = Some(keys);
+        server
+    }
+
+    pub(crate) fn without_jetstream() -> Self {
+        Self::run(&[], None)
+    }
+
+    fn run(args: &[&str], directory: Option<tempfile::TempDir>) -> Self {
+        let port = free_port();
+        let args: Vec<String> = args.iter().map(|one| (*one).to_owned()).collect();
+        let child = spawn(port, &args);
+        let server = Self { child, port, args, directory, keys: None };
         server.wait_until_up();
         server
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.keys.is_some() { "tls" } else { "nats" }, self.port)
     }
 
     pub(crate) fn options(&self) -> NatsOptions {
-        NatsOptions { wait: WAIT, ..NatsOptions::new(self.url(), "suite") }
+        let options = NatsOptions { wait: WAIT, ..NatsOptions::new(self.url(), "suite") };
+        match &self.keys {
+            Some(keys) => {
+                NatsOptions { role: Keyring::ROLE.to_owned(), security: keys.security(&options.prefix), ..options }
+            }
+            None => options,
+        }
     }
 
     pub(crate) async fn bus(&self) -> Bus {
@@ -84,19 +133,24 @@ impl Server {
 
     /// Starts it again, on the same port, with or without what it had stored.
     pub(crate) fn revive(&mut self, keep: bool) {
-        if !keep {
-            self.directory = tempfile::tempdir().unwrap();
+        if let (false, Some(directory)) = (keep, &self.directory) {
+            std::fs::remove_dir_all(directory.path()).unwrap();
         }
-        self.child = spawn(self.port, &self.directory, &self.extra);
+        self.child = spawn(self.port, &self.args);
         self.wait_until_up();
     }
 
     fn wait_until_up(&self) {
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "nats-server does not listen on port {}", self.port);
-            std::thread::yield_now();
-        }
+        listens(self.port);
+    }
+}
+
+/// Waits until a server listens.
+pub(crate) fn listens(port: u16) {
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "nats-server does not listen on port {port}");
+        std::thread::yield_now();
     }
 }
 
@@ -107,11 +161,10 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, directory: &tempfile::TempDir, extra: &[String]) -> Child {
+fn spawn(port: u16, args: &[String]) -> Child {
     Command::new("nats-server")
-        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-        .arg(directory.path())
-        .args(extra)
+        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+        .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

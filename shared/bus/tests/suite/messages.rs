@@ -52,3 +52,25 @@ pub(crate) fn ask(what: &str) -> Ask {
 pub(crate) fn told(text: &str) -> Told {
     Told { text: text.to_owned(), filling: Vec::new() }
 }
+
+/// A job that takes room.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Filled {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) filling: Vec<u8>,
+}
+
+impl Filled {
+    pub(crate) fn of(size: usize) -> Self {
+        Self { filling: vec![7; size] }
+    }
+}
+
+impl Job for Filled {
+    const KIND: &'static str = "filled";
+    type Progress = Counted;
+    type Outcome = Counted;
+    fn key(&self) -> String {
+        "filled".to_owned()
+    }
+}

@@ -7,7 +7,7 @@ use berth_bus::{Bus, BusEvent, JobContext, NatsOptions};
 use berth_model::{Code, Status};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::homes::{Server, free_port, within};
+use crate::homes::{PATIENCE, Server, free_port, within};
 use crate::messages::{Ask, Count, Counted, ask, told};
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_bad_url_is_the_callers_fault() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_survive_a_restart() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::secured();
     let (entered, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
     let handler = {
         let (entered, gate) = (Arc::clone(&entered), Arc::clone(&gate));
@@ -72,7 +72,7 @@ async fn calls_survive_a_restart() {
 /// The replica's process is gone without a word while it works on a call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_replica_is_replaced() {
-    let server = Server::start(&[]);
+    let server = Server::secured();
     let entered = Arc::new(Notify::new());
     let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (options, begun) = (server.options(), Arc::clone(&entered));
@@ -96,7 +96,7 @@ async fn a_killed_replica_is_replaced() {
 /// Longer than the silence after which a request counts as lost: the replica shows that it is at work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_call_runs_once() {
-    let server = Server::start(&[]);
+    let server = Server::secured();
     let runs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let handler = {
         let runs = Arc::clone(&runs);
@@ -115,7 +115,7 @@ async fn a_slow_call_runs_once() {
 }
 
 async fn a_job_survives(keep: bool) {
-    let mut server = Server::start(&[]);
+    let mut server = Server::secured();
     let (entered, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
     let handler = {
         let (entered, gate) = (Arc::clone(&entered), Arc::clone(&gate));
@@ -151,7 +151,7 @@ async fn jobs_survive_a_server_that_lost_everything() {
 }
 
 async fn events_survive(keep: bool) {
-    let mut server = Server::start(&[]);
+    let mut server = Server::secured();
     let bus = server.bus().await;
     let mut events = server.bus().await.subscribe(">").await.unwrap();
     let event =
@@ -178,7 +178,7 @@ async fn events_survive_a_server_that_lost_everything() {
 /// The worker's process is gone without a word: its whole runtime, connection included.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_worker_is_replaced() {
-    let server = Server::start(&[]);
+    let server = Server::secured();
     let entered = Arc::new(Notify::new());
     let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (options, begun) = (server.options(), Arc::clone(&entered));
@@ -253,4 +253,36 @@ async fn a_forbidden_subject_is_named() {
     let event = BusEvent { subject: "a".into(), id: "1".into(), headers: Vec::new(), body: bytes::Bytes::new() };
     let status = within("the refusal", bus.publish(event)).await.unwrap_err();
     assert_eq!(status.code, Code::PermissionDenied, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_notices_that_the_process_of_its_caller_is_gone() {
+    let server = Server::start(&[]);
+    let (begun, noticed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (begun, noticed) = (Arc::clone(&begun), Arc::clone(&noticed));
+        move |_: Ask| {
+            let (begun, noticed) = (Arc::clone(&begun), Arc::clone(&noticed));
+            async move {
+                begun.notify_one();
+                berth_bus::caller_gone().cancelled().await;
+                noticed.notify_one();
+                Err(Status::cancelled("nobody waits"))
+            }
+        }
+    };
+    let _serving = server.bus().await.serve::<Ask, _, _>(handler).await.unwrap();
+    // A runtime of its own, which ends with all its connections and without a word.
+    let options = server.options();
+    let caller = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async move {
+            let bus = Bus::connect(options).await.unwrap();
+            tokio::spawn(async move { bus.call_within(ask("long"), PATIENCE).await });
+            within("the handler", begun.notified()).await;
+        });
+        runtime.shutdown_background();
+    });
+    within("the news", noticed.notified()).await;
+    caller.join().unwrap();
 }

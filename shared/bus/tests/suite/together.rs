@@ -2,6 +2,7 @@
 
 use berth_bus::{Bus, JobContext, NatsOptions};
 use futures::future::join_all;
+use std::time::Duration;
 
 use crate::homes::{Server, within};
 use crate::messages::{Count, Counted};
@@ -14,9 +15,12 @@ const JOBS: u32 = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn workers_that_begin_together_share_the_work() {
     for round in 0..ROUNDS {
-        let server = Server::start(&[]);
+        let server = Server::secured();
         let ran = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
-        let buses = join_all((0..WORKERS).map(|_| Bus::connect(NatsOptions::new(server.url(), "suite")))).await;
+        let buses = join_all(
+            (0..WORKERS).map(|_| Bus::connect(NatsOptions { wait: Duration::from_secs(30), ..server.options() })),
+        )
+        .await;
         let buses: Vec<Bus> = buses.into_iter().map(Result::unwrap).collect();
         let works = buses.iter().map(|bus| {
             let ran = std::sync::Arc::clone(&ran);

@@ -50,6 +50,7 @@ impl State {
             path: request.path.clone(),
             range: header("range"),
             authorization: header("authorization"),
+            traceparent: header("traceparent"),
             accept_encoding: header("accept-encoding"),
             cdn,
             body: request.body.clone(),

@@ -70,6 +70,9 @@ impl Session {
             None => {
                 scope.protect(backend, "ingests", &session.reference).await?;
                 session.open(backend, expected, total).await?;
+                if let Some(expected) = expected {
+                    session.drop_wrong(backend, &expected).await?;
+                }
             }
         }
         Ok(session)
@@ -95,6 +98,17 @@ impl Session {
         self.updated_at = found.updated_at.unwrap_or(self.started_at);
         self.total = if self.total == 0 { found.total } else { self.total };
         self.place = Place::Ingest(Box::new(writer));
+        Ok(())
+    }
+
+    /// All bytes are there, and they are others: nothing that follows makes them right. Whoever comes next would go on from
+    /// their end, and fail again.
+    async fn drop_wrong(&mut self, backend: &Backend, expected: &Digest) -> Result<(), Status> {
+        let whole = self.total > 0 && self.offset() >= self.total;
+        if whole && self.digest().await? != *expected {
+            tracing::info!(reference = self.reference, %expected, "what an earlier writer left is not what is expected; dropped");
+            self.begin_anew(backend).await?;
+        }
         Ok(())
     }
 
