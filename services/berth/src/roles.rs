@@ -129,7 +129,7 @@ mod tests {
                 text += &code(&path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let file = std::fs::read_to_string(&path).unwrap();
-                text += file.split("#[cfg(test)]").next().unwrap();
+                text += file.split("#[cfg(test)]\nmod tests").next().unwrap();
             }
         }
         text

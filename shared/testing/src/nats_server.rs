@@ -149,6 +149,12 @@ impl NatsServer {
         self.directory.path().join("users").join(format!("{user}.nk"))
     }
 
+    /// Its process id, if it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Server::pid)
+    }
+
     /// What it wrote to its log.
     #[must_use]
     pub fn log(&self) -> String {

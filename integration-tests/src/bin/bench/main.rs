@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
+mod daemons;
 mod disk;
 mod images;
 mod measure;
@@ -24,7 +25,7 @@ struct Options {
     /// Counted rounds of each image.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Who pulls: berth, containerd, podman, umoci. What is not installed is left out.
+    /// Who pulls: berth, containerd, podman, umoci, and berth as `daemon` or over `nats`. What is not installed is left out.
     #[arg(long, value_delimiter = ',', default_value = "berth,containerd,podman,umoci")]
     peers: Vec<String>,
     /// Only these processors, as `taskset` names them (`0,1`), for whoever pulls.

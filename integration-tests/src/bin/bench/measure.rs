@@ -44,11 +44,11 @@ impl Sample {
     }
 }
 
-/// Runs a program to its end; `daemon` works for it and is counted with it.
-pub(crate) fn run(command: &mut Command, daemon: Option<u32>, store: &Path) -> Result<Sample> {
+/// Runs a program to its end; `daemons` work for it and are counted with it.
+pub(crate) fn run(command: &mut Command, daemons: &[u32], store: &Path) -> Result<Sample> {
     let name = format!("{command:?}");
     let before = children()?;
-    let daemon_before = daemon.map(spent).transpose()?;
+    let daemons_before = daemons.iter().map(|pid| spent(*pid)).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -57,7 +57,7 @@ pub(crate) fn run(command: &mut Command, daemon: Option<u32>, store: &Path) -> R
         .spawn()
         .with_context(|| format!("start {name}"))?;
     let (peak, ended) = (AtomicU64::new(0), AtomicBool::new(false));
-    let pids: Vec<u32> = [Some(child.id()), daemon].into_iter().flatten().collect();
+    let pids: Vec<u32> = daemons.iter().copied().chain([child.id()]).collect();
     let (output, status, wall) = std::thread::scope(|scope| {
         let looking = scope.spawn(|| look(&pids, &peak, &ended));
         let output = drain(&mut child);
@@ -71,8 +71,8 @@ pub(crate) fn run(command: &mut Command, daemon: Option<u32>, store: &Path) -> R
     ensure!(status.success(), "{name} failed ({status}):\n{output}");
     let after = children()?;
     let (mut user, mut system) = (after.0 - before.0, after.1 - before.1);
-    if let (Some(pid), Some(before)) = (daemon, daemon_before) {
-        let after = spent(pid)?;
+    for (pid, before) in daemons.iter().zip(daemons_before) {
+        let after = spent(*pid)?;
         user += after.0 - before.0;
         system += after.1 - before.1;
     }

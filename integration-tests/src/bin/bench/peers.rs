@@ -12,7 +12,10 @@ use berth_testing::{
     wait::{Seen, wait_for},
 };
 
-use crate::measure::{self, Sample};
+use crate::{
+    daemons,
+    measure::{self, Sample},
+};
 
 /// A program that pulls and unpacks.
 pub(crate) struct Peer {
@@ -24,6 +27,10 @@ pub(crate) struct Peer {
 enum Kind {
     /// The program, all services in its own process.
     Berth(PathBuf),
+    /// The program as a daemon that is started for this pull; its start is not counted.
+    Daemon(PathBuf),
+    /// The same as a process for each service, around a nats-server.
+    Nats(PathBuf),
     /// `ctr` and a daemon that is started for this pull; its start is not counted.
     Containerd,
     Podman,
@@ -45,10 +52,15 @@ pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>) -> 
                 }
                 continue;
             }
+            "daemon" | "nats" => {
+                let path = berth.first().context("no program is named")?.canonicalize()?;
+                let kind = if name == "nats" { Kind::Nats(path) } else { Kind::Daemon(path) };
+                (kind, if name == "nats" { &["nats-server"] } else { &[] })
+            }
             "containerd" => (Kind::Containerd, &["ctr", "containerd"]),
             "podman" => (Kind::Podman, &["podman"]),
             "umoci" => (Kind::Umoci, &["skopeo", "umoci"]),
-            other => bail!("unknown peer {other:?}; there are berth, containerd, podman, umoci"),
+            other => bail!("unknown peer {other:?}; there are berth, daemon, nats, containerd, podman, umoci"),
         };
         match programs.iter().find(|program| !is_there(program)) {
             Some(missing) => eprintln!("{name} is left out: {missing} is not installed"),
@@ -75,14 +87,16 @@ impl Peer {
             Kind::Berth(program) => {
                 let mut command = self.command(program);
                 command.arg("--root").arg(store.join("root")).arg("--address").arg(store.join("none.sock"));
-                measure::run(command.args(["pull", "--plain-http", image]), None, store)
+                measure::run(command.args(["pull", "--plain-http", image]), &[], store)
             }
+            Kind::Daemon(program) => daemons::pull(|| self.command(program), false, image, store),
+            Kind::Nats(program) => daemons::pull(|| self.command(program), true, image, store),
             Kind::Containerd => self.containerd(image, store),
             Kind::Podman => {
                 let mut command = self.command(Path::new("podman"));
                 command.arg("--root").arg(store.join("root")).arg("--runroot").arg(store.join("run"));
                 command.args(["--storage-driver", "overlay", "pull", "--quiet", "--tls-verify=false", image]);
-                let done = measure::run(&mut command, None, store);
+                let done = measure::run(&mut command, &[], store);
                 // It leaves its storage mounted on itself.
                 let _not_mounted = nix::mount::umount(&store.join("root/overlay"));
                 done
@@ -94,7 +108,7 @@ impl Peer {
                     .args([format!("docker://{image}"), format!("oci:{layout}")]);
                 let mut unpack = self.command(Path::new("umoci"));
                 unpack.args(["unpack", "--image", &layout]).arg(store.join("bundle"));
-                Ok(measure::run(&mut copy, None, store)?.and(&measure::run(&mut unpack, None, store)?))
+                Ok(measure::run(&mut copy, &[], store)?.and(&measure::run(&mut unpack, &[], store)?))
             }
         }
     }
@@ -137,7 +151,7 @@ impl Peer {
         let mut command = self.command(Path::new("ctr"));
         command.arg("--address").arg(&socket);
         command.args(["images", "pull", "--plain-http", "--snapshotter", "overlayfs", image]);
-        let done = measure::run(&mut command, Some(daemon.pid()), store);
+        let done = measure::run(&mut command, &[daemon.pid()], store);
         daemon.stop()?;
         done
     }
