@@ -44,6 +44,7 @@ mod events;
 mod events_for_subscribers;
 mod fsck;
 mod gc;
+mod health;
 mod host;
 mod images;
 mod leases;
