@@ -51,6 +51,7 @@ mod memory;
 mod native;
 mod numbers;
 mod over_nats;
+mod page;
 mod progress;
 mod pull;
 mod pulls;
