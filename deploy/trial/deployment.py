@@ -16,7 +16,7 @@ class Deployment:
     def __init__(self, engine, source, work, overrides):
         self.engine = engine
         self.files = [f"{source}/deploy/compose.yaml", *overrides]
-        self.environment = dict(engine.environment, TRIAL=work)
+        self.environment = dict(engine.environment, TRIAL=work, BERTH_PRIVATE=f"{work}/private")
         # Debian's compose, which is a program of its own; otherwise docker's.
         self.program = ["docker-compose"]
 

@@ -32,7 +32,7 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn new(kind: Kind) -> Result<Self> {
-        Ok(match kind {
+        let mut ground = match kind {
             Kind::Kill => Self { berth: Berth::new()?, disk: None, boots: 0 },
             Kind::PowerCut => {
                 let disk = PowerDisk::new(DISK_BYTES)?;
@@ -40,7 +40,10 @@ impl Ground {
                 ground.boot()?;
                 ground
             }
-        })
+        };
+        // A command ends with its daemon: what it was told until then is what counts.
+        ground.berth.configure("[pulls]\nwait_for_daemon = \"0s\"\n")?;
+        Ok(ground)
     }
 
     /// The file that says which start of the machine this is.

@@ -334,11 +334,11 @@ mod tests {
             "berth leases resources x --add content/sha256:00",
             "berth system df --json",
             "berth i rm --sync a",
+            "berth serve fetcher --nats nats://h:1 --health-socket /x",
+            "berth healthcheck --health-socket /x --timeout 2",
             "berth jobs ls --kind fetch --json",
             "berth job requeue --all",
             "berth jobs rm a b",
-            "berth serve fetcher --nats nats://h:1 --health-socket /x",
-            "berth healthcheck --health-socket /x --timeout 2",
             "berth nats users --out d --nats-prefix berth.prod",
             "berth --nats tls://h --nats-ca ca.pem --nats-nkey-file gateway.nk pull x",
         ] {

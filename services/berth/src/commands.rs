@@ -2,6 +2,7 @@
 
 mod content;
 mod events;
+mod explain;
 mod following;
 mod gc;
 mod healthcheck;
@@ -91,8 +92,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
-        Command::Jobs(jobs) => jobs::run(&Client::connect(&cli.global, "jobs").await?, jobs).await,
         Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
+        Command::Jobs(jobs) => jobs::run(&Client::connect(&cli.global, "jobs").await?, jobs).await,
         Command::Nats(nats) => nats::run(&cli.global, &nats),
         Command::Version(json) => version::run(&cli.global, &json).await,
     };

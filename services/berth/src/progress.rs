@@ -108,6 +108,9 @@ fn json(state: &PullState) -> serde_json::Value {
         let code = berth_model::Code::from_number(state.code);
         fields.insert("error".to_owned(), serde_json::json!({ "code": code, "message": state.message }));
     }
+    if let (Some(verdict), Some(fields)) = (&state.verdict, value.as_object_mut()) {
+        fields.insert("verdict".to_owned(), serde_json::json!(verdict.sentence));
+    }
     if let (Phase::Done, Some(fields)) = (state.phase(), value.as_object_mut()) {
         fields.insert("chainIds".to_owned(), serde_json::json!(state.chain_ids));
     }

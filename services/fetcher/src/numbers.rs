@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use berth_telemetry::metrics::{Few, counter, label, meter};
+use berth_telemetry::{
+    account,
+    metrics::{Few, counter, label, meter},
+};
 use http::HeaderMap;
 use opentelemetry::metrics::{Counter, Gauge};
 
@@ -45,6 +48,7 @@ pub(crate) fn bytes(source: Source, bytes: u64) {
 
 /// `cause`: one of our words.
 pub(crate) fn retry(cause: &'static str) {
+    account::counted(cause);
     RETRIES.add(1, &[label("cause", cause)]);
 }
 

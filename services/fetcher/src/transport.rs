@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use berth_model::Status;
+use berth_telemetry::account;
 use http::{
     HeaderValue, Method,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, RANGE},
@@ -108,7 +109,7 @@ impl Transport {
             http.response.status_code = Empty,
             error.type = Empty,
         );
-        let answer = self.ask(hop, url, trusted, &span).instrument(span.clone()).await;
+        let answer = account::timed("answer", self.ask(hop, url, trusted, &span).instrument(span.clone())).await;
         match &answer {
             Ok(response) => span.record("http.response.status_code", response.status().as_u16()),
             Err(failure) => span.record("error.type", tracing::field::debug(&failure.kind)),

@@ -1,6 +1,7 @@
 //! The fetch job: brings one blob into the content store, and is done at once if it is there.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,6 +12,7 @@ use berth_api::{
 };
 use berth_bus::JobContext;
 use berth_model::{Code, Descriptor, Reference, Status};
+use berth_telemetry::account::{self, Account, micros};
 use berth_wire::{
     convert::required,
     fetcher::{FetchJob, FetchOutcome, FetchProgress},
@@ -76,7 +78,8 @@ impl Worker {
         };
         let Descriptor { digest, size, .. } = &task.descriptor;
         let span = tracing::info_span!("fetch", %digest, size, registry = task.reference.registry());
-        self.bring(&task, &context).instrument(span).await
+        let (done, account) = account::kept(self.bring(&task, &context)).instrument(span).await;
+        Ok(FetchOutcome { spent_us: spent(&account), retries: retries(&account), ..done? })
     }
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
@@ -92,11 +95,11 @@ impl Worker {
             let (mut writer, _permit) = match place {
                 Place::Existed => {
                     numbers::bytes(Source::Present, task.descriptor.size);
-                    return Ok(FetchOutcome { existed: true, fetched: 0 });
+                    return Ok(FetchOutcome { existed: true, ..FetchOutcome::default() });
                 }
                 Place::Landed => {
                     numbers::bytes(Source::Flight, task.descriptor.size);
-                    return Ok(FetchOutcome { existed: false, fetched: 0 });
+                    return Ok(FetchOutcome::default());
                 }
                 Place::Ours(writer, permit) => (writer, permit),
             };
@@ -106,7 +109,7 @@ impl Worker {
                 () = context.cancelled() => Err(cancelled(task)),
             };
             match done {
-                Ok(fetched) => return Ok(FetchOutcome { existed: false, fetched }),
+                Ok(fetched) => return Ok(FetchOutcome { fetched, ..FetchOutcome::default() }),
                 Err(status) if status.code == Code::Aborted && replaced < REPLACED => {
                     replaced += 1;
                     tracing::debug!(%status, "another writer took over");
@@ -138,7 +141,7 @@ impl Worker {
             let mut sink = Blamed { sink: &mut *writer, failed: false };
             let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
             let download = self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress);
-            match download.instrument(span.clone()).await {
+            match account::timed("download", download.instrument(span.clone())).await {
                 Ok(done) => {
                     span.record("berth.bytes", done.bytes);
                     numbers::bytes(Source::Registry, done.bytes);
@@ -152,7 +155,7 @@ impl Worker {
                     return Err(status);
                 }
             }
-            match writer.commit(descriptor.size, &descriptor.digest).await {
+            match account::timed("commit", writer.commit(descriptor.size, &descriptor.digest)).await {
                 Ok(()) => {
                     report.last(descriptor.size);
                     return Ok(fetched);
@@ -222,4 +225,22 @@ impl<'a> Report<'a> {
     fn last(&self, offset: u64) {
         self.context.progress(FetchProgress { offset, total: self.total });
     }
+}
+
+/// Waits that are part of a download, beside the bytes themselves.
+const WITHIN: [&str; 3] = ["answer", "rate limit", "retry"];
+
+/// What an account says, with the time in which bytes came.
+fn spent(account: &Account) -> BTreeMap<String, u64> {
+    let of = |what: &str| account.spent.get(what).copied().unwrap_or_default();
+    let transfer = WITHIN.iter().fold(of("download"), |left, what| left.saturating_sub(of(what)));
+    let mut all: BTreeMap<String, u64> = account.micros().collect();
+    all.remove("download");
+    all.insert("transfer".to_owned(), micros(transfer));
+    all.retain(|_, spent| *spent > 0);
+    all
+}
+
+fn retries(account: &Account) -> BTreeMap<String, u64> {
+    account.counted.iter().map(|(cause, times)| ((*cause).to_owned(), *times)).collect()
 }

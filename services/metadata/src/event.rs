@@ -22,8 +22,8 @@ pub(crate) enum Fact {
     ContainerUpdated { id: String, image: String, labels: Labels, snapshot_key: String },
     ContainerDeleted { id: String },
     PullStarted { id: String, reference: String },
-    PullDone { id: String, reference: String, digest: String },
-    PullFailed { id: String, reference: String, code: String, message: String },
+    PullDone { id: String, reference: String, digest: String, verdict: String },
+    PullFailed { id: String, reference: String, code: String, message: String, verdict: String },
 }
 
 impl Fact {
@@ -77,9 +77,11 @@ impl Fact {
             }
             Self::ContainerDeleted { id } => json!({ "id": id }),
             Self::PullStarted { id, reference } => json!({ "id": id, "reference": reference }),
-            Self::PullDone { id, reference, digest } => json!({ "id": id, "reference": reference, "digest": digest }),
-            Self::PullFailed { id, reference, code, message } => {
-                json!({ "id": id, "reference": reference, "code": code, "message": message })
+            Self::PullDone { id, reference, digest, verdict } => {
+                json!({ "id": id, "reference": reference, "digest": digest, "verdict": verdict })
+            }
+            Self::PullFailed { id, reference, code, message, verdict } => {
+                json!({ "id": id, "reference": reference, "code": code, "message": message, "verdict": verdict })
             }
         };
         if let Value::Object(fields) = &mut body {
@@ -131,12 +133,15 @@ pub(crate) fn samples() -> Vec<Fact> {
             }
             Fact::ContainerUpdated { .. } => Fact::ContainerDeleted { id: text("c") },
             Fact::ContainerDeleted { .. } => Fact::PullStarted { id: text("p"), reference: text("a") },
-            Fact::PullStarted { .. } => Fact::PullDone { id: text("p"), reference: text("a"), digest: digest() },
+            Fact::PullStarted { .. } => {
+                Fact::PullDone { id: text("p"), reference: text("a"), digest: digest(), verdict: text("90 % of it") }
+            }
             Fact::PullDone { .. } => Fact::PullFailed {
                 id: text("p"),
                 reference: text("a"),
                 code: text("not_found"),
                 message: text("it is not there"),
+                verdict: text("90 % of it"),
             },
             Fact::PullFailed { .. } => return None,
         })
@@ -213,12 +218,18 @@ mod tests {
                 r#"{"id":"p","reference":"r"}"#,
             ),
             (
-                Fact::PullDone { id: "p".into(), reference: "r".into(), digest: "d".into() },
+                Fact::PullDone { id: "p".into(), reference: "r".into(), digest: "d".into(), verdict: "v".into() },
                 "/pulls/done",
-                r#"{"digest":"d","id":"p","reference":"r"}"#,
+                r#"{"digest":"d","id":"p","reference":"r","verdict":"v"}"#,
             ),
             (
-                Fact::PullFailed { id: "p".into(), reference: "r".into(), code: "c".into(), message: "m".into() },
+                Fact::PullFailed {
+                    id: "p".into(),
+                    reference: "r".into(),
+                    code: "c".into(),
+                    message: "m".into(),
+                    verdict: String::new(),
+                },
                 "/pulls/fail",
                 r#"{"code":"c","id":"p","message":"m","reference":"r"}"#,
             ),

@@ -135,17 +135,20 @@ pub(crate) fn end(
     pull.code = request.code;
     pull.message = request.message;
     pull.chain_ids = request.chain_ids;
+    pull.verdict = request.verdict;
     pull.set_state(if pull.code == 0 { State::Done } else { State::Failed });
     pull::put(change.txn(), &pull);
     let (id, reference) = (pull.id.clone(), pull.reference.clone());
     let digest = pull.target.as_ref().map(|target| target.digest.clone()).unwrap_or_default();
+    let verdict = pull.verdict.as_ref().map(|verdict| verdict.sentence.clone()).unwrap_or_default();
     let fact = match pull.state() {
-        State::Done => Fact::PullDone { id, reference, digest },
+        State::Done => Fact::PullDone { id, reference, digest, verdict },
         _ => Fact::PullFailed {
             id,
             reference,
             code: Code::from_number(pull.code).words().to_owned(),
             message: pull.message.clone(),
+            verdict,
         },
     };
     change.report(&pull.namespace, &fact);

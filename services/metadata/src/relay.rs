@@ -6,8 +6,6 @@
 //! the server drops those it saw within its window (two minutes). So a subscriber sees each event at least once, and
 //! knows one it saw already by its id.
 
-#[cfg(test)]
-mod contract;
 mod envelope;
 
 use std::{
@@ -96,3 +94,6 @@ async fn publish(bus: &Bus, outbox_id: &str, event: &msg::Event, encoding: Event
         tracing::info!(sequence, tries, "events are published again");
     }
 }
+
+#[cfg(test)]
+mod contract;

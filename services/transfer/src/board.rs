@@ -7,7 +7,7 @@ use std::{
 
 use berth_model::{Descriptor, Status};
 use berth_wire::{
-    metadata::{PullProgress, PullRecord, pull_record},
+    metadata::{PullProgress, PullRecord, Verdict, pull_record},
     transfer::{
         PullState,
         pull_state::{Item, Phase, item::Stage},
@@ -16,7 +16,7 @@ use berth_wire::{
 };
 use tokio::sync::watch;
 
-use crate::wish::between;
+use crate::{ledger::Ledger, wish::between};
 
 /// Changes of bytes are shown at most so often; the end of a pull is shown at once.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
@@ -31,6 +31,8 @@ pub(crate) struct Board {
     before: u64,
     /// Of all boards together.
     news: News,
+    /// Where its time goes.
+    pub(crate) ledger: Ledger,
 }
 
 /// Grows with each change of any pull.
@@ -83,6 +85,7 @@ impl Board {
             code: record.code,
             message: record.message.clone(),
             chain_ids: record.chain_ids.clone(),
+            verdict: record.verdict.clone(),
             ..PullState::default()
         };
         state.set_phase(match record.state() {
@@ -90,7 +93,14 @@ impl Board {
             pull_record::State::Done => Phase::Done,
             pull_record::State::Failed => Phase::Failed,
         });
-        Self { state: Mutex::new(state), version: watch::Sender::new(version), started: Instant::now(), before, news }
+        Self {
+            state: Mutex::new(state),
+            version: watch::Sender::new(version),
+            started: Instant::now(),
+            before,
+            news,
+            ledger: Ledger::new(),
+        }
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -193,6 +203,11 @@ impl Board {
             }
         }
         self.state()
+    }
+
+    /// Where its time went; told before its end is.
+    pub(crate) fn verdict(&self, verdict: Verdict) {
+        self.change(|state| state.verdict = Some(verdict));
     }
 
     pub(crate) fn phase(&self, phase: Phase) {

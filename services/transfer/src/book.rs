@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use berth_api::{
@@ -30,6 +30,11 @@ use crate::{
     wish::between,
     work::Work,
 };
+
+/// Metadata may be gone as well.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// Ended pulls remembered with all they showed; of others the records tell the end.
+const MAX_REMEMBERED: usize = 200;
 
 pub(crate) struct Book {
     pub(crate) bus: Bus,
@@ -103,6 +108,10 @@ impl Book {
                 return journal.end(end).await.map(drop);
             }
         };
+        if self.pulls().contains_key(&id) {
+            // Found before, by a beginning that did not come to its end.
+            return Ok(());
+        }
         if self.config.take_up && entry.record.detached && !entry.lacks_credentials {
             entry.roused.send_replace(true);
         }
@@ -153,6 +162,12 @@ impl Book {
     pub(crate) fn forget(&self, pulls: &mut HashMap<String, Entry>) {
         let remember = self.config.remember;
         pulls.retain(|_, entry| entry.ended.is_none_or(|ended| ended.elapsed() < remember));
+        let mut ended: Vec<Instant> = pulls.values().filter_map(|entry| entry.ended).collect();
+        if ended.len() > MAX_REMEMBERED {
+            ended.sort_unstable_by(|a, b| b.cmp(a));
+            let oldest = ended.get(MAX_REMEMBERED - 1).copied();
+            pulls.retain(|_, entry| entry.ended.is_none_or(|ended| oldest.is_none_or(|oldest| ended >= oldest)));
+        }
     }
 
     /// Ends all tasks where they are, and lets whoever leads next have the pulls at once.
@@ -160,10 +175,11 @@ impl Book {
         self.closing.cancel();
         self.lives.close();
         self.lives.wait().await;
-        if let Some(journal) = self.journal.get()
-            && let Err(status) = journal.hold(true).await
+        // In one process all services end together: nobody is there to be told, and nobody waits.
+        if let Some(journal) = self.journal.get().filter(|_| self.bus.is_remote())
+            && tokio::time::timeout(GOODBYE, journal.hold(true)).await.is_err()
         {
-            tracing::debug!(%status, "the end of the term could not be told");
+            tracing::debug!("the end of the term could not be told");
         }
     }
 

@@ -157,7 +157,10 @@ impl Entry {
 }
 
 /// A record in few words; `phase` counts for one that runs.
-pub(crate) fn summary(record: PullRecord, phase: Phase, interrupted: bool, watchers: usize) -> PullSummary {
+pub(crate) fn summary(mut record: PullRecord, phase: Phase, interrupted: bool, watchers: usize) -> PullSummary {
+    if let Some(verdict) = &mut record.verdict {
+        verdict.steps.clear();
+    }
     let until = record.ended_at.unwrap_or_else(types::Time::now);
     let age = record.created_at.map_or(Duration::ZERO, |created| between(created, until));
     let phase = match record.state() {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     layer::{self, Arrival},
+    ledger::What,
     plan,
     pull::Pull,
     records::{ContentRecords, Lease},
@@ -127,13 +128,12 @@ impl Pull {
                 continue;
             }
             unpacked.extend(layers.iter().filter_map(|commit| commit.chain_id.parse::<Digest>().ok()));
-            self.unpacker
-                .commit_layers(CommitLayersRequest {
-                    namespace: self.wish.namespace.clone(),
-                    snapshotter: self.wish.snapshotter.clone(),
-                    layers,
-                })
-                .await?;
+            let committed = self.unpacker.commit_layers(CommitLayersRequest {
+                namespace: self.wish.namespace.clone(),
+                snapshotter: self.wish.snapshotter.clone(),
+                layers,
+            });
+            self.board.ledger.step(None, What::Commit, committed).await?;
         }
         Ok(unpacked)
     }

@@ -12,6 +12,7 @@ use berth_wire::{
 use tokio::sync::watch;
 
 use crate::{
+    ledger::What,
     pull::Pull,
     slots::{Leading, UnderWay},
 };
@@ -44,12 +45,14 @@ pub(crate) async fn fetch(
             arrival.send_if_modified(|arrival| std::mem::replace(arrival, Arrival::Begun) != Arrival::Begun);
         }
     };
+    let (ledger, subject) = (&pull.board.ledger, Some(descriptor.digest));
     let mut there = false;
     let outcome = loop {
         if !there && let Some(other) = pull.work.fetching.present(&key) {
-            there = follow(other, arrives).await;
+            there = ledger.step(subject, What::FetchTurn, follow(other, arrives)).await;
         }
-        let _place = pull.work.fetches(descriptor, there).take(&pull.id, pull.weight()).await;
+        let turn = pull.work.fetches(descriptor, there);
+        let _place = ledger.step(subject, What::FetchTurn, turn.take(&pull.id, pull.weight())).await;
         let leading = if there { None } else { Some(pull.work.fetching.begin(&key)) };
         let leading = match leading {
             // Another pull was faster; its place is better used by others meanwhile.
@@ -57,8 +60,9 @@ pub(crate) async fn fetch(
             Some(Ok(leading)) => Some(leading),
             None => None,
         };
-        break run_fetch(pull, descriptor, leading.as_ref(), arrives).await?;
+        break ledger.step(subject, What::Fetch, run_fetch(pull, descriptor, leading.as_ref(), arrives)).await?;
     };
+    ledger.fetched(descriptor, &outcome, there);
     pull.board.item(descriptor, |item| {
         item.offset = descriptor.size;
         item.fetched = outcome.fetched;
@@ -141,6 +145,7 @@ pub(crate) async fn unpack(
 
 /// Unpacks when it is this pull's turn, and no other pull is at the same layer.
 async fn in_turn(pull: &Pull, job: UnpackJob, descriptor: &Descriptor) -> Result<UnpackOutcome, Status> {
+    let (ledger, subject) = (&pull.board.ledger, Some(descriptor.digest));
     let key = job.key();
     let shows = |offset: u64| {
         pull.board.item(descriptor, |item| {
@@ -152,11 +157,13 @@ async fn in_turn(pull: &Pull, job: UnpackJob, descriptor: &Descriptor) -> Result
     };
     loop {
         if let Some(other) = pull.work.unpacking.present(&key) {
-            follow(other, shows).await;
+            ledger.step(subject, What::UnpackTurn, follow(other, shows)).await;
         }
-        let _place = pull.work.unpacks.take(&pull.id, pull.weight()).await;
+        let _place = ledger.step(subject, What::UnpackTurn, pull.work.unpacks.take(&pull.id, pull.weight())).await;
         if let Ok(leading) = pull.work.unpacking.begin(&key) {
-            return run_unpack(pull, job, descriptor, &leading, shows).await;
+            let unpacking = run_unpack(pull, job, descriptor, &leading, shows);
+            let outcome = ledger.step(subject, What::Unpack, unpacking).await;
+            return outcome.inspect(|outcome| ledger.unpacked(descriptor, outcome));
         }
     }
 }

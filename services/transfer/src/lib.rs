@@ -17,6 +17,7 @@ mod image;
 mod journal;
 mod layer;
 mod lead;
+mod ledger;
 mod life;
 mod listing;
 pub mod plan;
@@ -26,6 +27,7 @@ pub mod scheduler;
 mod service;
 mod slots;
 pub mod stack;
+mod verdict;
 mod wish;
 mod work;
 

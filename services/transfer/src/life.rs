@@ -8,7 +8,7 @@ use berth_model::{Code, Digest, Status};
 use berth_wire::{metadata as msg, types};
 use tokio_util::sync::CancellationToken;
 
-use crate::{board::Board, book::Book, journal::Journal, records::Lease, wish::between};
+use crate::{board::Board, book::Book, journal::Journal, records::Lease, verdict::judge, wish::between};
 
 /// How long what a failed pull fetched is kept for the next try.
 const RETRY_WITHIN: Duration = Duration::from_secs(60 * 60);
@@ -42,6 +42,11 @@ pub(crate) async fn live(book: &Arc<Book>, id: &str, journal: &Journal, interrup
             end.message.clone_from(&status.message);
             end.keep_seconds = RETRY_WITHIN.as_secs();
         }
+    }
+    let judged = book.pulls().get(id).map(|entry| judge(&board.ledger.facts(), entry.wish.reference.registry()));
+    if let Some(judged) = judged {
+        end.verdict = Some(judged.clone());
+        board.verdict(judged);
     }
     let recorded = journal.end(end).await;
     pass(Point::TransferEnded);

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::{
     board::Board,
     layer::{self, Arrival},
+    ledger::What,
     plan,
     records::{self, ContentRecords, Lease},
     wish::Wish,
@@ -47,7 +48,8 @@ impl Pull {
     /// Runs it to its end, under a lease that stands. When it is dropped, its jobs are cancelled.
     pub(crate) async fn run(&self, lease: &Lease) -> Result<Vec<Digest>, Status> {
         if self.wish.unpack {
-            self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() }).await?;
+            let check = self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() });
+            self.board.ledger.step(None, What::Check, check).await?;
         }
         pass(Point::TransferLeased);
         self.under(lease).await
@@ -60,7 +62,7 @@ impl Pull {
     async fn under(&self, lease: &Lease) -> Result<Vec<Digest>, Status> {
         let reference = self.wish.reference.to_string();
         let resolve = ResolveRequest { reference: reference.clone(), access: Some(self.wish.access.clone()) };
-        let reply = self.fetcher.resolve(resolve).await?;
+        let reply = self.board.ledger.step(None, What::Resolve, self.fetcher.resolve(resolve)).await?;
         let target = Descriptor::try_from(berth_wire::convert::required(reply.target.as_ref(), "target")?)?;
         self.board.target(&target);
         self.board.phase(Phase::Pulling);
@@ -75,9 +77,11 @@ impl Pull {
         self.board.phase(Phase::Recording);
         let Wish { namespace, reference, labels, .. } = &self.wish;
         pass(Point::TransferRecording);
-        records.write(&self.metadata, namespace, reference, &lease.id).await?;
+        let written = records.write(&self.metadata, namespace, reference, &lease.id);
+        self.board.ledger.step(None, What::Record, written).await?;
         pass(Point::TransferRecorded);
-        records::put_image(&self.metadata, namespace, reference, &target, labels, &lease.id).await?;
+        let named = records::put_image(&self.metadata, namespace, reference, &target, labels, &lease.id);
+        self.board.ledger.step(None, What::Record, named).await?;
         pass(Point::TransferNamed);
         Ok(chain_ids)
     }

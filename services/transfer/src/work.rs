@@ -34,10 +34,11 @@ impl InFlight {
     /// For the workers of one process: as many as they do at once.
     #[must_use]
     pub fn for_workers(fetch_jobs: usize, large_downloads: usize, unpack_jobs: usize) -> Self {
+        let (documents, large) = (fetch_jobs / 4, large_downloads.min(fetch_jobs / 4));
         Self {
-            documents: (fetch_jobs / 4).max(1),
-            small: (fetch_jobs / 2).max(1),
-            large: large_downloads.min(fetch_jobs).max(1),
+            documents: documents.max(1),
+            small: fetch_jobs.saturating_sub(documents + large).max(1),
+            large: large.max(1),
             unpacks: unpack_jobs.max(1),
             ..Self::default()
         }

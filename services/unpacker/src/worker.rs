@@ -13,7 +13,7 @@ use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
-use berth_telemetry::wait;
+use berth_telemetry::{account::micros, wait};
 use berth_wire::{
     convert,
     metadata::{PrepareSnapshotRequest, snapshot::Kind},
@@ -96,7 +96,13 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     })
     .await?;
     match extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await {
-        Ok(streamed) => Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false }),
+        Ok((streamed, spent)) => Ok(UnpackOutcome {
+            key,
+            id,
+            uncompressed_size: streamed.size,
+            existed: false,
+            spent_us: stages(&spent).into_iter().map(|(stage, busy)| (stage.to_owned(), micros(busy))).collect(),
+        }),
         Err(status) => Err(after_failure(service, &job, key, id, status).await),
     }
 }
@@ -123,7 +129,7 @@ async fn unpacked_already(
         key: key.to_owned(),
         id,
         uncompressed_size: kept.uncompressed_size,
-        existed: false,
+        ..UnpackOutcome::default()
     }))
 }
 
@@ -149,7 +155,7 @@ async fn extract(
     diff_id: Digest,
     dir: &Path,
     context: &JobContext<UnpackJob>,
-) -> Result<Streamed, Status> {
+) -> Result<(Streamed, Spent), Status> {
     for _ in 0..MAX_RESTARTS {
         let done = Arc::new(AtomicU64::new(0));
         let token = context.cancellation();
@@ -172,8 +178,8 @@ async fn extract(
         };
         match outcome {
             None => tracing::debug!(digest = %layer.digest, "the download began anew, and so does the unpacking"),
-            Some(streamed) if streamed.diff_id == diff_id => return Ok(streamed),
-            Some(streamed) => {
+            Some((streamed, spent)) if streamed.diff_id == diff_id => return Ok((streamed, spent)),
+            Some((streamed, _)) => {
                 return Err(Status::failed_precondition(format!(
                     "layer {}: its uncompressed bytes have diff id {}, the image's config promises {diff_id}; \
                      the image is broken at its source",
@@ -193,7 +199,7 @@ pub(crate) fn apply_blob(
     digest: &Digest,
     writers: &Writers,
     cancelled: &dyn Fn() -> bool,
-) -> Result<Option<Streamed>, Status> {
+) -> Result<Option<(Streamed, Spent)>, Status> {
     let upper = dir.join("fs");
     Unpacked::drop_kept(dir);
     clear(&upper)?;
@@ -206,7 +212,7 @@ pub(crate) fn apply_blob(
             pass(Point::UnpackApplied);
             Unpacked::keep(residue, &streamed, dir)?;
             pass(Point::UnpackKept);
-            Ok(Some(streamed))
+            Ok(Some((streamed, spent)))
         }
         Err(_) if reader.end() == Some(&Followed::Void) => Ok(None),
         Err(ApplyError::Source(status)) => Err(status),
@@ -217,11 +223,14 @@ pub(crate) fn apply_blob(
     }
 }
 
+fn stages(spent: &Spent) -> [(&'static str, Duration); 4] {
+    [("read", spent.source), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)]
+}
+
 /// The stages overlap, each on a thread of its own.
 fn tell(begun: SystemTime, spent: &Spent) {
     let (span, between) = (tracing::Span::current(), (begun, SystemTime::now()));
-    let stages = [("read", spent.source), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)];
-    for (stage, busy) in stages {
+    for (stage, busy) in stages(spent) {
         wait::worked(&span, stage, between, busy);
     }
 }

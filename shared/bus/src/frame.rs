@@ -21,12 +21,12 @@ pub(crate) const WORKING: &str = "berth-working";
 pub(crate) const JOB_ID: &str = "berth-job-id";
 /// The idempotency key of a job, for people who look at the stream.
 pub(crate) const JOB_KEY: &str = "berth-job-key";
+/// When a job was handed in, in microseconds since 1970; only with traces.
+pub(crate) const SUBMITTED: &str = "berth-submitted-us";
 /// Why a job was given up, in its dead letter.
 pub(crate) const REASON: &str = "berth-reason";
 /// How often a job was handed out, in its dead letter.
 pub(crate) const ATTEMPTS: &str = "berth-attempts";
-/// When a job was handed in, in microseconds since 1970; only with traces.
-pub(crate) const SUBMITTED: &str = "berth-submitted-us";
 /// What a job's signal is: `alive`, `progress`, `done` or `failed`.
 pub(crate) const SIGNAL: &str = "berth-signal";
 

@@ -19,12 +19,21 @@ pub struct Pulls {
     /// A pull that nobody waits for ends after so long, unless it is detached; so does one that was interrupted by a restart.
     #[serde(with = "duration")]
     pub abandoned_after: Duration,
+    /// A command that waits for a pull waits so long for a daemon that went away.
+    #[serde(with = "duration")]
+    pub wait_for_daemon: Duration,
 }
 
 impl Default for Pulls {
     fn default() -> Self {
         // Four fetchers and four unpackers.
-        Self { small_downloads: 128, large_downloads: 32, unpacks: 32, abandoned_after: Duration::from_secs(30) }
+        Self {
+            small_downloads: 128,
+            large_downloads: 32,
+            unpacks: 32,
+            abandoned_after: Duration::from_secs(30),
+            wait_for_daemon: Duration::from_secs(60),
+        }
     }
 }
 

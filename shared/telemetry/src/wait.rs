@@ -16,6 +16,7 @@ use opentelemetry::{
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::account;
 use crate::metrics::{durations, label, seconds};
 
 static WAITS: LazyLock<Histogram<f64>> =
@@ -35,7 +36,7 @@ pub async fn on<F: Future>(reason: &'static str, what: F) -> F::Output {
         return done;
     }
     let span = tracing::info_span!("wait", otel.name = format_args!("wait: {reason}"), berth.wait.reason = reason);
-    what.instrument(span).await
+    account::timed(reason, what.instrument(span)).await
 }
 
 /// A wait that ends now, below `span`, if it took at least so long.

@@ -1,5 +1,7 @@
 //! Pulls that run or ran, as commands.
 
+use std::path::PathBuf;
+
 use clap::{Subcommand, ValueEnum};
 
 /// Which share of the work a pull gets.
@@ -17,6 +19,7 @@ Examples:
   berth pulls watch                     the same, live
   berth pulls attach 3fa1               wait for one, by the beginning of its id; its exit code is the pull's
   berth pulls cancel alpine:3.20        by its reference
+  berth pulls explain alpine:3.20       why it took as long as it did
 
 A pull ends when the last one who waits for it leaves; one that was begun with --detach goes on.")]
 pub(crate) enum Pulls {
@@ -55,6 +58,17 @@ pub(crate) enum Pulls {
         /// Print only the image's digest
         #[arg(long, short, conflicts_with = "json")]
         quiet: bool,
+    },
+    /// Say where the time of a pull went
+    Explain {
+        /// Its id, the beginning of it, or its reference
+        pull: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Write a waterfall of its blobs here
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Cancel pulls, whoever waits for them; what was fetched is kept for an hour
     Cancel {

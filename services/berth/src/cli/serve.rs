@@ -1,4 +1,4 @@
-//! `berth serve` and what asks how a service is.
+//! `berth serve` and `berth healthcheck` as they are typed.
 
 use std::path::PathBuf;
 

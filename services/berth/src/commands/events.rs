@@ -52,8 +52,8 @@ fn shown(event: &Event) -> Value {
         "topic": event.topic,
         "event": body,
     });
-    if !event.traceparent.is_empty() {
-        shown["traceparent"] = Value::from(event.traceparent.as_str());
+    if let (Value::Object(shown), false) = (&mut shown, event.traceparent.is_empty()) {
+        shown.insert("traceparent".to_owned(), event.traceparent.as_str().into());
     }
     shown
 }

@@ -12,8 +12,8 @@ use tonic::Streaming;
 
 use crate::{client::Client, commands::refused, failure, output, progress};
 
-/// A daemon that is gone for so long does not come back.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A pull that took longer says why.
+const WORTH_A_WORD_US: u64 = 1_000_000;
 /// Before it is asked again.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -84,7 +84,8 @@ impl Follower<'_> {
                     | tonic::Code::Cancelled
                     | tonic::Code::DeadlineExceeded
             );
-            if !passing || !self.known || self.client.is_local || since.elapsed() > PATIENCE {
+            let patience = self.client.settings.pulls.wait_for_daemon;
+            if !passing || !self.known || self.client.is_local || since.elapsed() >= patience {
                 return Err(refused(why));
             }
             tracing::debug!(status = %why, "the daemon went away; asking again");
@@ -157,6 +158,9 @@ fn summary(shown: Shown, state: &PullState) -> anyhow::Result<()> {
         output::print(&target)?;
     } else {
         writeln!(std::io::stderr().lock(), "{}", progress::total(state))?;
+        if let Some(verdict) = state.verdict.as_ref().filter(|verdict| verdict.total_us >= WORTH_A_WORD_US) {
+            writeln!(std::io::stderr().lock(), "{} (berth pulls explain {})", verdict.sentence, state.pull_id)?;
+        }
     }
     if shown.chain_ids {
         state.chain_ids.iter().try_for_each(|chain_id| output::print(chain_id))?;

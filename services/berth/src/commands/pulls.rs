@@ -20,6 +20,7 @@ use crate::{
     cli::{Priority, Pulls},
     client::Client,
     commands::{
+        explain,
         following::{self, Shown, Way},
         refused,
     },
@@ -48,6 +49,10 @@ pub(crate) async fn run(client: &Client, command: Pulls) -> anyhow::Result<ExitC
                 AttachPullRequest { namespace: client.namespace.clone(), pull, ..AttachPullRequest::default() };
             let shown = Shown { json, quiet, chain_ids: false };
             return following::follow(client, Way::Attach(request), shown).await;
+        }
+        Pulls::Explain { pull, json, svg } => {
+            let pulls = list(client, namespace(false), true).await?;
+            explain::run(client, pulls, &pull, json, svg.as_deref()).await?;
         }
         Pulls::Cancel { pulls } => {
             for pull in pulls {

@@ -63,7 +63,10 @@ pub(crate) fn seconds(time: types::Time) -> u64 {
 #[cfg(test)]
 mod tests {
     use berth_kv::Key;
-    use berth_wire::{metadata::PullProgress, types::Time};
+    use berth_wire::{
+        metadata::{PullProgress, Verdict},
+        types::Time,
+    };
     use prost::Message;
 
     use super::*;
@@ -97,11 +100,12 @@ mod tests {
             code: 4,
             message: "m".into(),
             chain_ids: vec!["c".into()],
+            verdict: Some(Verdict { sentence: "v".into(), total_us: 7, ..Verdict::default() }),
         };
         let bytes: &[u8] = b"\x0a\x01i\x12\x01n\x1a\x01r\x22\x03\x0a\x01l\x2a\x01o\x30\x01\x3a\x06\x0a\x01k\x12\x01v\x40\x02\x48\x01\x50\x01\
             \x58\x01\x62\x01p\x6a\x02\x08\x01\x72\x02\x08\x01\x7a\x02\x08\x01\x80\x01\x03\x8a\x01\x02\x08\x01\x90\x01\x02\
             \x9a\x01\x03\x12\x01d\xa2\x01\x0c\x08\x01\x10\x02\x18\x03\x20\x04\x28\x05\x30\x06\xa8\x01\x04\xb2\x01\x01m\
-            \xba\x01\x01c";
+            \xba\x01\x01c\xc2\x01\x05\x0a\x01v\x10\x07";
         assert_eq!(pull.encode_to_vec(), bytes);
     }
 }
