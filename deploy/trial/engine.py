@@ -19,6 +19,10 @@ class Failed(Exception):
     """What went wrong, with its remedy, for a person."""
 
 
+class TooLate(Failed):
+    """It did not end in time."""
+
+
 def say(text):
     print(f"==> {text}", file=sys.stderr, flush=True)
 
@@ -29,7 +33,7 @@ def run(command, **options):
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, **options)
     except subprocess.TimeoutExpired as late:
-        raise Failed(f"{' '.join(command)}: did not end within {limit} s") from late
+        raise TooLate(f"{' '.join(command)}: did not end within {limit} s") from late
     if done.returncode != 0:
         said = (done.stdout[-2000:] + done.stderr[-4000:]).strip()
         raise Failed(f"{' '.join(command)}: exit code {done.returncode}\n{said}")

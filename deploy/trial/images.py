@@ -34,6 +34,14 @@ def registry(engine, work):
     _import(engine, root, "registry:2", ["registry", "serve"])
 
 
+def looker(engine, work):
+    """Berth's command line, and something that does nothing for as long as it is needed."""
+    root = _root(work, "looker", ["/bin/busybox"])
+    run(["cp", "-a", f"{work}/context/rootfs/system/.", root])
+    os.makedirs(f"{root}/tmp/look")
+    _import(engine, root, "looker:trial", ["/bin/busybox", "sleep", "1000000"])
+
+
 def _root(work, name, programs):
     """A directory with programs and the libraries they are linked to."""
     root = f"{work}/{name}"
@@ -53,5 +61,5 @@ def _import(engine, root, name, entrypoint):
     words = ", ".join(f'"{word}"' for word in entrypoint)
     archive = f"{root}.tar"
     run(["tar", "-C", root, "--owner=0", "--group=0", "-cf", archive, "."])
-    engine.docker("import", "-c", f"ENTRYPOINT [{words}]", "-c", "ENV PATH=/usr/bin:/usr/sbin:/bin", archive, name)
+    engine.docker("import", "-c", f"ENTRYPOINT [{words}]", "-c", "ENV PATH=/usr/bin:/usr/sbin:/bin BERTH_DAEMON_ONLY=true", archive, name)
     os.unlink(archive)

@@ -7,6 +7,8 @@ import time
 from trial import tree
 from trial.engine import Failed, say
 
+TARGET = "/tmp/look"
+
 
 def first_pull(deployment, shelf, reference):
     """Up, one pull, and what can be seen of it."""
@@ -15,44 +17,81 @@ def first_pull(deployment, shelf, reference):
     deployment.wait_healthy()
     say(f"all services are well after {time.monotonic() - begun:.0f} s")
     say(f"berth pull {reference}")
+    # The command that README.md names, in the gateway's own container.
     print(deployment.berth("pull", "--plain-http", reference), end="")
     print(deployment.berth("images", "ls"), end="")
-    events = deployment.events()
-    for event in events:
+    for event in check_events(deployment):
         print(json.dumps(event))
-    check_events(events)
     compare(deployment, shelf, reference)
-    check_store(deployment)
+    deployment.look("content", "fsck", "--deep")
 
 
 def compare(deployment, shelf, reference):
     """Mounts an image where it was unpacked and compares every file with another program's idea of it."""
-    container = deployment.containers("looker")[0]
-    target = "/tmp/look"
-    os.makedirs(f"{deployment.root_of(container)}{target}", exist_ok=True)
-    in_container = lambda *words: deployment.engine.docker("exec", container, "berth", *words)
-    in_container("images", "mount", reference, target)
+    deployment.look("images", "mount", reference, TARGET)
     try:
-        found = tree.read(f"{deployment.root_of(container)}{target}")
+        found = tree.read(f"{deployment.root_of(deployment.looker())}{TARGET}")
     finally:
-        in_container("images", "unmount", target)
+        deployment.look("images", "unmount", TARGET)
     wrong = tree.differences(tree.read(shelf.tree(reference)), found)
     if wrong:
         raise Failed(f"{reference} is not what it should be:\n" + "\n".join(wrong))
     say(f"{reference}: {len(found)} files, each as it should be")
 
 
-def check_events(events):
-    """Numbers without a gap, none twice."""
+def check_events(deployment, limit=30):
+    """Numbers without a gap, none twice; and NATS has each of them once."""
+    events = deployment.events()
     numbers = [event["sequence"] for event in events]
     if numbers != list(range(1, len(numbers) + 1)):
         raise Failed(f"events have gaps or doubles: {numbers}")
+    until = time.monotonic() + limit
+    while True:
+        stream = deployment.streams().get("BERTH_EVENTS", {})
+        if stream.get("messages") == stream.get("last_seq") == len(events):
+            return events
+        if time.monotonic() > until or stream.get("last_seq", 0) > len(events):
+            raise Failed(f"there are {len(events)} events, and NATS has {stream}")
+        time.sleep(0.2)
 
 
-def check_store(deployment):
-    """All bytes are what they should be, and nothing is there that nobody needs."""
-    deployment.berth("content", "fsck", "--deep")
+def nothing_is_left(deployment, limit=180):
+    """Without its images, nothing is kept: no blob, no snapshot, no lease, no job; on the disk neither."""
+    names = deployment.look("images", "ls", "-q").split()
+    if names:
+        deployment.look("images", "rm", *names)
+    until = time.monotonic() + limit
+    while True:
+        left = {}
+        try:
+            deployment.look("gc", timeout=150)
+        except Failed as failed:
+            left["collection"] = str(failed)
+        for what in (["images", "ls"], ["content", "ls"], ["content", "active"], ["snapshots", "ls"], ["leases", "ls"], ["pulls", "ls"]):
+            found = deployment.look(*what, "-q").split()
+            if found:
+                left[" ".join(what)] = found
+        left.update(on_disk(deployment))
+        for name, stream in deployment.streams().items():
+            if name != "BERTH_EVENTS" and stream.get("messages"):
+                left[f"messages in {name}"] = stream["messages"]
+        if not left:
+            say("nothing is left behind")
+            return
+        if time.monotonic() > until:
+            raise Failed(f"this is left behind: {json.dumps(left, indent=1)}")
+        time.sleep(1)
 
 
-def chaos(deployment, shelf, references, rounds):
-    raise Failed("not there yet")
+def on_disk(deployment):
+    """Files of blobs and directories of snapshots that are there."""
+    left = {}
+    content = deployment.root_of(deployment.containers("content")[0]) + "/var/lib/berth/content"
+    blobs = [name for folder, _, names in os.walk(f"{content}/blobs") for name in names]
+    ingests = os.listdir(f"{content}/ingest") if os.path.isdir(f"{content}/ingest") else []
+    snapshots = f"{deployment.root_of(deployment.looker())}/var/lib/berth/snapshots"
+    trees = [name for name in os.listdir(f"{snapshots}/overlayfs") if name.isdigit()] if os.path.isdir(f"{snapshots}/overlayfs") else []
+    for what, found in (("blobs", blobs), ("ingests", ingests), ("snapshots", trees)):
+        if found:
+            left[f"{what} on disk"] = found[:10]
+    return left

@@ -59,6 +59,7 @@ mod resume;
 mod snapshots;
 mod socket;
 mod store;
+mod systemd_units;
 mod traces;
 mod under_containerd;
 mod verdicts;

@@ -161,7 +161,7 @@ async fn who_leaves_a_detached_pull_does_not_cancel_it(stage: Stage) -> Result<(
     let (_registry, references) = slow_registry(std::slice::from_ref(&image)).await;
     let text = stage.ok(["pull", "--plain-http", "--detach", &references[0]])?;
     let attached = stage.spawn(["pulls", "attach", "--json", &references[0]])?;
-    assert!(attached.wait_for_line("downloading").contains("layer"));
+    assert!(attached.wait_for_line("\"layer\"").contains(text.trim()));
     attached.signal(Signal::SIGINT)?;
     assert_eq!(attached.finish()?.code, 130);
     wait_for_state(&stage, text.trim(), "done");
@@ -236,6 +236,28 @@ async fn events_tell_of_pulls(stage: Stage) -> Result<()> {
     assert_eq!(told[0]["event"]["id"], told[1]["event"]["id"]);
     assert_eq!(told[1]["event"]["digest"], Value::from(image.target.digest.to_string()));
     assert_eq!(told[3]["event"]["code"], "not found");
+    Ok(())
+}
+
+/// Of two pulls with the same to do, the urgent one is done first, though it came last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_urgent_pull_passes() -> Result<()> {
+    let mut berth = Berth::new()?;
+    berth.configure("[pulls]\nsmall_downloads = 2\n")?;
+    let stage = Stage::start_on(Shape::Nats, berth)?;
+    let images = [100, 200].map(|seed| {
+        (0..12_u64)
+            .fold(ImageBuilder::new(), |image, n| {
+                image.layer_as(Compression::None, Layer::new().random_file("a", 256 << 10, seed + n))
+            })
+            .build()
+    });
+    let (_registry, references) = slow_registry(&images).await;
+    let low = stage.ok(["pull", "--plain-http", "--detach", "--priority", "low", &references[0]])?;
+    let high = stage.ok(["pull", "--plain-http", "--detach", "--priority", "high", &references[1]])?;
+    let ended = |id: &str| wait_for_state(&stage, id.trim(), "done")["endedAt"].as_str().unwrap().to_owned();
+    let (low, high) = (ended(&low), ended(&high));
+    assert!(high < low, "high: {high}, low: {low}");
     Ok(())
 }
 

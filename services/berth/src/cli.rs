@@ -50,6 +50,9 @@ pub(crate) struct Global {
     /// The daemon's socket [default: /run/berth/berth.sock, or DIR/berth.sock with --root DIR]
     #[arg(long, short, global = true, env = "BERTH_ADDRESS", value_name = "PATH")]
     pub(crate) address: Option<PathBuf>,
+    /// Only by a daemon, which is waited for; never run the services inside this command
+    #[arg(long, global = true, env = "BERTH_DAEMON_ONLY")]
+    pub(crate) daemon_only: bool,
     /// The namespace: each sees only its own images, content and snapshots
     #[arg(long, short, global = true, env = "BERTH_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub(crate) namespace: String,

@@ -1,7 +1,12 @@
 //! How commands reach the services: a daemon's socket, the services on a NATS server, or services inside this process.
 //! All three speak the same gRPC.
 
-use std::{io, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use berth_bus::Serving;
@@ -30,6 +35,8 @@ const MESSAGE_BYTES: usize = 16 << 20;
 const MEMORY_BYTES: usize = 1 << 20;
 /// A daemon that takes longer to answer its socket is not there.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How often a daemon is looked for that must be there, and is perhaps being replaced.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Requests that say which trace they belong to.
 pub(crate) type Wire = InterceptedService<Channel, Traced>;
@@ -97,8 +104,23 @@ impl Client {
         if let Some(url) = &global.nats.nats {
             return Self::join(url, settings, namespace).await;
         }
-        if let Some(channel) = daemon(address.clone()).await? {
-            return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+        let patience = if global.daemon_only { settings.pulls.wait_for_daemon } else { Duration::ZERO };
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(channel) = daemon(address.clone()).await? {
+                return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        if global.daemon_only {
+            return Err(Status::unavailable(format!(
+                "no daemon listens on {} (waited {patience:?}); start `berth serve`, or name another --address",
+                address.display()
+            ))
+            .into());
         }
         // On a node whose settings name a bus, the services are there and not in this process.
         if let Some(url) = settings.nats.url.clone() {

@@ -15,6 +15,7 @@ mod gc;
 mod images;
 mod jobs;
 mod leases;
+mod page;
 mod pulls;
 mod serve;
 mod snapshots;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 pub use access::Access;
+pub use page::page;
 pub use serve::{Listener, inherited, listen, serve, serve_in_memory};
 pub use status::{from_grpc, to_grpc};
 pub use trace::Traced;
@@ -95,19 +97,25 @@ pub struct Routes {
     stopping: CancellationToken,
 }
 
+impl Backend {
+    fn new(bus: &Bus, info: ServerInfo) -> Self {
+        Self {
+            content: Arc::new(ContentClient::new(bus.clone())),
+            metadata: Arc::new(MetadataClient::new(bus.clone())),
+            transfer: Arc::new(TransferClient::new(bus.clone())),
+            unpacker: Arc::new(UnpackerClient::new(bus.clone())),
+            gc: Arc::new(GcClient::new(bus.clone())),
+            bus: bus.clone(),
+            info,
+            walks: Arc::new(Semaphore::new(containerd::WALKS)),
+            stopping: CancellationToken::new(),
+        }
+    }
+}
+
 /// All services, of both APIs, with health and reflection.
 pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
-    let backend = Backend {
-        content: Arc::new(ContentClient::new(bus.clone())),
-        metadata: Arc::new(MetadataClient::new(bus.clone())),
-        transfer: Arc::new(TransferClient::new(bus.clone())),
-        unpacker: Arc::new(UnpackerClient::new(bus.clone())),
-        gc: Arc::new(GcClient::new(bus.clone())),
-        bus: bus.clone(),
-        info,
-        walks: Arc::new(Semaphore::new(containerd::WALKS)),
-        stopping: CancellationToken::new(),
-    };
+    let backend = Backend::new(bus, info);
     let mut routes = RoutesBuilder::default();
     macro_rules! add {
         ($($server:path),*) => {

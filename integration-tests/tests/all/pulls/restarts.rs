@@ -8,6 +8,7 @@ use super::*;
 
 with_a_daemon! {
     a_pull_outlives_all_services,
+    who_is_told_to_stop_leaves_its_pulls_for_later,
     credentials_come_back_with_who_has_them,
 }
 
@@ -41,8 +42,11 @@ async fn a_pull_outlives_all_services(mut stage: Stage) -> Result<()> {
     let (registry, references) = slow_registry(&images).await;
     let waiting = stage.spawn(["pull", "--plain-http", "--json", &references[0]])?;
     let id = stage.ok(["pull", "--plain-http", "--detach", &references[1]])?.trim().to_owned();
+    let attached = stage.spawn(["pulls", "attach", "--json", &id])?;
+    assert!(attached.wait_for_line(&id).contains(&references[1]));
     wait_until_under_way(&stage);
     restart_all(&mut stage)?;
+    ends_well(attached)?;
     let ended = waiting.finish()?;
     assert_eq!(ended.code, 0, "{ended:?}");
     let ids: Vec<Value> = lines(&ended.stdout)
@@ -58,6 +62,31 @@ async fn a_pull_outlives_all_services(mut stage: Stage) -> Result<()> {
     assert_eq!(blobs(&stage)?.len(), digests(&images[0]).len() + digests(&images[1]).len() - 1, "one layer is in both");
     let mounted = Mounted::new(&stage, &references[1], &[])?;
     assert_eq!(std::fs::metadata(mounted.path().join("big"))?.len(), LAYER as u64);
+    Ok(())
+}
+
+/// SIGTERM, as a service manager gives it: in order and soon, and the same pull goes on afterwards.
+async fn who_is_told_to_stop_leaves_its_pulls_for_later(mut stage: Stage) -> Result<()> {
+    let image = image(24);
+    let (registry, references) = slow_registry(std::slice::from_ref(&image)).await;
+    let waiting = stage.spawn(["pull", "--plain-http", &references[0]])?;
+    wait_until_under_way(&stage);
+    let all = if stage.shape() == Shape::Daemon { vec!["daemon"] } else { vec!["gateway", "transfer"] };
+    for name in &all {
+        let begun = std::time::Instant::now();
+        assert!(stage.server(name).stop()?.success(), "{name}: {}", stage.server(name).log());
+        assert!(begun.elapsed() < Duration::from_secs(15), "{name} took {:?} to stop", begun.elapsed());
+    }
+    match stage.shape() {
+        Shape::Daemon => stage.serve("daemon", &[])?,
+        _ => all.iter().try_for_each(|name| stage.start_service(name))?,
+    }
+    ends_well(waiting)?;
+    check_whole(&stage, &image, &references[0])?;
+    let listed = only(&stage)?;
+    assert_eq!((&listed["state"], &listed["starts"]), (&"done".into(), &2.into()), "{listed:#}");
+    let unique: u64 = image.layers.iter().map(|layer| layer.size).sum();
+    assert!(registry.sent() < unique + SLACK + LAYER as u64 / 2, "{} of {unique}", registry.sent());
     Ok(())
 }
 

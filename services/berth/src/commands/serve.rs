@@ -37,8 +37,8 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
     let plan = Plan { settings: settings.clone(), holder: format!("berth serve{word}"), lasts: true };
 
     let stop = stopping::listen()?;
-    let usual = matches!(serve.service, None | Some(Service::Gateway));
-    web::start(telemetry, serve.http.as_deref(), usual, axum::Router::new(), &stop).await?;
+    let numbers =
+        async |more: axum::Router, usual: bool| web::start(telemetry, serve.http.as_deref(), usual, more, &stop).await;
     let (found, seen) = tokio::sync::watch::channel(None);
     let name = serve.service.map_or_else(|| "berth".to_owned(), |_named| word.trim().to_owned());
     let answering = serve.health_socket.as_deref().map(|path| health::answer(path, &name, seen)).transpose()?;
@@ -49,6 +49,7 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
                 // Before the stores are opened: a daemon that answers there holds them, and can say so better.
                 let listener = listener(&address, &access).await?;
                 let (bus, serving) = plan.start_all().await?;
+                numbers(berth_gateway::page(&bus, info.clone()), true).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(address = %address.display(), root = %root.display(), "listening");
                 berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stop.asked()).await?;
@@ -56,6 +57,7 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
             }
             (Some(Service::Gateway), Some(url)) => {
                 let bus = assemble::connect(settings, url, "berth gateway", "gateway").await?;
+                numbers(berth_gateway::page(&bus, info.clone()), true).await?;
                 let listener = listener(&address, &access).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(address = %address.display(), "listening");
@@ -64,6 +66,7 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
             }
             (Some(service), Some(url)) => {
                 let bus = assemble::connect(settings, url, &format!("berth{word}"), word.trim()).await?;
+                numbers(axum::Router::new(), false).await?;
                 let serving = plan.start(&bus, service).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(service = word.trim(), root = %root.display(), "serving");
