@@ -49,6 +49,8 @@ fn of_role(names: &Names, prefix: &str, role: &Role, roles: &[Role]) -> Permissi
     of.hear(format!("{}.>", Names::inbox(prefix, role.name)));
     for subject in &role.calls {
         of.tell(names.call(subject));
+        // Where a replica that is at work hears that nobody waits for it any more.
+        of.tell(format!("{}.>", Names::inbox(prefix, service_of(subject))));
     }
     let callers = roles.iter().filter(|other| other.calls.iter().any(|subject| service_of(subject) == role.name));
     for caller in callers {
