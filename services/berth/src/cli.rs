@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use nats::{Nats, NatsFlags, options as nats_options};
 pub(crate) use pulls::{Priority, Pulls};
-pub(crate) use serve::{Healthcheck, Serve, Service};
+pub(crate) use serve::{Healthcheck, Serve, Service, Top};
 pub(crate) use snapshots::{Snapshots, Snapshotter};
 pub(crate) use upkeep::{Fsck, Gc, GcCommand, Jobs, Leases, Run, System};
 
@@ -115,6 +115,13 @@ Examples:
     Events(Events),
     /// Run the services as a daemon
     Serve(Serve),
+    /// Pulls, queues and workers, live
+    #[command(after_help = "\
+Examples:
+  berth top                 q ends it
+  berth top --once          what there is now
+  berth top --json          a JSON object on a line, again and again; with --once, one")]
+    Top(Top),
     /// Ask a service on this machine how it is: exit code 0 if it serves, else 1
     #[command(after_help = "\
 Examples:
@@ -338,6 +345,8 @@ mod tests {
             "berth system df --json",
             "berth i rm --sync a",
             "berth serve fetcher --nats nats://h:1 --health-socket /x",
+            "berth top --once --json",
+            "berth top --interval 500ms",
             "berth healthcheck --health-socket /x --timeout 2",
             "berth jobs ls --kind fetch --json",
             "berth job requeue --all",

@@ -17,6 +17,7 @@ mod pulls;
 mod serve;
 mod snapshots;
 mod system;
+mod top;
 mod version;
 
 use std::process::ExitCode;
@@ -92,6 +93,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
+        Command::Top(top) => top::run(&Client::connect(&cli.global, "top").await?, &top).await,
         Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
         Command::Jobs(jobs) => jobs::run(&Client::connect(&cli.global, "jobs").await?, jobs).await,
         Command::Nats(nats) => nats::run(&cli.global, &nats),

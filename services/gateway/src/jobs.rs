@@ -1,11 +1,11 @@
 //! `berth.v1.Jobs`: dead letters, asked of the bus itself.
 
-use berth_bus::DeadLetter;
+use berth_bus::{DeadLetter, Job as _, QueueState};
 use berth_wire::gateway::{
-    DeadJob, GetJobReply, GetJobRequest, ListJobsReply, ListJobsRequest, RemoveJobReply, RemoveJobRequest,
-    RequeueJobReply, RequeueJobRequest, jobs_server::Jobs,
+    DeadJob, GetJobReply, GetJobRequest, ListJobsReply, ListJobsRequest, Queue, QueuesReply, QueuesRequest,
+    RemoveJobReply, RemoveJobRequest, RequeueJobReply, RequeueJobRequest, Worker, jobs_server::Jobs,
 };
-use berth_wire::types;
+use berth_wire::{fetcher::FetchJob, types, unpacker::UnpackJob};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use tonic::{Request, Response, Status};
 
@@ -32,6 +32,11 @@ impl Jobs for Backend {
         Ok(Response::new(GetJobReply { job: Some(job(&letter)), message: message.unwrap_or_default() }))
     }
 
+    async fn queues(&self, _request: Request<QueuesRequest>) -> Result<Response<QueuesReply>, Status> {
+        let queues = self.bus.queues(&[FetchJob::KIND, UnpackJob::KIND]).await.map_err(to_grpc)?;
+        Ok(Response::new(QueuesReply { queues: queues.into_iter().map(queue).collect() }))
+    }
+
     async fn requeue(&self, request: Request<RequeueJobRequest>) -> Result<Response<RequeueJobReply>, Status> {
         self.bus.requeue(&request.into_inner().id).await.map_err(to_grpc)?;
         Ok(Response::new(RequeueJobReply {}))
@@ -41,6 +46,13 @@ impl Jobs for Backend {
         self.bus.remove_dead_letter(&request.into_inner().id).await.map_err(to_grpc)?;
         Ok(Response::new(RemoveJobReply {}))
     }
+}
+
+fn queue(state: QueueState) -> Queue {
+    let workers = state.workers.into_iter();
+    let workers =
+        workers.map(|worker| Worker { name: worker.name, busy: worker.busy, places: worker.places }).collect();
+    Queue { kind: state.kind, waiting: state.waiting, running: state.running, workers }
 }
 
 fn job(letter: &DeadLetter) -> DeadJob {

@@ -17,6 +17,7 @@ use crate::job::{JobContext, JobHandle, JobHandler};
 use crate::local::Local;
 use crate::nats::Nats;
 use crate::options::{DEFAULT_REQUEST_TIMEOUT, DEFAULT_WAIT, NatsOptions};
+use crate::queue::QueueState;
 use crate::serving::Serving;
 use crate::{frame, subject, trace};
 
@@ -172,6 +173,14 @@ impl Bus {
         match &self.home {
             Home::Local(local) => Ok(local.dead_letters()),
             Home::Nats(nats) => nats.dead_letters().boxed().await,
+        }
+    }
+
+    /// How the queues of these kinds stand, and who works on them.
+    pub async fn queues(&self, kinds: &[&'static str]) -> Result<Vec<QueueState>, Status> {
+        match &self.home {
+            Home::Local(local) => Ok(local.queues(kinds)),
+            Home::Nats(nats) => nats.queues(kinds).boxed().await,
         }
     }
 

@@ -11,6 +11,7 @@ mod link;
 mod liveness;
 mod making;
 mod publish;
+mod queues;
 mod refusal;
 mod signal;
 mod streams;
@@ -39,6 +40,7 @@ pub(crate) struct Nats {
     jetstream: jetstream::Context,
     names: Names,
     liveness: Liveness,
+    census: queues::Census,
     streams: streams::Seen,
     /// On how many servers a new stream is.
     replicas: usize,
@@ -63,6 +65,7 @@ impl Nats {
             jetstream,
             names,
             liveness: Liveness::default(),
+            census: queues::Census::default(),
             streams: streams::Seen::default(),
             replicas: options.replicas,
             wait: options.wait,

@@ -107,6 +107,9 @@ fn of_role(names: &Names, prefix: &str, role: &Role, roles: &[Role]) -> Permissi
         of.api(format!("STREAM.MSG.DELETE.{dead}"));
         for kind in roles.iter().flat_map(|other| &other.works) {
             of.tell(names.job(kind));
+            // How the queues stand.
+            of.api(format!("CONSUMER.INFO.{jobs}.{}", Names::consumer(kind)));
+            of.hear(names.job_alive(kind));
         }
     }
     of

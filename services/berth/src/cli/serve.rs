@@ -1,4 +1,4 @@
-//! `berth serve` and `berth healthcheck` as they are typed.
+//! `berth serve`, and what looks at what is served: `berth healthcheck` and `berth top`, as they are typed.
 
 use std::path::PathBuf;
 
@@ -57,4 +57,17 @@ pub(crate) enum Service {
     Transfer,
     Gc,
     Gateway,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Print what there is now, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How often to look
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) interval: std::time::Duration,
 }

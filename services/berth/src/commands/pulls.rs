@@ -74,7 +74,7 @@ pub(crate) fn priority(priority: Priority) -> metadata::Priority {
     }
 }
 
-async fn list(client: &Client, namespace: String, all: bool) -> anyhow::Result<Vec<PullSummary>> {
+pub(super) async fn list(client: &Client, namespace: String, all: bool) -> anyhow::Result<Vec<PullSummary>> {
     let mut request = ListPullsRequest { namespace, all, ..ListPullsRequest::default() };
     let mut pulls = Vec::new();
     loop {
@@ -149,11 +149,11 @@ impl Screen {
     }
 }
 
-fn record(pull: &PullSummary) -> PullRecord {
+pub(super) fn record(pull: &PullSummary) -> PullRecord {
     pull.record.clone().unwrap_or_default()
 }
 
-fn table(pulls: &[PullSummary]) -> comfy_table::Table {
+pub(super) fn table(pulls: &[PullSummary]) -> comfy_table::Table {
     let mut table = output::table(&HEADER);
     for pull in pulls {
         let record = record(pull);
@@ -171,7 +171,7 @@ fn table(pulls: &[PullSummary]) -> comfy_table::Table {
     table
 }
 
-fn state(pull: &PullSummary) -> &'static str {
+pub(super) fn state(pull: &PullSummary) -> &'static str {
     let record = record(pull);
     match (record.state(), pull.phase()) {
         (State::Done, _) => "done",
@@ -185,7 +185,7 @@ fn state(pull: &PullSummary) -> &'static str {
 }
 
 /// How much of the work is done: bytes that are there and, if they are to be unpacked, unpacked too.
-fn share(record: &PullRecord) -> Option<u64> {
+pub(super) fn share(record: &PullRecord) -> Option<u64> {
     if record.state() == State::Done {
         return Some(100);
     }
@@ -202,14 +202,14 @@ fn percent(pull: &PullSummary) -> String {
     share(&record(pull)).map_or_else(|| "-".to_owned(), |share| format!("{share}%"))
 }
 
-fn bytes(record: &PullRecord) -> String {
+pub(super) fn bytes(record: &PullRecord) -> String {
     match record.progress.filter(|progress| progress.total > 0) {
         Some(progress) => format!("{} / {}", output::size(progress.offset), output::size(progress.total)),
         None => "-".to_owned(),
     }
 }
 
-fn priority_word(record: &PullRecord) -> &'static str {
+pub(super) fn priority_word(record: &PullRecord) -> &'static str {
     match record.priority() {
         metadata::Priority::Low => "low",
         metadata::Priority::Normal => "normal",
@@ -217,7 +217,7 @@ fn priority_word(record: &PullRecord) -> &'static str {
     }
 }
 
-fn shown(pull: &PullSummary) -> serde_json::Value {
+pub(super) fn shown(pull: &PullSummary) -> serde_json::Value {
     let record = record(pull);
     let progress = record.progress.unwrap_or_default();
     let time = |time: Option<berth_wire::types::Time>| time.map(|time| time.to_string());

@@ -1,7 +1,7 @@
 //! Jobs in-process: a bounded queue per kind, taken from by as many lanes as its workers run at a time.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,7 @@ use crate::attempt::{Work, attempt};
 use crate::dead::{DeadLetter, is_dead};
 use crate::frame::LOCAL_MAX_PAYLOAD;
 use crate::job::{JobHandler, ProgressSender, RawHandle, Run};
+use crate::queue::{self, QueueState, WorkerState};
 use crate::serving::{Life, Serving};
 use crate::trace::Headers;
 use crate::verdict::{MAX_DELIVERIES, Verdict, judge, worn_out};
@@ -40,6 +41,8 @@ struct Queue {
     ready: Semaphore,
     room: Arc<Semaphore>,
     workers: watch::Sender<usize>,
+    /// Jobs that all workers together run at most.
+    places: AtomicUsize,
 }
 
 /// One job, from submission to verdict.
@@ -82,6 +85,7 @@ impl Queue {
             ready: Semaphore::new(0),
             room: Arc::new(Semaphore::new(UNDONE)),
             workers: watch::Sender::new(0),
+            places: AtomicUsize::new(0),
         }
     }
 
@@ -193,10 +197,30 @@ impl Local {
         Ok((cancel, (progress_seen, verdict_seen)))
     }
 
+    /// How queues stand. All workers of this process are one.
+    pub(crate) fn queues(&self, kinds: &[&'static str]) -> Vec<QueueState> {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let state = |kind: &&'static str| {
+            let queue = self.jobs.queue(kind);
+            let waiting = lock(&queue.waiting).len();
+            let running = UNDONE.saturating_sub(queue.room.available_permits()).saturating_sub(waiting);
+            let (busy, places) = (count(running), count(queue.places.load(Ordering::Relaxed)));
+            let worker = WorkerState { name: queue::own_name(), busy, places };
+            QueueState {
+                kind: (*kind).to_owned(),
+                waiting: count(waiting).into(),
+                running: busy.into(),
+                workers: (places > 0).then_some(worker).into_iter().collect(),
+            }
+        };
+        kinds.iter().map(state).collect()
+    }
+
     pub(crate) fn work(&self, kind: &'static str, concurrency: usize, handler: JobHandler) -> Serving {
         let queue = self.jobs.queue(kind);
         let life = Life::default();
         queue.workers.send_modify(|count| *count += 1);
+        queue.places.fetch_add(concurrency, Ordering::Relaxed);
         for _ in 0..concurrency {
             let lane = Lane {
                 queue: Arc::clone(&queue),
@@ -210,6 +234,7 @@ impl Local {
         life.tasks.spawn(async move {
             stop.cancelled().await;
             queue.workers.send_modify(|count| *count -= 1);
+            queue.places.fetch_sub(concurrency, Ordering::Relaxed);
         });
         Serving::of_jobs(life, None)
     }

@@ -7,13 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Nats;
+use crate::queue::{self, WorkerState};
 
 /// How often workers, and whoever runs a job, show that they are alive.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -53,15 +53,29 @@ impl Nats {
         receiver
     }
 
-    /// Says every [`HEARTBEAT`] that a worker of `kind` is alive, from now until `stop`.
-    pub(super) async fn beat(&self, kind: &'static str, stop: CancellationToken) {
+    /// Says every [`HEARTBEAT`] that a worker of `kind` is alive and how busy it is, from now until `stop`.
+    pub(super) async fn beat(
+        &self,
+        kind: &'static str,
+        places: usize,
+        busy: impl Fn() -> usize,
+        stop: CancellationToken,
+    ) {
+        let name = queue::own_name();
         let mut ticks = tokio::time::interval(HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _tick = ticks.tick() => self.link.tell(self.names.job_alive(kind), HeaderMap::new(), Bytes::new()).await,
+                _tick = ticks.tick() => {
+                    let said = WorkerState { name: name.clone(), busy: count(busy()), places: count(places) }.to_line();
+                    self.link.tell(self.names.job_alive(kind), HeaderMap::new(), said.into()).await;
+                }
             }
         }
     }
+}
+
+fn count(places: usize) -> u32 {
+    u32::try_from(places).unwrap_or(u32::MAX)
 }

@@ -182,9 +182,11 @@ impl Nats {
         let worker =
             Arc::new(Worker { nats: Arc::clone(self), kind, handler, life: life.clone(), cancels: Mutex::default() });
         life.tasks.spawn(Arc::clone(&worker).take(concurrency));
+        let counted = Arc::downgrade(&worker);
+        let busy = move || counted.upgrade().map_or(0, |worker| worker.cancels().running.len());
         let beating = Arc::clone(self);
         let stop = life.stop.clone();
-        life.tasks.spawn(async move { beating.beat(kind, stop).await });
+        life.tasks.spawn(async move { beating.beat(kind, concurrency, busy, stop).await });
         // Cancellations are heard for as long as anything runs, which is longer than new work is taken.
         let (listening, ended) = (Arc::downgrade(&worker), life.abort.clone());
         tokio::spawn(async move {
