@@ -15,6 +15,7 @@ use berth_api::{
 };
 use berth_bus::Bus;
 use berth_model::{Code, Status};
+use berth_telemetry::context;
 use berth_wire::{metadata as msg, types};
 use tokio::sync::OnceCell;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -131,6 +132,13 @@ impl Book {
             return;
         };
         let span = tracing::info_span!("pull", id, reference, namespace);
+        if let Some(entry) = self.pulls().get_mut(&id) {
+            if interrupted {
+                let begun_in = entry.record.traceparent.as_str();
+                context::adopt(&span, |name| (name == context::HEADERS[0] && !begun_in.is_empty()).then_some(begun_in));
+            }
+            entry.trace = context::outgoing(&span);
+        }
         let (book, closing) = (Arc::clone(self), self.closing.clone());
         let living = async move {
             let life = Box::pin(life::live(&book, &id, &journal, interrupted));
