@@ -75,8 +75,9 @@ impl Book {
     }
 
     pub(crate) async fn begin(self: &Arc<Self>, silent_for: Duration) -> Result<&Journal, Status> {
-        self.journal
-            .get_or_try_init(|| async {
+        // Boxed, as it happens once and would make every call's future as large as itself.
+        let init = || {
+            Box::pin(async {
                 let journal = Journal::begin(Arc::clone(&self.records), self.config.lease, silent_for).await?;
                 let request = msg::ListPullRecordsRequest { running: true, ..msg::ListPullRecordsRequest::default() };
                 for record in journal::all(&self.records, request).await? {
@@ -84,7 +85,8 @@ impl Book {
                 }
                 Ok(journal)
             })
-            .await
+        };
+        self.journal.get_or_try_init(init).await
     }
 
     /// One that did not end: it waits here for who waits for it, unless that is too long ago.
