@@ -184,8 +184,7 @@ pub fn users_conf(prefix: &str, roles: &[Role], public_keys: &[String]) -> Resul
         };
         let _written = write!(
             text,
-            "  # {}\n  {{ nkey: {key}, permissions: {{\n      publish: {{ allow: [\n{}      ] }}\n      subscribe: {{ allow: [\n{}      ] }}\n      \
-             allow_responses: {{ max: 1, expires: \"1m\" }}\n  }} }}\n",
+            "  # {}\n  {{ nkey: {key}, permissions: {{\n      publish: {{ allow: [\n{}      ] }}\n      subscribe: {{ allow: [\n{}      ] }}\n  }} }}\n",
             role.name,
             list(&permissions.publish),
             list(&permissions.subscribe),
