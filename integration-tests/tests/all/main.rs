@@ -52,6 +52,7 @@ mod memory;
 mod native;
 mod numbers;
 mod over_nats;
+mod page;
 mod progress;
 mod pull;
 mod pulls;

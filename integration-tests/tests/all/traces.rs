@@ -175,3 +175,26 @@ async fn also_when_a_worker_dies() -> Result<()> {
     }
     Ok(())
 }
+
+/// What goes on after a restart belongs to the trace of whoever began it; who joins is only tied to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn also_after_a_restart_and_with_company() -> Result<()> {
+    let receiver = OtlpReceiver::start().await?;
+    let mut stage = stage(Shape::Nats, &receiver, "grpc").await?;
+    let image = image_of_many_layers();
+    let (_registry, pull, reference) = a_pull_under_way(&stage, &image).await?;
+    stage.kill("transfer");
+    stage.start_service("transfer")?;
+    let mut joining = stage.command(["pull", "--plain-http", "--quiet", &reference]);
+    joining.env("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let joined = berth_testing::running::Running::start(joining)?.finish()?;
+    let finished = pull.finish()?;
+    assert_eq!((finished.code, joined.code), (0, 0), "{finished:?} {joined:?}");
+    let spans = receiver.trace(TRACE, |spans| !named(spans, "pull").is_empty());
+    assert_eq!(named(&spans, "metadata.v1.EndPull").len(), 2, "{}", tree(&spans));
+    let other = receiver.trace("0af7651916cd43dd8448eb211c80319c", |spans| {
+        spans.iter().any(|span| span.links.iter().any(|link| link == TRACE))
+    });
+    assert!(named(&other, "pull").is_empty(), "it is no part of it: {}", tree(&other));
+    Ok(())
+}

@@ -33,7 +33,9 @@ async fn late_absolution(without: Option<Without>) -> (Result<(), Status>, bool)
     assert!(world.has_bytes(&digest).await, "nothing was deleted yet");
     let owner = "a test".to_owned();
     let delete = blobs::DeleteBlobsRequest { digests: vec![digest.to_string()], not_after: second, owner };
-    world.content.delete_blobs(delete).await.unwrap();
+    if let Err(status) = world.content.delete_blobs(delete).await {
+        assert_eq!(status.code, Code::FailedPrecondition, "on a busy machine its time may be over: {status}");
+    }
     (leased, world.has_bytes(&digest).await)
 }
 

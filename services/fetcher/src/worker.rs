@@ -78,7 +78,7 @@ impl Worker {
         };
         let Descriptor { digest, size, .. } = &task.descriptor;
         let span = tracing::info_span!("fetch", %digest, size, registry = task.reference.registry());
-        let (done, account) = account::kept(self.bring(&task, &context)).instrument(span).await;
+        let (done, account) = account::kept(Box::pin(self.bring(&task, &context))).instrument(span).await;
         Ok(FetchOutcome { spent_us: spent(&account), retries: retries(&account), ..done? })
     }
 
@@ -140,7 +140,7 @@ impl Worker {
             let begun_at = writer.offset();
             let mut sink = Blamed { sink: &mut *writer, failed: false };
             let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
-            let download = self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress);
+            let download = Box::pin(self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress));
             match account::timed("download", download.instrument(span.clone())).await {
                 Ok(done) => {
                     span.record("berth.bytes", done.bytes);

@@ -30,7 +30,6 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page and what is behind it.
-#[must_use]
 pub fn page(bus: &Bus, info: ServerInfo) -> Router {
     let backend = Backend::new(bus, info);
     let file =

@@ -53,7 +53,7 @@ fn result(well: bool) -> &'static str {
 
 /// Somebody measured.
 pub(crate) fn measured(disk: &MeasureDiskReply) {
-    *DISK.lock().unwrap_or_else(PoisonError::into_inner) = Some(disk.clone());
+    *DISK.lock().unwrap_or_else(PoisonError::into_inner) = Some(*disk);
 }
 
 /// Shows what takes the disk; the kinds add up to what the directories take.
@@ -64,7 +64,7 @@ pub(crate) fn observe() {
             .with_unit(unit)
             .with_description(what)
             .with_callback(move |to| {
-                let disk = DISK.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let disk = *DISK.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(disk) = disk else { return };
                 let kinds = [
                     ("blobs", disk.blobs),

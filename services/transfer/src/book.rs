@@ -15,6 +15,7 @@ use berth_api::{
 };
 use berth_bus::Bus;
 use berth_model::{Code, Status};
+use berth_telemetry::context;
 use berth_wire::{metadata as msg, types};
 use tokio::sync::OnceCell;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -74,8 +75,9 @@ impl Book {
     }
 
     pub(crate) async fn begin(self: &Arc<Self>, silent_for: Duration) -> Result<&Journal, Status> {
-        self.journal
-            .get_or_try_init(|| async {
+        // Boxed, as it happens once and would make every call's future as large as itself.
+        let init = || {
+            Box::pin(async {
                 let journal = Journal::begin(Arc::clone(&self.records), self.config.lease, silent_for).await?;
                 let request = msg::ListPullRecordsRequest { running: true, ..msg::ListPullRecordsRequest::default() };
                 for record in journal::all(&self.records, request).await? {
@@ -83,7 +85,8 @@ impl Book {
                 }
                 Ok(journal)
             })
-            .await
+        };
+        self.journal.get_or_try_init(init).await
     }
 
     /// One that did not end: it waits here for who waits for it, unless that is too long ago.
@@ -129,6 +132,13 @@ impl Book {
             return;
         };
         let span = tracing::info_span!("pull", id, reference, namespace);
+        if let Some(entry) = self.pulls().get_mut(&id) {
+            if interrupted {
+                let begun_in = entry.record.traceparent.as_str();
+                context::adopt(&span, |name| (name == context::HEADERS[0] && !begun_in.is_empty()).then_some(begun_in));
+            }
+            entry.trace = context::outgoing(&span);
+        }
         let (book, closing) = (Arc::clone(self), self.closing.clone());
         let living = async move {
             let life = Box::pin(life::live(&book, &id, &journal, interrupted));

@@ -41,6 +41,8 @@ pub(crate) struct Entry {
     /// It was begun with credentials, and they are not known here.
     pub(crate) lacks_credentials: bool,
     pub(crate) ended: Option<Instant>,
+    /// The context of its trace, for those who join.
+    pub(crate) trace: Vec<(String, String)>,
     watchers: HashMap<String, Instant>,
     last_seen: Instant,
     since: Instant,
@@ -59,6 +61,7 @@ impl Entry {
             roused: watch::Sender::new(true),
             lacks_credentials: false,
             ended: None,
+            trace: Vec::new(),
             watchers: HashMap::new(),
             last_seen: Instant::now(),
             since: Instant::now(),

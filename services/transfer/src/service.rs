@@ -8,7 +8,9 @@ use std::{
 use berth_api::transfer::Transfer;
 use berth_bus::Bus;
 use berth_model::{Code, Status};
+use berth_telemetry::context;
 use berth_wire::{fetcher::Access, metadata, transfer as msg};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     Config,
@@ -63,6 +65,11 @@ impl Service {
             pulls.iter().find(|(_, entry)| entry.serves(&wish)).map(|(id, _)| id.clone())
         };
         if let Some((id, entry)) = id.and_then(|id| pulls.get_mut(&id).map(|entry| (id, entry))) {
+            // Whoever joins has a trace of its own, which is no part of the pull's.
+            let trace = entry.trace.clone();
+            context::link(&Span::current(), |name| {
+                trace.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+            });
             entry.give(&wish.access);
             entry.watched_by(&request.watcher);
             return Ok(Started::Attached(id));
@@ -73,7 +80,8 @@ impl Service {
             )));
         }
         let id = fresh_id();
-        let record = wish.record(&id, request);
+        let mut record = wish.record(&id, request);
+        record.traceparent = berth_bus::traceparent().unwrap_or_default();
         let mut entry = Entry::begun(wish, record.clone(), self.book.news.clone());
         entry.watched_by(&request.watcher);
         pulls.insert(id.clone(), entry);
@@ -182,7 +190,7 @@ impl Transfer for Service {
             };
             // In a task of its own: a caller that goes away in the middle must not leave it half begun.
             let (book, journal, pull_id) = (Arc::clone(&self.book), journal.clone(), id.clone());
-            let begun = tokio::spawn(async move {
+            let begin = async move {
                 let created = journal.create(*record).await;
                 let mut pulls = book.pulls();
                 let Some(entry) = pulls.get_mut(&id) else { return Err(unknown(&id)) };
@@ -200,7 +208,8 @@ impl Transfer for Service {
                         Err(status)
                     }
                 }
-            });
+            };
+            let begun = tokio::spawn(begin.in_current_span());
             begun.await.map_err(|error| Status::internal(format!("a pull could not begin: {error}")))??;
             Ok(msg::StartPullReply { pull_id, attached: false })
         })

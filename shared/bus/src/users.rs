@@ -49,6 +49,8 @@ fn of_role(names: &Names, prefix: &str, role: &Role, roles: &[Role]) -> Permissi
     of.hear(format!("{}.>", Names::inbox(prefix, role.name)));
     for subject in &role.calls {
         of.tell(names.call(subject));
+        // Where a replica that is at work hears that nobody waits for it any more.
+        of.tell(format!("{}.>", Names::inbox(prefix, service_of(subject))));
     }
     let callers = roles.iter().filter(|other| other.calls.iter().any(|subject| service_of(subject) == role.name));
     for caller in callers {
@@ -182,8 +184,7 @@ pub fn users_conf(prefix: &str, roles: &[Role], public_keys: &[String]) -> Resul
         };
         let _written = write!(
             text,
-            "  # {}\n  {{ nkey: {key}, permissions: {{\n      publish: {{ allow: [\n{}      ] }}\n      subscribe: {{ allow: [\n{}      ] }}\n      \
-             allow_responses: {{ max: 1, expires: \"1m\" }}\n  }} }}\n",
+            "  # {}\n  {{ nkey: {key}, permissions: {{\n      publish: {{ allow: [\n{}      ] }}\n      subscribe: {{ allow: [\n{}      ] }}\n  }} }}\n",
             role.name,
             list(&permissions.publish),
             list(&permissions.subscribe),

@@ -23,7 +23,6 @@ pub struct Account {
 
 impl Account {
     /// The times in microseconds, as messages have them.
-    #[must_use]
     pub fn micros(&self) -> impl Iterator<Item = (String, u64)> + '_ {
         self.spent.iter().map(|(what, time)| ((*what).to_owned(), micros(*time)))
     }

@@ -179,6 +179,11 @@ impl Stage {
     /// Starts a service over NATS, or starts it again.
     pub fn start_service(&mut self, name: &str) -> Result<()> {
         let service = SERVICES.iter().find(|(known, _)| *known == name).map_or(name, |(_, service)| service);
+        self.start_another(name, service)
+    }
+
+    /// Starts a service over NATS under a name of its own, beside others of its kind.
+    pub fn start_another(&mut self, name: &str, service: &str) -> Result<()> {
         let (url, nkey) = match self.shared.clone() {
             Some((url, keys)) => (url, keys.map(|keys| keys.join(format!("{service}.nk")))),
             None => {

@@ -175,8 +175,7 @@ async fn another_transfer_service_takes_over() -> Result<()> {
     let (registry, references) = slow_registry(std::slice::from_ref(&image)).await;
     let waiting = stage.spawn(["pull", "--plain-http", &references[0]])?;
     wait_until_under_way(&stage);
-    let url = stage.nats().url();
-    stage.serve("transfer-2", &["transfer", "--nats", &url])?;
+    stage.start_another("transfer-2", "transfer")?;
     ends_well(waiting)?;
     let listed = only(&stage)?;
     assert_eq!((&listed["state"], &listed["starts"]), (&"done".into(), &2.into()), "{listed:#}");

@@ -1,11 +1,15 @@
 //! One user for each service, with the permissions that the bus works out: what it needs works, anything else is refused.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
-use berth_bus::{Bus, BusEvent, Call as _, Job as _, JobContext, NatsOptions, NatsSecurity, Role, UserKey, users_conf};
+use berth_bus::{
+    Bus, BusEvent, Call as _, Job as _, JobContext, NatsOptions, NatsSecurity, Role, UserKey, caller_gone, users_conf,
+};
 use berth_model::{Code, Status};
 use futures::StreamExt as _;
+use tokio::sync::Notify;
 
 use crate::homes::{Server, within};
 use crate::messages::{Ask, Count, Counted, ask, told};
@@ -129,4 +133,29 @@ async fn nobody_listens_to_what_is_for_others() {
         assert!(refused.contains(&format!("\"{subject}\"")), "{refused}");
         assert!(tokio::time::timeout(Duration::ZERO, messages.next()).await.is_err());
     }
+}
+
+/// A service at work hears that its caller left: for that, callers may write to the inboxes of those they call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_hears_that_its_caller_left() {
+    let village = Village::new();
+    let (oracle, client) = (village.bus("oracle").await, village.bus("client").await);
+    let (entered, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (entered, gone) = (Arc::clone(&entered), Arc::clone(&gone));
+        move |_: Ask| {
+            let (entered, gone) = (Arc::clone(&entered), Arc::clone(&gone));
+            async move {
+                entered.notify_one();
+                caller_gone().cancelled().await;
+                gone.notify_one();
+                Ok(told("too late"))
+            }
+        }
+    };
+    let _serving = oracle.serve(handler).await.unwrap();
+    let call = tokio::spawn(async move { client.call_within(ask("x"), crate::homes::PATIENCE * 2).await });
+    within("the handler to begin", entered.notified()).await;
+    call.abort();
+    within("the handler to hear", gone.notified()).await;
 }
