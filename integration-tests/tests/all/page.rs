@@ -141,7 +141,7 @@ async fn pulls_are_seen_as_they_run() -> Result<()> {
     browser
         .until(
             "the failure",
-            "document.querySelector('#list-pulls .soft.bad')?.textContent.includes('not found') ?? false",
+            "document.querySelector('#list-pulls .soft.bad')?.textContent.includes('does not exist') ?? false",
         )
         .await?;
     for (view, expression) in [
