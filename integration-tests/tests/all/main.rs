@@ -51,6 +51,7 @@ mod leases;
 mod memory;
 mod native;
 mod numbers;
+mod observability;
 mod over_nats;
 mod page;
 mod progress;

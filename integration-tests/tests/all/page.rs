@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
 use berth_testing::{
     berth::Berth,
     hostile::{Fault, Faults, HostileRegistry},
@@ -109,10 +110,11 @@ async fn pulls_are_seen_as_they_run() -> Result<()> {
     let mut berth = Berth::new()?;
     berth.set("BERTH_HTTP", &address);
     let stage = Stage::start_on(Shape::Daemon, berth)?;
-    let image = ImageBuilder::new()
-        .layer_as(Compression::None, Layer::new().random_file("a", 3 << 20, 1))
-        .layer(Layer::new().file("<b onmouseover=alert(1)>", b"x"))
-        .build();
+    let sizes = [3 << 20, 1 << 20, 600_000, 200_000, 50_000];
+    let layers = sizes.into_iter().enumerate().fold(ImageBuilder::new(), |image, (n, size)| {
+        image.layer_as(Compression::None, Layer::new().random_file(&format!("f{n}"), size, n as u64))
+    });
+    let image = layers.layer(Layer::new().file("<b onmouseover=alert(1)>", b"x")).build();
     let slowly = Fault::Trickle(20_000, Duration::from_millis(20));
     let registry = HostileRegistry::start(Faults::none().always("/blobs/", slowly)).await;
     registry.add_image("app", "v1", &image);
@@ -133,6 +135,15 @@ async fn pulls_are_seen_as_they_run() -> Result<()> {
         .until("the verdict", "document.getElementById('pull-verdict').textContent.includes('waiting for bytes')")
         .await?;
     browser.until("the waterfall", "document.querySelectorAll('#pull-waterfall rect').length >= 4").await?;
+
+    // For the README: BERTH_SCREENSHOT=docs/page.png
+    if let Some(path) = std::env::var_os("BERTH_SCREENSHOT") {
+        let shot = browser.say("Page.captureScreenshot", json!({ "format": "png" })).await?;
+        std::fs::write(
+            path,
+            base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap_or_default())?,
+        )?;
+    }
 
     // One that fails says why.
     let missing = registry.reference("app", "gone");
