@@ -156,6 +156,7 @@ async fn pulls_are_seen_as_they_run() -> Result<()> {
         )
         .await?;
     for (view, expression) in [
+        ("workers", "document.querySelectorAll('#list-workers progress').length >= 2"),
         ("images", "document.querySelector('#list-images .name')?.textContent.endsWith('app:v1') ?? false"),
         ("disk", "document.querySelectorAll('#list-disk tr').length === 4"),
         (
@@ -175,7 +176,7 @@ async fn pulls_are_seen_as_they_run() -> Result<()> {
             json!({ "width": 360, "height": 640, "deviceScaleFactor": 2, "mobile": true }),
         )
         .await?;
-    for view in ["pulls", "images", "disk", "events"] {
+    for view in ["pulls", "workers", "images", "disk", "events"] {
         browser.eval(&format!("location.hash = '#{view}'")).await?;
         browser.until(view, "document.documentElement.scrollWidth <= 360").await?;
     }

@@ -1,4 +1,4 @@
-//! A page for people, and the JSON and event streams behind it: pulls as they run, images, disk, events. It only shows; to
+//! A page for people, and the JSON and event streams behind it: pulls as they run, workers, images, disk, events. It only shows; to
 //! change something there is the API on the socket. `docs/http.md` is its contract.
 //!
 //! It listens on loopback unless told otherwise, and needs no password there; so that other web sites cannot read it through
@@ -6,6 +6,7 @@
 //! DNS), and says nothing of other origins.
 
 mod api;
+mod queues;
 mod shapes;
 mod streams;
 
@@ -29,9 +30,10 @@ const STYLE: &str = include_str!("page/style.css");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page and what is behind it.
+/// The page and what is behind it; needs a tokio runtime.
 pub fn page(bus: &Bus, info: ServerInfo) -> Router {
     let backend = Backend::new(bus, info);
+    tokio::spawn(queues::count(bus.clone(), backend.stopping.clone()));
     let file =
         |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
     Router::new()
@@ -43,6 +45,7 @@ pub fn page(bus: &Bus, info: ServerInfo) -> Router {
         .route("/api/v1/pulls/stream", get(streams::pulls))
         .route("/api/v1/pulls/{id}", get(api::pull))
         .route("/api/v1/pulls/{id}/stream", get(streams::pull))
+        .route("/api/v1/queues", get(queues::queues))
         .route("/api/v1/images", get(api::images))
         .route("/api/v1/disk", get(api::disk))
         .route("/api/v1/events/stream", get(streams::events))

@@ -2,7 +2,7 @@
 "use strict";
 
 const byId = (id) => document.getElementById(id);
-const views = ["pulls", "pull", "images", "disk", "events"];
+const views = ["pulls", "pull", "workers", "images", "disk", "events"];
 const KEPT_EVENTS = 200;
 
 function make(tag, className, text) {
@@ -211,6 +211,21 @@ async function load(path) {
   return body;
 }
 
+async function showWorkers() {
+  const { queues } = await load("/api/v1/queues");
+  byId("list-workers").replaceChildren(...queues.map((queue) => {
+    const row = make("li");
+    const head = make("div", "row");
+    head.append(make("span", "name", queue.kind), make("span", "soft push", `${queue.waiting} waiting, ${queue.running} running`));
+    row.append(head);
+    for (const worker of queue.workers) {
+      row.append(make("div", "soft", `${worker.name}: ${worker.busy} of ${worker.places}`), bar(`${worker.name}: busy`, worker.busy, worker.places));
+    }
+    return row;
+  }));
+  empty("workers", queues.length === 0);
+}
+
 async function showImages() {
   const { images } = await load("/api/v1/images");
   byId("list-images").replaceChildren(...images.map((image) => {
@@ -265,6 +280,7 @@ function route() {
     if (current) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (name === "pull") openPull(decodeURIComponent(id)); else closePull();
+  if (name === "workers") attempt(showWorkers);
   if (name === "images") attempt(showImages);
   if (name === "disk") attempt(showDisk);
 }
@@ -279,4 +295,5 @@ attempt(async () => takePulls(await load("/api/v1/pulls")));
 follow("pulls", "/api/v1/pulls/stream", { pulls: takePulls });
 follow("events", "/api/v1/events/stream", { event: takeEvent });
 empty("events", true);
+setInterval(() => { if (view() === "workers" && !document.hidden) attempt(showWorkers); }, 2000);
 route();
