@@ -167,7 +167,18 @@ async fn interrupted_pulls_are_taken_up_by_who_comes_after() {
     let access = client.get_access(msg::GetAccessRequest { pull_id: secret.clone() }).await.unwrap();
     assert_eq!(access.secret, "s3cret");
 
-    let state = end_of(&client, &forgotten).await;
+    // Those who wait are heard meanwhile.
+    let heard = async {
+        loop {
+            watch(&waited_for, "a").await.unwrap();
+            watch(&secret, "b").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    };
+    let state = tokio::select! {
+        state = end_of(&client, &forgotten) => state,
+        () = heard => unreachable!("they never stop"),
+    };
     assert!(state.message.contains("nobody who waits for it came back"), "{}", state.message);
     doubles.answer.send_replace(Some(Status::not_found("no such tag")));
     for pull in [&detached, &waited_for, &secret] {
