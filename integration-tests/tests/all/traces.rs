@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use berth_testing::{
     berth::Berth,
     hostile::{Auth, Fault, Faults, HostileRegistry},
@@ -196,5 +196,24 @@ async fn also_after_a_restart_and_with_company() -> Result<()> {
         spans.iter().any(|span| span.links.iter().any(|link| link == TRACE))
     });
     assert!(named(&other, "pull").is_empty(), "it is no part of it: {}", tree(&other));
+    Ok(())
+}
+
+/// Whoever reads the log finds the trace, and the other way round.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_lines_say_which_trace_they_belong_to() -> Result<()> {
+    let receiver = OtlpReceiver::start().await?;
+    let registry = HostileRegistry::start(Faults::none()).await;
+    registry.add_image("app", "v1", &image());
+    let mut stage = stage(Shape::Alone, &receiver, "http/protobuf").await?;
+    stage.serve("daemon", &["--log-format", "json"])?;
+    stage.wait_until_ready();
+    stage.ok(["pull", "--plain-http", "--quiet", &registry.reference("app", "v1")])?;
+    let log = stage.server("daemon").log();
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(serde_json::from_str).collect::<Result<_, _>>().with_context(|| log.clone())?;
+    let pulled = lines.iter().find(|line| line["message"] == "pulled").with_context(|| log.clone())?;
+    assert_eq!(pulled["trace_id"], TRACE, "{pulled}");
+    assert_eq!(pulled["span_id"].as_str().map(str::len), Some(16), "{pulled}");
     Ok(())
 }

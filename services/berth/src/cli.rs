@@ -60,7 +60,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "BERTH_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
     /// The form of log lines
-    #[arg(long, global = true, value_enum, default_value = "text")]
+    #[arg(long, global = true, env = "BERTH_LOG_FORMAT", value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
     /// The configuration file [default: /etc/berth/config.toml, if it is there]
     #[arg(long, global = true, env = "BERTH_CONFIG", value_name = "FILE")]

@@ -21,7 +21,7 @@ pub(crate) fn all() -> Vec<Role> {
             works: vec![FETCH],
             calls: calls! {
                 content: AdvanceIngestRequest, CommitIngestRequest, HashIngestRequest, OpenIngestRequest, ReleaseIngestRequest,
-                    RestartIngestRequest, StatBlobRequest, WatchBlobRequest;
+                    RestartIngestRequest, WatchBlobRequest;
                 transfer: GetAccessRequest;
             },
             ..Role::default()

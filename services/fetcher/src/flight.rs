@@ -9,7 +9,7 @@ use std::{
 use berth_api::content::{BlobWriter, Content};
 use berth_model::{Code, Descriptor, Status};
 use berth_telemetry::wait;
-use berth_wire::content::{StatBlobRequest, WatchBlobReply, WatchBlobRequest, watch_blob_reply::State};
+use berth_wire::content::{WatchBlobReply, WatchBlobRequest, watch_blob_reply::State};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long one poll of another's flight may take.
@@ -40,12 +40,18 @@ pub(crate) async fn find<'a>(
     watched: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Place<'a>, Status> {
     // Nobody waits for a permit for a blob that is there or on its way.
-    if exists(content, descriptor).await? {
+    let mut news = look(content, descriptor, &WatchBlobReply::default()).await?;
+    if news.state() == State::Committed {
         return Ok(Place::Existed);
     }
     let mut refusals = 0;
     loop {
-        if watch(content, descriptor, watched).await? {
+        let landed = match news.state() {
+            State::Committed => true,
+            State::Absent | State::Idle => false,
+            State::Growing => wait::on("another flight", follow(content, descriptor, news, watched)).await?,
+        };
+        if landed {
             return Ok(Place::Landed);
         }
         let permit = match large {
@@ -70,32 +76,11 @@ pub(crate) async fn find<'a>(
             }
             Err(status) => return Err(status),
         }
-    }
-}
-
-async fn exists(content: &Arc<dyn Content>, descriptor: &Descriptor) -> Result<bool, Status> {
-    let request = StatBlobRequest { digest: descriptor.digest.to_string() };
-    match content.stat_blob(request).await {
-        Ok(_) => Ok(true),
-        Err(status) if status.code == Code::NotFound => Ok(false),
-        Err(status) => Err(status),
+        news = look(content, descriptor, &WatchBlobReply::default()).await?;
     }
 }
 
 /// Watches another's flight to its end: true when the blob is there, false when the place is free or seems to be.
-async fn watch(
-    content: &Arc<dyn Content>,
-    descriptor: &Descriptor,
-    watched: &(dyn Fn(u64) + Send + Sync),
-) -> Result<bool, Status> {
-    let seen = look(content, descriptor, &WatchBlobReply::default()).await?;
-    match seen.state() {
-        State::Committed => Ok(true),
-        State::Absent | State::Idle => Ok(false),
-        State::Growing => wait::on("another flight", follow(content, descriptor, seen, watched)).await,
-    }
-}
-
 async fn follow(
     content: &Arc<dyn Content>,
     descriptor: &Descriptor,
