@@ -3,12 +3,11 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use berth_bus::Serving;
 use berth_config::Settings;
 use berth_gateway::Traced;
@@ -33,6 +32,8 @@ use crate::{
 const MESSAGE_BYTES: usize = 16 << 20;
 /// Bytes in flight between command and services inside one process.
 const MEMORY_BYTES: usize = 1 << 20;
+/// A daemon whose connection broke is asked again so often.
+const LOST: u32 = 10;
 /// A daemon that takes longer to answer its socket is not there.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often a daemon is looked for that must be there, and is perhaps being replaced.
@@ -142,33 +143,63 @@ impl Client {
     }
 }
 
-/// A channel to a daemon that answered; `None` if nobody listens.
+/// A channel to a daemon that answered; `None` if nobody listens. One that goes away while it is asked is looked for again.
 pub(crate) async fn daemon(path: PathBuf) -> anyhow::Result<Option<Channel>> {
-    match UnixStream::connect(&path).await {
+    let mut tries = 0;
+    loop {
+        match ask(&path).await {
+            Err(Silence::Lost(_)) if tries < LOST => {
+                tries += 1;
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(Silence::Lost(error) | Silence::Other(error)) => return Err(error),
+            Ok(answer) => return Ok(answer),
+        }
+    }
+}
+
+/// Why a daemon that listens did not answer.
+enum Silence {
+    /// The connection broke: it may be gone, or just coming back.
+    Lost(anyhow::Error),
+    Other(anyhow::Error),
+}
+
+async fn ask(path: &Path) -> Result<Option<Channel>, Silence> {
+    match UnixStream::connect(path).await {
         Ok(_answers) => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(Status::permission_denied(format!(
+            return Err(Silence::Other(Status::permission_denied(format!(
                 "a daemon may be listening on {}, but this user may not talk to it; run as root, or choose another --address or --root",
                 path.display()
             ))
-            .into());
+            .into()));
         }
         Err(_nobody) => return Ok(None),
     }
     let shown = path.display().to_string();
-    let channel = endpoint()?.connect_with_connector_lazy(tower::service_fn(move |_| {
+    let path = path.to_owned();
+    let channel = endpoint().map_err(Silence::Other)?.connect_with_connector_lazy(tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     }));
     let mut version = VersionClient::new(channel.clone());
     match tokio::time::timeout(ANSWER, version.get(VersionRequest {})).await {
         Ok(Ok(_version)) => Ok(Some(channel)),
-        Ok(Err(status)) => Err(berth_gateway::from_grpc(&status)).with_context(|| format!("the daemon on {shown}")),
-        Err(_elapsed) => Err(Status::unavailable(format!(
-            "the daemon on {shown} does not answer within {} s; look at it, or stop it",
-            ANSWER.as_secs()
-        ))
-        .into()),
+        Ok(Err(status)) => {
+            let lost =
+                matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled);
+            let error =
+                anyhow::Error::from(berth_gateway::from_grpc(&status)).context(format!("the daemon on {shown}"));
+            Err(if lost { Silence::Lost(error) } else { Silence::Other(error) })
+        }
+        Err(_elapsed) => Err(Silence::Other(
+            Status::unavailable(format!(
+                "the daemon on {shown} does not answer within {} s; look at it, or stop it",
+                ANSWER.as_secs()
+            ))
+            .into(),
+        )),
     }
 }
 
