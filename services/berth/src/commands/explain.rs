@@ -8,7 +8,6 @@ use berth_wire::{
     metadata::{PullRecord, Verdict, pull_record::State, verdict::Step},
     transfer::{AttachPullRequest, PullSummary},
 };
-use serde_json::json;
 
 use crate::{client::Client, commands::refused, output};
 
@@ -86,30 +85,12 @@ fn text(record: &PullRecord, verdict: &Verdict) -> String {
 }
 
 fn as_json(record: &PullRecord, verdict: &Verdict) -> serde_json::Value {
-    let shares = |shares: &[berth_wire::metadata::verdict::Share]| {
-        shares.iter().map(|share| json!({ "what": share.what, "us": share.us })).collect::<Vec<_>>()
-    };
-    let steps: Vec<_> = verdict
-        .steps
-        .iter()
-        .map(|step| json!({ "subject": step.subject, "what": step.what, "beginUs": step.begin_us, "endUs": step.end_us }))
-        .collect();
-    json!({
-        "id": record.id,
-        "reference": record.reference,
-        "sentence": verdict.sentence,
-        "totalUs": verdict.total_us,
-        "path": shares(&verdict.path),
-        "waits": shares(&verdict.waits),
-        "bytes": {
-            "registry": verdict.from_registry,
-            "present": verdict.present,
-            "otherPulls": verdict.from_other_pulls,
-        },
-        "retries": verdict.retries,
-        "host": verdict.host,
-        "steps": steps,
-    })
+    let mut value = berth_gateway::verdict_as_json(verdict);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("id".to_owned(), record.id.clone().into());
+        fields.insert("reference".to_owned(), record.reference.clone().into());
+    }
+    value
 }
 
 const WIDTH: u64 = 1000;

@@ -105,7 +105,9 @@ fn item(item: &Item) -> Value {
     })
 }
 
-fn verdict(verdict: &Verdict) -> Value {
+/// Where the time of a pull went, as JSON.
+#[must_use]
+pub fn verdict(verdict: &Verdict) -> Value {
     let shares = |shares: &[berth_wire::metadata::verdict::Share]| {
         shares.iter().map(|share| json!({ "what": share.what, "us": share.us })).collect::<Vec<_>>()
     };
