@@ -22,7 +22,7 @@ mod version;
 
 use std::process::ExitCode;
 
-use berth_telemetry::Telling;
+use berth_telemetry::{Telemetry, Telling};
 use tracing::Instrument as _;
 
 use crate::{
@@ -33,8 +33,9 @@ use crate::{
 /// Runs a command.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let telemetry = berth_telemetry::start(telling(&cli))?;
-    if let Command::Serve(serve) = cli.command {
-        return serve::run(&cli.global, serve, &telemetry).await.map(|()| ExitCode::SUCCESS);
+    // A daemon works for others, whose traces are their own.
+    if matches!(cli.command, Command::Serve(_)) {
+        return Box::pin(dispatch(cli, &telemetry)).await;
     }
     let span = tracing::info_span!("berth", otel.name = format_args!("berth {}", word(&cli.command)));
     // Whoever started this command may be part of a trace, and says so as other programs are told.
@@ -44,7 +45,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .collect();
     let header = |name: &'static str| given.iter().find(|pair| pair.0 == name).map(|pair| pair.1.as_str());
     berth_telemetry::context::adopt(&span, header);
-    Box::pin(dispatch(cli).instrument(span)).await
+    Box::pin(dispatch(cli, &telemetry).instrument(span)).await
 }
 
 /// What is told of this process, and as whom.
@@ -71,9 +72,9 @@ fn word(command: &Command) -> String {
     all.split(|letter: char| !letter.is_alphabetic()).next().unwrap_or_default().to_owned()
 }
 
-async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
-        Command::Serve(_) => anyhow::bail!("a daemon is no command"),
+        Command::Serve(serve) => serve::run(&cli.global, serve, telemetry).await,
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
             return Box::pin(pull::run(&cli.global, pull)).await;
         }

@@ -32,9 +32,14 @@ const STYLE: &str = include_str!("page/style.css");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page and what is behind it; needs a tokio runtime.
-pub fn page(bus: &Bus, info: ServerInfo) -> Router {
+/// The page and what is behind it, until `stop`: then its streams end. Needs a tokio runtime.
+pub fn page(bus: &Bus, info: ServerInfo, stop: impl Future<Output = ()> + Send + 'static) -> Router {
     let backend = Backend::new(bus, info);
+    let stopping = backend.stopping.clone();
+    tokio::spawn(async move {
+        stop.await;
+        stopping.cancel();
+    });
     tokio::spawn(queues::count(bus.clone(), backend.stopping.clone()));
     let file =
         |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });

@@ -49,7 +49,7 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
                 // Before the stores are opened: a daemon that answers there holds them, and can say so better.
                 let listener = listener(&address, &access).await?;
                 let (bus, serving) = plan.start_all().await?;
-                numbers(berth_gateway::page(&bus, info.clone()), true).await?;
+                numbers(berth_gateway::page(&bus, info.clone(), stop.asked()), true).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(address = %address.display(), root = %root.display(), "listening");
                 berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stop.asked()).await?;
@@ -57,7 +57,7 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
             }
             (Some(Service::Gateway), Some(url)) => {
                 let bus = assemble::connect(settings, url, "berth gateway", "gateway").await?;
-                numbers(berth_gateway::page(&bus, info.clone()), true).await?;
+                numbers(berth_gateway::page(&bus, info.clone(), stop.asked()), true).await?;
                 let listener = listener(&address, &access).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(address = %address.display(), "listening");
