@@ -78,6 +78,7 @@ impl Endpoint {
             )));
         };
         let span = trace::serving(self.subject, &request.headers);
+        let (gone, only_asks) = (request.gone.clone(), self.only_asks());
         let handler = Arc::clone(&self.handler);
         let work = guarded(
             self.subject,
@@ -86,6 +87,8 @@ impl Endpoint {
         );
         let result = tokio::select! {
             result = admitted.run(work) => result,
+            // A question nobody waits for any more would only hold its place, and the end of the service, for as long as it polls.
+            () = gone.cancelled(), if only_asks => return Reply::Again("its caller left".to_owned()),
             () = self.life.abort.cancelled() => return Reply::Again("this replica stopped".to_owned()),
             () = tokio::time::sleep_until(deadline + GRACE) => Err(Status::deadline_exceeded(format!("the handler of {} ran out of time", self.subject))),
         };
@@ -97,6 +100,12 @@ impl Endpoint {
                 Reply::Failed(status)
             }
         }
+    }
+
+    /// Long polls and pages: they change nothing, so they may end anywhere.
+    fn only_asks(&self) -> bool {
+        let method = self.subject.rsplit('.').next().unwrap_or(self.subject);
+        method.starts_with("Watch") || method.starts_with("Read")
     }
 
     fn fits(&self, body: Bytes) -> Result<Bytes, Status> {

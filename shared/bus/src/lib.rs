@@ -8,7 +8,8 @@
 //!
 //! - Messages are encoded, sizes are held to the same bound (1 MiB unless the server says otherwise), errors keep their
 //!   code and message.
-//! - A caller may go away at any time; the handler is not stopped by it, but can know it ([`caller_gone`]). A submitter
+//! - A caller may go away at any time; the handler is not stopped by it (unless it only asks: `Watch...`, `Read...`), but can
+//!   know it ([`caller_gone`]). A submitter
 //!   that goes away cancels its job.
 //! - Work may be done more than once (a lost connection, a worker that died); handlers are idempotent.
 //! - Nothing is unbounded: requests in flight, waiting jobs, attempts, and every wait has a limit.
