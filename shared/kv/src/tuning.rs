@@ -8,8 +8,8 @@ const CACHE_BYTES: usize = 32 << 20;
 const FAMILY_BUFFER_BYTES: usize = 8 << 20;
 const ALL_BUFFERS_BYTES: usize = 32 << 20;
 
-/// Options of the database and of each family.
-pub(crate) fn options() -> Options {
+/// Options of the database and of each family. `keep_logs`: what is in logs at the start stays there.
+pub(crate) fn options(keep_logs: bool) -> Result<Options, rocksdb::Error> {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -35,5 +35,6 @@ pub(crate) fn options() -> Options {
     blocks.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
     blocks.set_bloom_filter(10.0, false);
     options.set_block_based_table_factory(&blocks);
-    options
+    // There is no function for this one.
+    options.get_options_from_string(format!("avoid_flush_during_recovery={keep_logs}"))
 }
