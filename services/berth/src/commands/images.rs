@@ -1,6 +1,9 @@
 //! `berth images`: ls, inspect and rm; mounting is in `mounting`.
 
+use std::collections::HashMap;
+
 use berth_wire::metadata::{DeleteImageRequest, Image, ListImagesRequest};
+use futures::StreamExt as _;
 
 use crate::{
     cli::{Images, List},
@@ -8,6 +11,9 @@ use crate::{
     commands::{gc, look, mounting, refused},
     output,
 };
+
+/// Images that are looked into at a time.
+const LOOKS: usize = 32;
 
 pub(crate) async fn run(client: &Client, command: Images) -> anyhow::Result<()> {
     match command {
@@ -58,6 +64,21 @@ fn json(image: &Image) -> serde_json::Value {
     })
 }
 
+/// Size and platforms of what the images are of, by its digest. Many names may be of one thing, and each question is a way
+/// there and back: so each is asked once, and many at a time.
+async fn seen(client: &Client, images: &[Image]) -> HashMap<String, anyhow::Result<(String, String)>> {
+    let distinct: HashMap<&str, &Image> =
+        images.iter().filter_map(|image| Some((image.target.as_ref()?.digest.as_str(), image))).collect();
+    let look = |(digest, image): (&str, &Image)| {
+        let (digest, image) = (digest.to_owned(), image.clone());
+        async move {
+            let parts = look::parts(client, &image).await;
+            (digest, parts.map(|parts| (output::size(look::size(&parts)), look::platforms(&parts).join(","))))
+        }
+    };
+    futures::stream::iter(distinct.into_iter().map(look)).buffer_unordered(LOOKS).collect().await
+}
+
 async fn ls(client: &Client, list: &List) -> anyhow::Result<()> {
     let images = all(client).await?;
     if list.quiet {
@@ -66,13 +87,14 @@ async fn ls(client: &Client, list: &List) -> anyhow::Result<()> {
     if list.json {
         return images.iter().try_for_each(|image| output::print_json(&json(image)));
     }
+    let seen = seen(client, &images).await;
     let mut table = output::table(&["REF", "TYPE", "DIGEST", "SIZE", "PLATFORMS", "LABELS"]);
     for image in &images {
         let target = image.target.clone().unwrap_or_default();
         // An image some of whose documents were removed is listed all the same.
-        let (size, platforms) = match look::parts(client, image).await {
-            Ok(parts) => (output::size(look::size(&parts)), look::platforms(&parts).join(",")),
-            Err(_incomplete) => ("incomplete".to_owned(), "-".to_owned()),
+        let (size, platforms) = match seen.get(&target.digest) {
+            Some(Ok(known)) => known.clone(),
+            _ => ("incomplete".to_owned(), "-".to_owned()),
         };
         let row = [image.name.clone(), look::kind(&target.media_type).to_owned(), target.digest, size, platforms];
         table.add_row(row.into_iter().chain([output::labels(&image.labels)]));
