@@ -91,6 +91,7 @@ mod tests {
         ("read_document", "content/document.rs"),
         ("BlobReader", "content/reader.rs"),
         ("BlobWriter", "content/writer.rs"),
+        ("Holding", "holding.rs"),
     ];
 
     /// Each call of the contracts: its service, and the method of the client.
