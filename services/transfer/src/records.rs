@@ -1,10 +1,6 @@
 //! The records a pull leaves: content labels, the lease meanwhile, the image last.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use berth_api::{holding::while_busy, metadata::Metadata};
 use berth_model::{Descriptor, Digest, Reference, Status, labels};

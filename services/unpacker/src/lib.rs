@@ -20,6 +20,7 @@
 pub mod apply;
 mod applying;
 mod archive;
+mod committing;
 pub mod compare;
 mod config;
 pub mod copy;

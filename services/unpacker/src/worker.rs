@@ -66,10 +66,13 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         lock = wait::on("another unpacking", Lock::on_name(&locks, &name, PATIENCE)) => lock?,
         () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
     };
-    if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
+    let there = service.there(&job.namespace, &job.snapshotter, [job.chain_id.clone(), key.clone()]).await?;
+    if there.contains_key(&job.chain_id) {
         return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
     }
-    if let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await? {
+    if there.contains_key(&key)
+        && let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await?
+    {
         return Ok(found);
     }
     let prepared = service
@@ -115,13 +118,9 @@ async fn unpacked_already(
     snapshotter: &Snapshotter,
     diff_id: &Digest,
 ) -> Result<Option<UnpackOutcome>, Status> {
-    let find = || service.stat(&job.namespace, &job.snapshotter, key);
-    if find().await?.is_none() {
-        return Ok(None);
-    }
     // It may be of a pull that ended. Kept first, then looked at again: a collection may be taking it.
     service.keep(job, key).await?;
-    let Some(found) = find().await? else { return Ok(None) };
+    let Some(found) = service.stat(&job.namespace, &job.snapshotter, key).await? else { return Ok(None) };
     let id = convert::required(found.snapshot.as_ref(), "snapshot")?.id;
     let dir = snapshotter.layout().dir(id);
     let kept = berth_api::blocking(move || Unpacked::kept(&dir)).await?;

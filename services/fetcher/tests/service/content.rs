@@ -95,6 +95,7 @@ impl Content for Store {
             path: path.display().to_string(),
             store_id: "tests".to_owned(),
             offset: ingest.written,
+            commit_advances: false,
         })
     }
 

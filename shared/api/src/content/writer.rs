@@ -36,6 +36,8 @@ pub struct BlobWriter {
     /// Told to the service.
     reported: u64,
     reported_at: Instant,
+    /// The service learns at the commit how far we are.
+    commit_advances: bool,
     pending: Vec<Bytes>,
     pending_len: usize,
 }
@@ -65,6 +67,7 @@ impl BlobWriter {
             written: ticket.offset,
             reported: ticket.offset,
             reported_at: Instant::now(),
+            commit_advances: ticket.commit_advances,
             pending: Vec::new(),
             pending_len: 0,
         };
@@ -168,7 +171,8 @@ impl BlobWriter {
     /// Makes it a blob: verified and durable when this returns. FAILED_PRECONDITION: size or digest are wrong, and the
     /// ingest is still ours (restart or release it). ALREADY_EXISTS counts as success here: the blob is there.
     pub async fn commit(&mut self, size: u64, expected: &Digest) -> Result<(), Status> {
-        match self.settle().await {
+        let settled = if self.commit_advances { self.write_out().await } else { self.settle().await };
+        match settled {
             // Perhaps because the blob is there, by us or by somebody else: the commit will say so.
             Err(status) if status.code == berth_model::Code::Aborted => {}
             done => done?,
@@ -178,6 +182,7 @@ impl BlobWriter {
             session: self.session.clone(),
             size,
             expected: expected.to_string(),
+            written: if self.commit_advances { self.written } else { 0 },
         };
         match self.content.commit_ingest(request).await {
             Ok(_) => Ok(()),
