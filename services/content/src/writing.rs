@@ -121,6 +121,7 @@ async fn take(
                 store_id: state.store.id().to_owned(),
                 offset,
                 commit_advances: true,
+                yours_for_ms: u64::try_from(state.silence.as_millis()).unwrap_or(u64::MAX),
             })
         }
         Err(status) => {

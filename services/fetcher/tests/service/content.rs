@@ -96,6 +96,7 @@ impl Content for Store {
             store_id: "tests".to_owned(),
             offset: ingest.written,
             commit_advances: false,
+            yours_for_ms: 0,
         })
     }
 

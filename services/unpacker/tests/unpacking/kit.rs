@@ -65,6 +65,9 @@ impl Records {
     }
 
     fn prepare(&mut self, request: records::PrepareSnapshotRequest) -> Result<records::PrepareSnapshotReply, Status> {
+        if self.by_key.contains_key(&request.unless) {
+            return Err(Status::already_exists(format!("snapshot {:?} already exists", request.unless)));
+        }
         let replaced = self.by_key.get(&request.key);
         if replaced.is_some() && !request.replace {
             return Err(Status::already_exists(format!("snapshot {:?} already exists", request.key)));

@@ -55,6 +55,7 @@ impl BlobWriter {
             expected: expected.map(ToString::to_string).unwrap_or_default(),
             total,
         };
+        let asked = Instant::now();
         let ticket = content.open_ingest(request).await?;
         let path = PathBuf::from(&ticket.path);
         let file = open(path.clone(), Some(ticket.store_id)).await?;
@@ -71,7 +72,10 @@ impl BlobWriter {
             pending: Vec::new(),
             pending_len: 0,
         };
-        writer.report().await?;
+        // A place that was given to another writer before the lock was there is not ours to write to.
+        if asked.elapsed() >= Duration::from_millis(ticket.yours_for_ms) / 2 {
+            writer.report().await?;
+        }
         Ok(writer)
     }
 
@@ -202,8 +206,8 @@ impl BlobWriter {
 }
 
 /// Opens the data file for writing, with the shared lock that tells the service, for as long as it is open, that somebody may
-/// write there. Whoever opens then asks the service whether the place is still theirs: if it was given to another writer
-/// before the lock was there, that one was not told of us.
+/// write there. Whoever had to wait for it then asks the service whether the place is still theirs: if it was given to
+/// another writer before the lock was there, that one was not told of us.
 async fn open(path: PathBuf, store_id: Option<String>) -> Result<File, Status> {
     crate::blocking(move || {
         if let Some(store_id) = store_id {
