@@ -42,6 +42,7 @@ mod ctr;
 mod differential;
 mod events;
 mod events_for_subscribers;
+mod foreign_receiver;
 mod fsck;
 mod gc;
 mod health;
