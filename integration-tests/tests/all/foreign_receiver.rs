@@ -13,6 +13,8 @@ use berth_testing::{
     wait::{Seen, wait_for},
 };
 
+use crate::observability::searches_for_traces;
+
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
@@ -93,7 +95,7 @@ impl Rotel {
     }
 }
 
-async fn a_pull_is_shown(shape: Shape, protocol: &str) -> Result<BTreeSet<String>> {
+async fn a_pull_is_shown(shape: Shape, protocol: &str) -> Result<Vec<Shown>> {
     let image = ImageBuilder::new().layer(Layer::new().file("a", b"x")).build();
     let registry = HostileRegistry::start(Faults::none()).await;
     registry.add_image("app", "v1", &image);
@@ -112,20 +114,28 @@ async fn a_pull_is_shown(shape: Shape, protocol: &str) -> Result<BTreeSet<String
     assert_eq!(ids.len(), spans.len(), "each span once, each with an id of its own");
     let pulls: Vec<&Shown> = spans.iter().filter(|span| span.name == "berth pull").collect();
     assert!(matches!(pulls[..], [pull] if pull.parent == CALLER), "the one that the caller sees: {pulls:?}");
-    Ok(spans.into_iter().map(|span| span.service).collect())
+    Ok(spans)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_http_from_one_process() -> Result<()> {
-    assert_eq!(a_pull_is_shown(Shape::Alone, "http/protobuf").await?, BTreeSet::from(["berth".to_owned()]));
+    let spans = a_pull_is_shown(Shape::Alone, "http/protobuf").await?;
+    assert!(spans.iter().all(|span| span.service == "berth"), "{spans:?}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_grpc_from_many() -> Result<()> {
-    let services = a_pull_is_shown(Shape::Nats, "grpc").await?;
+    let spans = a_pull_is_shown(Shape::Nats, "grpc").await?;
+    let services: BTreeSet<&str> = spans.iter().map(|span| span.service.as_str()).collect();
     for service in ["berth", "berth-content", "berth-fetcher", "berth-metadata", "berth-transfer", "berth-unpacker"] {
         assert!(services.contains(service), "{service} is not among {services:?}");
+    }
+    // What Grafana looks for in a deployment is there.
+    let searches = searches_for_traces()?;
+    assert!(!searches.is_empty(), "the dashboard of one pull finds it by a search");
+    for (service, name) in searches {
+        assert!(spans.iter().any(|span| span.service == service && span.name == name), "no {name} of {service}");
     }
     Ok(())
 }
