@@ -43,22 +43,30 @@ def tellers(deployment):
     return set(re.findall(r"service\.name: Str\(([^)]*)\)", deployment.engine.docker("logs", deployment.containers("collector")[0])))
 
 
-def shows_everything(deployment, source):
-    """Every panel of every dashboard that Prometheus fills has something to show."""
-    empty, asked = [], 0
-    folder = f"{source}/deploy/observability/dashboards"
+def shows_everything(deployment, source, limit=60):
+    """Every panel of every dashboard that Prometheus fills has something to show, also of a container that is quite new."""
+    empty = list(queries(f"{source}/deploy/observability/dashboards"))
+    asked, until = len(empty), time.monotonic() + limit
+    while empty:
+        empty = [one for one in empty if not answered(deployment, one[1])]
+        if empty and time.monotonic() > until:
+            raise Failed("these panels are empty:\n" + "\n".join(f"{panel}: {query}" for panel, query in empty))
+    say(f"each of the {asked} queries of the dashboards has an answer")
+
+
+def queries(folder):
+    """What the dashboards ask Prometheus, each with its panel."""
     for name in sorted(os.listdir(folder)):
         with open(f"{folder}/{name}", encoding="utf-8") as file:
             panels = json.load(file)["panels"]
         for panel in panels:
             for target in panel.get("targets", []):
-                if "expr" not in target:
-                    continue
-                query = target["expr"].replace("$__rate_interval", "5m").replace("$__range", "30m").replace("$instance", ".*")
-                found = ask(deployment, f"/api/v1/query?query={urllib.parse.quote(query)}")["result"]
-                asked += 1
-                if not any(one["value"][1] != "NaN" for one in found):
-                    empty.append(f"{name}, {panel['title']}: {query}")
-    if empty:
-        raise Failed("these panels are empty:\n" + "\n".join(empty))
-    say(f"each of the {asked} queries of the dashboards has an answer")
+                if "expr" in target:
+                    query = target["expr"].replace("$__rate_interval", "5m").replace("$__range", "30m").replace("$instance", ".*")
+                    yield f"{name}, {panel['title']}", query
+
+
+def answered(deployment, query):
+    """Whether there is an answer, and it is a number."""
+    found = ask(deployment, f"/api/v1/query?query={urllib.parse.quote(query)}")["result"]
+    return any(one["value"][1] != "NaN" for one in found)
