@@ -39,6 +39,7 @@ mod bit_flips;
 mod content;
 mod crash;
 mod ctr;
+mod deployment;
 mod differential;
 mod events;
 mod events_for_subscribers;

@@ -189,7 +189,7 @@ fn dashboards_are_whole() -> Result<()> {
 /// Each alert comes when it should, and only then.
 #[test]
 fn alerts_are_held_to_their_tests() -> Result<()> {
-    for (what, file) in [("config", "prometheus.yml"), ("rules", "alerts.yml")] {
+    for (what, file) in [("config", "prometheus.yml"), ("config", "prometheus.compose.yml"), ("rules", "alerts.yml")] {
         let checked = Command::new("promtool").args(["check", what]).arg(shipped(file)).output()?;
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     }
