@@ -32,8 +32,12 @@ mod entry;
 mod error;
 pub mod facts;
 mod file;
+mod gzip;
 pub mod hidden;
 pub mod idmap;
+#[cfg(feature = "igzip")]
+mod igzip;
+pub mod inflate;
 pub mod layout;
 pub mod lock;
 mod made;
