@@ -16,13 +16,31 @@ use berth_wire::metadata::{
 use crate::ledger::{Facts, Step, What};
 
 /// What a fetch may be at; what is left of its time it lay in the fetchers' queue.
-const OF_FETCH: [&str; 7] =
-    ["answer", "transfer", "commit", "rate limit", "retry", "another flight", "other large downloads"];
+const OF_FETCH: [&str; 9] = [
+    "answer",
+    "transfer",
+    "processor",
+    "disk",
+    "commit",
+    "rate limit",
+    "retry",
+    "another flight",
+    "other large downloads",
+];
 /// The stages of an unpacking that work; the busiest is what its tail waited for.
 const OF_UNPACK: [&str; 3] = ["inflate", "hash", "untar"];
 /// Time in which nothing was done for this pull.
-const WAITS: [&str; 7] =
-    ["turn", "queue", "rate limit", "retry", "another flight", "other large downloads", "another unpacking"];
+const WAITS: [&str; 9] = [
+    "turn",
+    "queue",
+    "rate limit",
+    "retry",
+    "another flight",
+    "other large downloads",
+    "another unpacking",
+    "processor",
+    "disk",
+];
 
 /// Judges a pull of an image of this registry.
 pub(crate) fn judge(facts: &Facts, host: &str) -> Verdict {
@@ -63,12 +81,21 @@ fn critical(facts: &Facts) -> Vec<(Step, Duration)> {
         let fetched = |other: &&Step| other.what == What::Fetch && other.subject == step.subject;
         let from = match step.what {
             What::Unpack => steps.iter().rfind(fetched).map_or(step.begin, |fetch| fetch.end.max(step.begin)),
+            // The place may have been taken by another blob of this pull; then that one was waited for.
+            What::FetchTurn => freed(&steps, What::Fetch, &step),
+            What::UnpackTurn => freed(&steps, What::Unpack, &step),
             _ => step.begin,
         };
         path.push((step, from));
         at = from;
     }
     path
+}
+
+/// When a step of this kind freed its place for the one that waits: from then on others were to blame.
+fn freed(before: &[Step], what: What, turn: &Step) -> Duration {
+    let last = before.iter().rfind(|other| other.what == what && other.end > turn.begin);
+    last.map_or(turn.begin, |other| other.end)
 }
 
 /// Divides the time of a step among what it was at.
@@ -90,7 +117,15 @@ fn share_out(facts: &Facts, step: &Step, time: Duration, path: &mut BTreeMap<&'s
             let busiest = OF_UNPACK.into_iter().max_by_key(|stage| of(stage));
             let stage = busiest.filter(|stage| of(stage) > 0).unwrap_or("unpack");
             let worked = of(stage).min(time);
-            *path.entry(stage).or_default() += worked;
+            let mut left = worked;
+            for lacked in ["processor", "disk"] {
+                let all = u128::from(of(&format!("{stage}: {lacked}"))) * u128::from(worked);
+                let share = all.checked_div(u128::from(of(stage))).and_then(|share| u64::try_from(share).ok());
+                let share = share.unwrap_or_default().min(left);
+                left -= share;
+                *path.entry(lacked).or_default() += share;
+            }
+            *path.entry(stage).or_default() += left;
             // Of a short tail after a long read, nothing more is known.
             *path.entry(if of("read") > 0 { "unpack" } else { "queue" }).or_default() += time - worked;
         }
@@ -108,6 +143,9 @@ fn waits(facts: &Facts) -> Vec<Share> {
     for spent in facts.spent.values() {
         for what in WAITS {
             *all.entry(what).or_default() += spent.get(what).copied().unwrap_or_default();
+            // Of the stages of an unpacking, which overlap, the one that lacked it most.
+            let lacked = OF_UNPACK.iter().filter_map(|stage| spent.get(&format!("{stage}: {what}"))).max();
+            *all.entry(what).or_default() += lacked.copied().unwrap_or_default();
         }
     }
     sorted(all)
@@ -162,6 +200,8 @@ fn sentence(verdict: &Verdict) -> String {
         "untar" => "making files".to_owned(),
         "hash" => "hashing layers".to_owned(),
         "unpack" => "unpacking layers".to_owned(),
+        "processor" => "waiting for a processor: all of this machine's were busy".to_owned(),
+        "disk" => "waiting for the disk to take what came".to_owned(),
         "commit" => "waiting for the disk to have blobs and snapshots for good".to_owned(),
         "record" => "writing records".to_owned(),
         other => format!("on {other}"),
@@ -177,7 +217,11 @@ fn sentence(verdict: &Verdict) -> String {
         Some((cause, _)) => format!("; {retries} requests were sent again, mostly because of {cause}"),
         None => String::new(),
     };
-    format!("{} % of {took} {why}{beside}{again}", percent(first.us))
+    let processor = match percent(of(&["processor"])) {
+        percent @ 10.. if first.what != "processor" => format!("; another {percent} % waiting for a processor"),
+        _ => String::new(),
+    };
+    format!("{} % of {took} {why}{beside}{processor}{again}", percent(first.us))
 }
 
 fn seconds(us: u64) -> String {

@@ -31,6 +31,7 @@ mod entry;
 mod error;
 pub mod facts;
 mod file;
+mod helped;
 pub mod hidden;
 pub mod idmap;
 pub mod layout;

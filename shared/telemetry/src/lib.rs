@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod context;
+pub mod effort;
 mod endpoint;
 mod logs;
 pub mod metrics;

@@ -4,7 +4,11 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{link::{FAR, Link}, port::Port, process::Server};
+use crate::{
+    link::{FAR, Link},
+    port::Port,
+    process::Server,
+};
 
 /// A real registry. Ends when dropped.
 pub struct DockerRegistry {
@@ -28,7 +32,8 @@ impl DockerRegistry {
     }
 
     fn start_with(login: Option<(String, String)>) -> Result<Self> {
-        let mut registry = Self { directory: tempfile::tempdir()?, port: Port::reserve()?, login, server: None, behind: None };
+        let mut registry =
+            Self { directory: tempfile::tempdir()?, port: Port::reserve()?, login, server: None, behind: None };
         registry.run()?;
         Ok(registry)
     }
