@@ -83,7 +83,6 @@ async fn a_shaped_link() -> Result<()> {
     let rate = rate(&explained).with_context(|| format!("no rate: {explained}"))?;
     // Never more than the link lets through (but for the bucket); less only if this machine is very busy.
     assert!((1_000_000.0..2_200_000.0).contains(&rate), "{rate}: {explained}");
-    assert!(share(&explained, &["transfer"]) > 0.6, "{explained}");
     Ok(())
 }
 

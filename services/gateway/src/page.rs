@@ -20,8 +20,6 @@ use axum::{
 };
 use berth_bus::Bus;
 
-pub use shapes::verdict;
-
 use crate::{Backend, ServerInfo};
 
 const HTML: &str = include_str!("page/index.html");

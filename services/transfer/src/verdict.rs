@@ -45,7 +45,9 @@ const WAITS: [&str; 9] = [
 /// Judges a pull of an image of this registry.
 pub(crate) fn judge(facts: &Facts, host: &str) -> Verdict {
     let mut path: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut downloading = 0;
     for (step, from) in critical(facts) {
+        downloading += came_in(facts, &step);
         share_out(facts, &step, step.end.saturating_sub(from), &mut path);
     }
     let total = micros(facts.total);
@@ -65,7 +67,7 @@ pub(crate) fn judge(facts: &Facts, host: &str) -> Verdict {
         steps: shown(&facts.steps),
         sentence: String::new(),
     };
-    verdict.sentence = sentence(&verdict);
+    verdict.sentence = sentence(&verdict, downloading);
     verdict
 }
 
@@ -172,8 +174,15 @@ fn shown(steps: &[Step]) -> Vec<Shown> {
     steps
 }
 
-/// The verdict in words.
-fn sentence(verdict: &Verdict) -> String {
+/// For how long bytes came in a fetch, whoever was slow.
+fn came_in(facts: &Facts, step: &Step) -> u64 {
+    let Some(spent) = step.subject.and_then(|subject| facts.spent.get(&(subject, What::Fetch))) else { return 0 };
+    let parts = ["transfer", "processor", "disk"].iter().filter_map(|part| spent.get(*part));
+    if step.what == What::Fetch { parts.sum() } else { 0 }
+}
+
+/// The verdict in words. `downloading`: for how long bytes came.
+fn sentence(verdict: &Verdict, downloading: u64) -> String {
     let took = seconds(verdict.total_us);
     let Some(first) = verdict.path.first() else { return format!("it took {took}") };
     if verdict.from_registry == 0 && verdict.from_other_pulls == 0 && verdict.present > 0 {
@@ -186,7 +195,7 @@ fn sentence(verdict: &Verdict) -> String {
     let host = &verdict.host;
     let why = match first.what.as_str() {
         "transfer" => {
-            let rate = (verdict.from_registry * 1_000_000).checked_div(of(&["transfer"])).unwrap_or_default();
+            let rate = verdict.from_registry.saturating_mul(1_000_000).checked_div(downloading).unwrap_or_default();
             format!("waiting for bytes of {host}, which came with {} a second", bytes(rate))
         }
         "answer" => format!("waiting for {host} to answer"),

@@ -151,12 +151,16 @@ impl OfProcess {
         if passed <= 0.0 {
             return 0.0;
         }
-        let of_thread = |(id, thread): (&u32, &Ran)| {
+        let (mut worst, mut wanted) = (0.0_f64, 0.0);
+        for (id, thread) in &now.threads {
             let more = thread.since(self.before.threads.get(id).copied().unwrap_or_default());
-            more.starved.as_secs_f64() / passed
-        };
-        // That of the thread that had it worst: the sum of many that wait a little each says nothing of any work's delay.
-        now.threads.iter().map(of_thread).fold(0.0, f64::max).min(1.0)
+            let starved = more.starved.as_secs_f64() / passed;
+            // The sum of many that wait a little each says nothing of any work's delay.
+            worst = worst.max(starved);
+            wanted += starved + more.ran.as_secs_f64() / passed;
+        }
+        // Who had nothing to do for much of the time waited for something else, and would have all the same.
+        worst.min(1.0) * (2.0 * wanted - 1.0).clamp(0.0, 1.0)
     }
 }
 

@@ -16,7 +16,7 @@ use futures::{Stream, stream::unfold};
 use serde_json::{Value, json};
 
 use super::{api::Of, shapes};
-use crate::Backend;
+use crate::{Backend, pull_shape};
 
 /// How long one poll waits.
 const WAIT_MS: u32 = 10_000;
@@ -84,7 +84,7 @@ pub(super) async fn pull(
                 Ok(state) => {
                     request.seen = state.version;
                     let over = matches!(state.phase(), Phase::Done | Phase::Failed);
-                    return Some((message("pull", &shapes::whole(&state)), (backend, request, over)));
+                    return Some((message("pull", &pull_shape::pull(&state)), (backend, request, over)));
                 }
                 Err(status) => {
                     let over = !status.code.is_passing();
