@@ -143,6 +143,17 @@ async fn a_registry_that_limits() -> Result<()> {
     let explained = pulled(&stage, &registry)?;
     blames(&explained, &["rate limit"], "limits how often");
     assert_eq!(explained["retries"]["429"], 1, "{explained}");
+    assert_eq!(explained["retriedHosts"][registry.host()], 1, "{explained}");
+    // The pull's last event has the same figures.
+    let events = stage.ok(["events", "--since", "0", "--until-now"])?;
+    let done = events.lines().find(|line| line.contains("/pulls/done")).context("no last event")?;
+    let facts = serde_json::from_str::<Value>(done)?["event"].take();
+    let why = &facts["why"];
+    assert_eq!((&why["retries"], &why["retried_hosts"]), (&explained["retries"], &explained["retriedHosts"]), "{done}");
+    assert_eq!((&why["total_us"], &why["bytes"]["registry"]), (&explained["totalUs"], &explained["bytes"]["registry"]));
+    assert_eq!(facts["verdict"], explained["sentence"]);
+    let lost = why["waits_us"]["rate limit"].as_u64().unwrap_or_default();
+    assert!(lost > 1_000_000 && why["path_us"]["rate limit"].as_u64() > Some(1_000_000), "{done}");
     Ok(())
 }
 

@@ -86,7 +86,8 @@ impl Worker {
         let Descriptor { digest, size, .. } = &task.descriptor;
         let span = tracing::info_span!("fetch", %digest, size, registry = task.reference.registry());
         let (done, account) = account::kept(Box::pin(self.bring(&task, &context))).instrument(span).await;
-        Ok(FetchOutcome { spent_us: spent(&account), retries: retries(&account), ..done? })
+        let (spent_us, retries, retried_hosts) = (spent(&account), retries(&account), retried_hosts(&account));
+        Ok(FetchOutcome { spent_us, retries, retried_hosts, ..done? })
     }
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
@@ -261,5 +262,17 @@ fn spent(account: &Account) -> BTreeMap<String, u64> {
 }
 
 fn retries(account: &Account) -> BTreeMap<String, u64> {
-    account.counted.iter().map(|(cause, times)| ((*cause).to_owned(), *times)).collect()
+    sums(account, |cause, _| cause)
+}
+
+fn retried_hosts(account: &Account) -> BTreeMap<String, u64> {
+    sums(account, |_, host| host)
+}
+
+fn sums<'a>(account: &'a Account, by: impl Fn(&'a str, &'a str) -> &'a str) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for ((cause, host), times) in &account.counted {
+        *sums.entry(by(cause, host).to_owned()).or_default() += times;
+    }
+    sums
 }

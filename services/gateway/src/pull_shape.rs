@@ -100,6 +100,7 @@ pub fn verdict(verdict: &Verdict) -> Value {
             "otherPulls": verdict.from_other_pulls,
         },
         "retries": verdict.retries,
+        "retriedHosts": verdict.retried_hosts,
         "host": verdict.host,
         "steps": steps,
     })

@@ -63,6 +63,7 @@ pub(crate) fn judge(facts: &Facts, host: &str) -> Verdict {
         present: facts.present,
         from_other_pulls: facts.from_other_pulls,
         retries: facts.retries.clone(),
+        retried_hosts: facts.retried_hosts.clone(),
         host: host.to_owned(),
         steps: shown(&facts.steps),
         sentence: String::new(),
@@ -223,7 +224,14 @@ fn sentence(verdict: &Verdict, downloading: u64) -> String {
     };
     let retries: u64 = verdict.retries.values().sum();
     let again = match verdict.retries.iter().max_by_key(|(_, times)| **times) {
-        Some((cause, _)) => format!("; {retries} requests were sent again, mostly because of {cause}"),
+        Some((cause, _)) => {
+            let host = verdict.retried_hosts.iter().max_by_key(|(_, times)| **times);
+            let to = host.map(|(host, _)| format!(" to {host}")).unwrap_or_default();
+            match retries {
+                1 => format!("; a request{to} was sent again because of {cause}"),
+                _ => format!("; {retries} requests{to} were sent again, mostly because of {cause}"),
+            }
+        }
         None => String::new(),
     };
     let processor = match percent(of(&["processor"])) {

@@ -81,6 +81,9 @@ fn text(record: &PullRecord, verdict: &Verdict) -> String {
     for (cause, times) in &verdict.retries {
         line(&format!("retries because of {cause}"), &times.to_string());
     }
+    for (host, times) in &verdict.retried_hosts {
+        line(&format!("  of requests to {host}"), &times.to_string());
+    }
     text
 }
 
