@@ -89,6 +89,7 @@ impl Device {
 /// What this disk is for: it takes its time.
 fn take(time: Duration) {
     if !time.is_zero() {
+        // sleeps: being slow is what it is for.
         std::thread::sleep(time);
     }
 }

@@ -15,9 +15,10 @@ use std::{
 
 use berth_bus::Bus;
 use berth_model::{Code, Status};
-use berth_telemetry::metrics::meter;
+use berth_telemetry::{context, metrics::meter, wait};
 use berth_wire::metadata as msg;
 use opentelemetry::metrics::Gauge;
+use tracing::Instrument as _;
 
 use crate::{config::EventEncoding, store::Store};
 
@@ -55,9 +56,12 @@ async fn pass(store: &Store, bus: &Bus, encoding: EventEncoding) -> Result<(), S
     match store.events_after(after, 0, ASK).await {
         Ok(page) => {
             LAG.record(page.last.saturating_sub(after), &[]);
-            for event in &page.events {
-                publish(bus, &page.outbox_id, event, encoding).await;
-                store.set_relayed(event.sequence).await?;
+            if !page.events.is_empty() {
+                // A trace of its own, tied to those in which the events came to be.
+                let span =
+                    tracing::info_span!(parent: None, "relay", events = page.events.len(), after, last = page.last);
+                context::link_all(&span, page.events.iter().map(|event| event.traceparent.as_str()));
+                publish_all(store, bus, &page, encoding).instrument(span).await?;
             }
             LAG.record(page.last.saturating_sub(store.relayed()), &[]);
             Ok(())
@@ -69,6 +73,20 @@ async fn pass(store: &Store, bus: &Bus, encoding: EventEncoding) -> Result<(), S
         }
         Err(status) => Err(status),
     }
+}
+
+async fn publish_all(
+    store: &Store,
+    bus: &Bus,
+    page: &msg::ReadEventsReply,
+    encoding: EventEncoding,
+) -> Result<(), Status> {
+    for event in &page.events {
+        publish(bus, &page.outbox_id, event, encoding).await;
+        store.set_relayed(event.sequence).await?;
+        LAG.record(page.last.saturating_sub(event.sequence), &[]);
+    }
+    Ok(())
 }
 
 /// Publishes one event, however often it must be tried.
@@ -87,7 +105,7 @@ async fn publish(bus: &Bus, outbox_id: &str, event: &msg::Event, encoding: Event
         } else {
             tracing::debug!(sequence, tries, %status, "still cannot be published");
         }
-        tokio::time::sleep(pause).await;
+        wait::on("publishing again", tokio::time::sleep(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     if tries > 0 {
