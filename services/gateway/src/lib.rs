@@ -18,6 +18,7 @@ mod leases;
 mod page;
 pub mod pull_shape;
 mod pulls;
+mod readers;
 mod serve;
 mod snapshots;
 mod status;

@@ -15,7 +15,7 @@ use std::{
 
 use berth_bus::Bus;
 use berth_model::{Code, Status};
-use berth_telemetry::{context, metrics::meter, wait};
+use berth_telemetry::{context, lag, metrics::meter, wait};
 use berth_wire::metadata as msg;
 use opentelemetry::metrics::Gauge;
 use tracing::Instrument as _;
@@ -24,6 +24,8 @@ use crate::{config::EventEncoding, store::Store};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often readers are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// How long one question for events stays open; then it is asked again.
 const ASK: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,17 @@ pub(crate) async fn run(store: Arc<Store>, bus: Bus, encoding: EventEncoding) {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
+    }
+}
+
+/// Counts, now and then, how far behind the readers of what was published are.
+pub(crate) async fn count_readers(bus: Bus) {
+    loop {
+        match bus.event_lags().await {
+            Ok(lags) => lag::readers("nats", lags),
+            Err(status) => tracing::debug!(%status, "how far readers of events are behind is not known"),
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
     }
 }
 

@@ -10,6 +10,7 @@ pub mod account;
 pub mod context;
 pub mod effort;
 mod endpoint;
+pub mod lag;
 mod logs;
 pub mod metrics;
 mod otlp;
