@@ -60,7 +60,7 @@ pub(crate) fn all() -> Vec<Role> {
                     MeasureStoreRequest, WatchBlobRequest;
                 metadata: AbsolveContentsRequest, CondemnContentsRequest, EndMarkRequest, ExplainRequest,
                     GetContentRequest, LeasedRequest, ListContentRequest, ListGarbageRequest, ListImagesRequest,
-                    ListNamespacesRequest, ListSnapshotsRequest, ListUnnamedRequest, MarkRequest, MeasureImagesRequest,
+                    ListNamespacesRequest, ListPullRecordsRequest, ListSnapshotsRequest, ListUnnamedRequest, MarkRequest, MeasureImagesRequest,
                     MeasureRecordsRequest, SweepRequest, WatchActivityRequest;
                 unpacker: MeasureSnapshotsRequest, RemoveOrphansRequest, VerifySnapshotRequest;
             },

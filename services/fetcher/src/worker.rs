@@ -12,7 +12,10 @@ use berth_api::{
 };
 use berth_bus::JobContext;
 use berth_model::{Code, Descriptor, Reference, Status};
-use berth_telemetry::account::{self, Account, micros};
+use berth_telemetry::{
+    account::{self, Account, micros},
+    effort::OfProcess,
+};
 use berth_wire::{
     convert::required,
     fetcher::{FetchJob, FetchOutcome, FetchProgress},
@@ -32,6 +35,10 @@ use crate::{
 
 /// Progress is reported at most this often; people do not read faster, and each report may cross a network.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// From so many bytes on it is looked whether a download waits for processors.
+const WATCHED: u64 = 1 << 20;
+/// In accounts: the part of a download in which work of this process waited for a processor.
+const STARVED: &str = "starved";
 /// Times a job finds itself replaced as the writer before it gives its place up for good.
 const REPLACED: usize = 3;
 
@@ -78,7 +85,8 @@ impl Worker {
         let Descriptor { digest, size, .. } = &task.descriptor;
         let span = tracing::info_span!("fetch", %digest, size, registry = task.reference.registry());
         let (done, account) = account::kept(Box::pin(self.bring(&task, &context))).instrument(span).await;
-        Ok(FetchOutcome { spent_us: spent(&account), retries: retries(&account), ..done? })
+        let (spent_us, retries, retried_hosts) = (spent(&account), retries(&account), retried_hosts(&account));
+        Ok(FetchOutcome { spent_us, retries, retried_hosts, ..done? })
     }
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
@@ -137,11 +145,15 @@ impl Worker {
             writer.restart().await?;
         }
         loop {
-            let begun_at = writer.offset();
+            let (begun_at, begun) = (writer.offset(), Instant::now());
             let mut sink = Blamed { sink: &mut *writer, failed: false };
             let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
             let download = Box::pin(self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress));
-            match account::timed("download", download.instrument(span.clone())).await {
+            // Small ones take no time that anybody asks about.
+            let watch = (descriptor.size >= WATCHED).then(OfProcess::begin);
+            let done = account::timed("download", download.instrument(span.clone())).await;
+            account::spent(STARVED, watch.map_or(Duration::ZERO, |watch| begun.elapsed().mul_f64(watch.starved())));
+            match done {
                 Ok(done) => {
                     span.record("berth.bytes", done.bytes);
                     numbers::bytes(Source::Registry, done.bytes);
@@ -213,19 +225,39 @@ impl<'a> Report<'a> {
 }
 
 /// Waits that are part of a download, beside the bytes themselves.
-const WITHIN: [&str; 3] = ["answer", "rate limit", "retry"];
+const WITHIN: [&str; 4] = ["answer", "rate limit", "retry", "disk"];
 
-/// What an account says, with the time in which bytes came.
+/// What an account says, with the time in which bytes came. What of it was rather a wait for a processor is no fault of the
+/// registry or of the disk.
 fn spent(account: &Account) -> BTreeMap<String, u64> {
     let of = |what: &str| account.spent.get(what).copied().unwrap_or_default();
-    let transfer = WITHIN.iter().fold(of("download"), |left, what| left.saturating_sub(of(what)));
+    let download = of("download");
+    let transfer = WITHIN.iter().fold(download, |left, what| left.saturating_sub(of(what)));
+    let share = if download.is_zero() { 0.0 } else { (of(STARVED).as_secs_f64() / download.as_secs_f64()).min(1.0) };
     let mut all: BTreeMap<String, u64> = account.micros().collect();
-    all.remove("download");
-    all.insert("transfer".to_owned(), micros(transfer));
+    for gone in ["download", STARVED] {
+        all.remove(gone);
+    }
+    all.insert("processor".to_owned(), micros((transfer + of("disk")).mul_f64(share)));
+    for (what, time) in [("transfer", transfer), ("disk", of("disk"))] {
+        all.insert(what.to_owned(), micros(time.mul_f64(1.0 - share)));
+    }
     all.retain(|_, spent| *spent > 0);
     all
 }
 
 fn retries(account: &Account) -> BTreeMap<String, u64> {
-    account.counted.iter().map(|(cause, times)| ((*cause).to_owned(), *times)).collect()
+    sums(account, |cause, _| cause)
+}
+
+fn retried_hosts(account: &Account) -> BTreeMap<String, u64> {
+    sums(account, |_, host| host)
+}
+
+fn sums<'a>(account: &'a Account, by: impl Fn(&'a str, &'a str) -> &'a str) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for ((cause, host), times) in &account.counted {
+        *sums.entry(by(cause, host).to_owned()).or_default() += times;
+    }
+    sums
 }

@@ -33,6 +33,7 @@ mod error;
 pub mod facts;
 mod file;
 mod gzip;
+mod helped;
 pub mod hidden;
 pub mod idmap;
 #[cfg(feature = "igzip")]

@@ -1,6 +1,7 @@
 //! Does `unpack` jobs: a layer into a snapshot of its own, while its blob arrives.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc,
@@ -13,7 +14,7 @@ use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
-use berth_telemetry::{account::micros, wait};
+use berth_telemetry::{account::micros, effort::Effort, wait};
 use berth_wire::{
     convert,
     metadata::{PrepareSnapshotReply, PrepareSnapshotRequest, snapshot::Kind},
@@ -93,13 +94,9 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     })
     .await?;
     match extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await {
-        Ok((streamed, spent)) => Ok(UnpackOutcome {
-            key,
-            id,
-            uncompressed_size: streamed.size,
-            existed: false,
-            spent_us: stages(&spent).into_iter().map(|(stage, busy)| (stage.to_owned(), micros(busy))).collect(),
-        }),
+        Ok((streamed, spent)) => {
+            Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false, spent_us: account(&spent) })
+        }
         Err(status) => Err(after_failure(service, &job, key, id, status).await),
     }
 }
@@ -233,15 +230,28 @@ pub(crate) fn apply_blob(
     }
 }
 
-fn stages(spent: &Spent) -> [(&'static str, Duration); 4] {
-    [("read", spent.source), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)]
+fn stages(spent: &Spent) -> [(&'static str, Effort); 4] {
+    let read = Effort { busy: spent.source, ..Effort::default() };
+    [("read", read), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)]
+}
+
+/// As the outcome tells it: what a stage lacked is behind its name.
+fn account(spent: &Spent) -> BTreeMap<String, u64> {
+    let told = stages(spent).into_iter().flat_map(|(stage, effort)| {
+        [
+            (stage.to_owned(), effort.busy),
+            (format!("{stage}: processor"), effort.starved),
+            (format!("{stage}: disk"), if stage == "untar" { effort.held_up } else { Duration::ZERO }),
+        ]
+    });
+    told.filter(|(_, time)| !time.is_zero()).map(|(what, time)| (what, micros(time))).collect()
 }
 
 /// The stages overlap, each on a thread of its own.
 fn tell(begun: SystemTime, spent: &Spent) {
     let (span, between) = (tracing::Span::current(), (begun, SystemTime::now()));
-    for (stage, busy) in stages(spent) {
-        wait::worked(&span, stage, between, busy);
+    for (stage, effort) in stages(spent) {
+        wait::worked(&span, stage, between, effort);
     }
 }
 
