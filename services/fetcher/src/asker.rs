@@ -61,3 +61,53 @@ impl Asker {
         Arc::clone(&known.entry(pull_id.to_owned()).or_insert_with(fresh).access)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use berth_api::transfer::TransferClient;
+    use berth_bus::{Bus, Serving};
+    use berth_wire::fetcher as msg;
+
+    use super::*;
+
+    /// A transfer service that knows the pulls whose ids begin with `p`.
+    async fn transfer(bus: &Bus, asked: Arc<AtomicUsize>) -> Serving {
+        let answer = move |request: GetAccessRequest| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if request.pull_id.starts_with('p') {
+                    Ok(msg::Access { username: request.pull_id, secret: "s".into(), plain_http: false })
+                } else {
+                    Err(Status::not_found("no such pull"))
+                }
+            }
+        };
+        bus.serve(answer).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_jobs_of_a_pull_ask_once_and_get_their_own() {
+        let (bus, asked) = (Bus::in_process(), Arc::new(AtomicUsize::new(0)));
+        let _serving = transfer(&bus, Arc::clone(&asked)).await;
+        let asker = Asker::new(Arc::new(TransferClient::new(bus)));
+        let mine = Access::with_user("p1", "s", false);
+        for found in futures::future::join_all((0..20).map(|_| asker.access("p1"))).await {
+            assert_eq!(found.unwrap(), mine);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(asker.access("p2").await.unwrap(), Access::with_user("p2", "s", false));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        // One that is gone may be back.
+        for n in 3..5 {
+            assert_eq!(asker.access("gone").await.unwrap(), Access::default());
+            assert_eq!(asked.load(Ordering::Relaxed), n);
+        }
+        // However many there are, all are answered, and few are kept.
+        for n in 0..2 * MOST {
+            asker.access(&format!("p{n}")).await.unwrap();
+        }
+        assert!(asker.known.lock().unwrap().len() <= MOST);
+    }
+}
