@@ -67,5 +67,6 @@ mod store;
 mod systemd_units;
 mod top;
 mod traces;
+mod traces_of_upkeep;
 mod under_containerd;
 mod verdicts;
