@@ -29,7 +29,7 @@ def nats(engine, work):
 
 def registry(engine, work):
     """As `registry:2`: Debian's docker-registry, which is the same program."""
-    root = _root(work, "registry", ["/usr/bin/docker-registry"])
+    root = _root(work, "docker-registry", ["/usr/bin/docker-registry"])
     os.symlink("/usr/bin/docker-registry", f"{root}/usr/bin/registry")
     _import(engine, root, "registry:2", ["registry", "serve"])
 

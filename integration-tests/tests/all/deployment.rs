@@ -84,7 +84,7 @@ fn the_profile_is_off_unless_wanted() -> Result<()> {
     }
     for service in SERVICES {
         let environment = &compose["services"][service]["environment"];
-        assert_eq!(unset(environment["OTEL_SDK_DISABLED"].as_str().context("a switch")?), "true", "{service}");
+        assert_eq!(unset(environment["OTEL_TRACES_EXPORTER"].as_str().context("a switch")?), "none", "{service}");
     }
     Ok(())
 }
