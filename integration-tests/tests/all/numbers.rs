@@ -134,7 +134,14 @@ async fn readers_of_events_that_lag_are_counted() -> Result<()> {
         ports.push(port);
     }
     stage.wait_until_ready();
-    // A durable consumer that never asks for anything.
+    // One that has had all.
+    let follows = stage.spawn(["events", "--since", "0"])?;
+    let registry = DockerRegistry::start()?;
+    let image = ImageBuilder::new().layer(Layer::new().file("b", b"x")).build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let _last = follows.wait_for_line("/pulls/done");
+    // And a durable consumer that never asks for anything.
     let jetstream = async_nats::jetstream::new(async_nats::connect(&url).await?);
     let events = jetstream.get_stream("BERTH_EVENTS").await?;
     let scanner = async_nats::jetstream::consumer::pull::Config {
@@ -142,13 +149,6 @@ async fn readers_of_events_that_lag_are_counted() -> Result<()> {
         ..async_nats::jetstream::consumer::pull::Config::default()
     };
     events.create_consumer(scanner).await?;
-    // And one that has had all.
-    let follows = stage.spawn(["events", "--since", "0"])?;
-    let registry = DockerRegistry::start()?;
-    let image = ImageBuilder::new().layer(Layer::new().file("b", b"x")).build();
-    let reference = push(&image, &registry, "app", "v1").await?;
-    stage.ok(["pull", "--plain-http", &reference])?;
-    let _last = follows.wait_for_line("/pulls/done");
     let behind = |address: &str, home: &str, consumer: &str, wanted: fn(f64) -> bool| {
         let name = format!("berth_events_consumer_lag{{consumer=\"{consumer}\",home=\"{home}\"}}");
         wait_for(&name, Duration::from_secs(30), || {
