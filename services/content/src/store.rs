@@ -6,6 +6,7 @@
 
 mod disk;
 mod layout;
+mod together;
 
 use std::{
     fs::{File, TryLockError},

@@ -1,6 +1,6 @@
 //! One request, its redirects followed by hand, no retries: the only file that makes HTTP requests.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use berth_model::Status;
 use berth_telemetry::account;
@@ -8,7 +8,7 @@ use http::{
     HeaderValue, Method,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, RANGE},
 };
-use reqwest::{Client, Response};
+use reqwest::{Client, ClientBuilder, Response};
 use tracing::{Instrument as _, Span, field::Empty};
 use url::Url;
 
@@ -52,7 +52,8 @@ pub(crate) struct Landed {
 /// HTTP/1.1 only, as containerd: one connection per layer gives each its own TCP window, while HTTP/2 would put all of a
 /// registry's layers into one.
 pub(crate) struct Transport {
-    outside: Client,
+    /// Made when it is first wanted: reading the system's certificates takes some milliseconds, and most commands ask nobody.
+    outside: OnceLock<Client>,
     /// Loopback hosts: no proxy, no certificates.
     loopback: Client,
     options: ClientOptions,
@@ -60,23 +61,16 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(options: ClientOptions) -> Result<Self, Status> {
-        let builder = || {
-            Client::builder()
-                .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .referer(false)
-                .http1_only()
-                .connect_timeout(options.connect_timeout)
-                .pool_max_idle_per_host(options.idle_connections)
-                .pool_idle_timeout(options.idle_timeout)
-                .dns_resolver(Arc::new(Lookup { fixed: options.static_hosts.clone() }))
-        };
-        let failed = |error: reqwest::Error| Status::internal(format!("HTTP client: {error}"));
-        Ok(Self {
-            outside: builder().tls_backend_preconfigured(tls::verifying()?).build().map_err(failed)?,
-            loopback: builder().tls_backend_preconfigured(tls::trusting()?).no_proxy().build().map_err(failed)?,
-            options,
-        })
+        let loopback = made(builder(&options).tls_backend_preconfigured(tls::trusting()?).no_proxy())?;
+        Ok(Self { outside: OnceLock::new(), loopback, options })
+    }
+
+    fn outside(&self) -> Result<&Client, Status> {
+        if let Some(client) = self.outside.get() {
+            return Ok(client);
+        }
+        let client = made(builder(&self.options).tls_backend_preconfigured(tls::verifying()?))?;
+        Ok(self.outside.get_or_init(|| client))
     }
 
     /// Sends the request and follows redirects. `Authorization` goes along only as long as scheme, host and port stay.
@@ -118,7 +112,11 @@ impl Transport {
     }
 
     async fn ask(&self, hop: &Hop, url: &Url, trusted: bool, span: &Span) -> Result<Response, Failure> {
-        let client = if url.host_str().is_some_and(is_loopback) { &self.loopback } else { &self.outside };
+        let client = if url.host_str().is_some_and(is_loopback) {
+            &self.loopback
+        } else {
+            self.outside().map_err(|status| Failure::new(FailureKind::Unreachable, url, status.message))?
+        };
         // Blobs are stored as they come: an encoding put on by a proxy would change their digest.
         let mut request = client.request(hop.method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(accept) = hop.accept {
@@ -146,4 +144,20 @@ impl Transport {
             }
         }
     }
+}
+
+fn builder(options: &ClientOptions) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .http1_only()
+        .connect_timeout(options.connect_timeout)
+        .pool_max_idle_per_host(options.idle_connections)
+        .pool_idle_timeout(options.idle_timeout)
+        .dns_resolver(Arc::new(Lookup { fixed: options.static_hosts.clone() }))
+}
+
+fn made(builder: ClientBuilder) -> Result<Client, Status> {
+    builder.build().map_err(|error| Status::internal(format!("HTTP client: {error}")))
 }

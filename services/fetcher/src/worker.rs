@@ -19,13 +19,12 @@ use berth_telemetry::{
 use berth_wire::{
     convert::required,
     fetcher::{FetchJob, FetchOutcome, FetchProgress},
-    transfer::GetAccessRequest,
 };
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    access::Access,
+    asker::Asker,
     client::RegistryClient,
     config::Config,
     flight::{self, Place},
@@ -46,7 +45,7 @@ const REPLACED: usize = 3;
 pub(crate) struct Worker {
     client: Arc<RegistryClient>,
     content: Arc<dyn Content>,
-    transfer: Arc<dyn Transfer>,
+    asker: Asker,
     large: Semaphore,
     large_bytes: u64,
 }
@@ -69,7 +68,7 @@ impl Worker {
         Self {
             client,
             content,
-            transfer,
+            asker: Asker::new(transfer),
             large: Semaphore::new(config.large_downloads),
             large_bytes: config.large_bytes,
         }
@@ -137,7 +136,8 @@ impl Worker {
     /// an earlier and broken attempt.
     async fn download(&self, task: &Task, writer: &mut BlobWriter, report: &Report<'_>) -> Result<u64, Status> {
         let descriptor = &task.descriptor;
-        let access = self.access(task).await?;
+        let mut access = self.asker.access(&task.pull_id).await?;
+        access.plain_http |= task.plain_http;
         let progress = |offset| report.tell(offset);
         let mut fetched = 0;
         let mut anew = false;
@@ -168,10 +168,7 @@ impl Worker {
                 }
             }
             match account::timed("commit", writer.commit(descriptor.size, &descriptor.digest)).await {
-                Ok(()) => {
-                    report.last(descriptor.size);
-                    return Ok(fetched);
-                }
+                Ok(()) => return Ok(fetched),
                 Err(status) if status.code == Code::FailedPrecondition => {
                     writer.restart().await?;
                     report.last(0);
@@ -184,18 +181,6 @@ impl Worker {
                 Err(status) => return Err(status),
             }
         }
-    }
-
-    /// Who asks. A pull that is gone has no credentials any more; what is public can be fetched all the same.
-    async fn access(&self, task: &Task) -> Result<Access, Status> {
-        let request = GetAccessRequest { pull_id: task.pull_id.clone() };
-        let mut access = match self.transfer.get_access(request).await {
-            Ok(access) => Access::from(&access),
-            Err(status) if status.code == Code::NotFound => Access::default(),
-            Err(status) => return Err(status),
-        };
-        access.plain_http |= task.plain_http;
-        Ok(access)
     }
 }
 

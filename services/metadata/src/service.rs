@@ -195,11 +195,20 @@ impl Metadata for Service {
     async fn commit_snapshot(&self, request: msg::CommitSnapshotRequest) -> Result<msg::Snapshot, Status> {
         snapshots::commit(&self.store, request).await
     }
+    async fn commit_snapshots(
+        &self,
+        request: msg::CommitSnapshotsRequest,
+    ) -> Result<msg::CommitSnapshotsReply, Status> {
+        snapshots::commit_all(&self.store, request).await
+    }
     async fn remove_snapshot(&self, request: msg::RemoveSnapshotRequest) -> Result<msg::Snapshot, Status> {
         snapshots::remove(&self.store, request).await
     }
     async fn stat_snapshot(&self, request: msg::StatSnapshotRequest) -> Result<msg::StatSnapshotReply, Status> {
         snapshots::stat(&self.store, request).await
+    }
+    async fn stat_snapshots(&self, request: msg::StatSnapshotsRequest) -> Result<msg::StatSnapshotsReply, Status> {
+        snapshots::stat_all(&self.store, request).await
     }
     async fn list_snapshots(&self, request: msg::ListSnapshotsRequest) -> Result<msg::ListSnapshotsReply, Status> {
         snapshots::list(&self.store, request).await

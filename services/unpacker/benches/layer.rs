@@ -7,7 +7,7 @@
 
 use std::{io::Read as _, path::PathBuf, sync::LazyLock};
 
-use berth_unpacker::{apply::apply, decompress, pipeline, writers::Writers};
+use berth_unpacker::{apply::apply, decompress, inflate::ENGINES, pipeline, writers::Writers};
 use divan::{Bencher, black_box, counter::BytesCount};
 use sha2::Digest as _;
 
@@ -66,12 +66,13 @@ fn main() {
     std::fs::remove_dir_all(TREES.path()).unwrap();
 }
 
-#[divan::bench]
-fn inflate(bencher: Bencher) {
+#[divan::bench(args = ENGINES.iter().map(|engine| engine.name))]
+fn inflate(bencher: Bencher, name: &str) {
     let layer = &*LAYER;
+    let engine = ENGINES.iter().find(|engine| engine.name == name).unwrap();
     let mut buffer = vec![0; 256 << 10];
     bencher.counter(BytesCount::new(layer.plain.len())).bench_local(|| {
-        let (_, mut reader) = decompress::open(&layer.packed[..]).unwrap();
+        let mut reader = decompress::gunzip(&layer.packed[..], engine);
         while reader.read(&mut buffer).unwrap() > 0 {}
     });
 }

@@ -3,7 +3,9 @@
 //! Kinds: gzip (RFC 1952, several members), zstd (RFC 8878, several frames, skippable ones too), and none. What follows
 //! the last gzip member must be zeros (padding, as GNU gzip tolerates it) or another member; anything else is damage.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
+
+use crate::{gzip::Gzip, inflate};
 
 /// Compressed bytes are read in pieces of this size.
 const READ_BYTES: usize = 256 << 10;
@@ -42,6 +44,11 @@ impl Compression {
     }
 }
 
+/// Undoes gzip by one of the libraries, for comparing them.
+pub fn gunzip<'a>(source: impl Read + Send + 'a, engine: &inflate::Engine) -> impl Read + Send + 'a {
+    Gzip::new(BufReader::with_capacity(READ_BYTES, source), (engine.new)())
+}
+
 /// Undoes the compression of a stream, whichever it has.
 pub fn open<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut source = BufReader::with_capacity(READ_BYTES, source);
@@ -60,74 +67,9 @@ pub fn open<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression, Box<d
     let reader: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(whole),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
-        Compression::Gzip => Box::new(Gzip::new(whole)),
+        Compression::Gzip => Box::new(Gzip::new(whole, inflate::fastest())),
     };
     Ok((compression, reader))
-}
-
-/// The members of a gzip stream one after the other; zeros after the last.
-struct Gzip<R: BufRead> {
-    state: Option<State<R>>,
-}
-
-enum State<R: BufRead> {
-    Member(Box<flate2::bufread::GzDecoder<R>>),
-    Between(R),
-    Padding(R),
-}
-
-impl<R: BufRead> Gzip<R> {
-    fn new(source: R) -> Self {
-        Self { state: Some(State::Member(Box::new(flate2::bufread::GzDecoder::new(source)))) }
-    }
-}
-
-impl<R: BufRead> Read for Gzip<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            match self.state.take() {
-                None => return Ok(0),
-                Some(State::Member(mut member)) => {
-                    let read = member.read(buffer)?;
-                    self.state =
-                        Some(if read == 0 { State::Between(member.into_inner()) } else { State::Member(member) });
-                    if read > 0 {
-                        return Ok(read);
-                    }
-                }
-                Some(State::Between(mut source)) => {
-                    let rest = source.fill_buf()?;
-                    match rest.first() {
-                        None => return Ok(0),
-                        Some(0) => {
-                            let zeros = rest.iter().take_while(|byte| **byte == 0).count();
-                            source.consume(zeros);
-                            self.state = Some(State::Padding(source));
-                        }
-                        Some(_) => self.state = Some(State::Member(Box::new(flate2::bufread::GzDecoder::new(source)))),
-                    }
-                }
-                Some(State::Padding(mut source)) => {
-                    let rest = source.fill_buf()?;
-                    if rest.is_empty() {
-                        return Ok(0);
-                    }
-                    if rest.iter().any(|byte| *byte != 0) {
-                        return Err(io::Error::new(
-                            io::ErrorKind::InvalidData,
-                            "something else follows the end of the gzip stream",
-                        ));
-                    }
-                    let length = rest.len();
-                    source.consume(length);
-                    self.state = Some(State::Padding(source));
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 pub mod apply;
 mod applying;
 mod archive;
+mod committing;
 pub mod compare;
 mod config;
 pub mod copy;
@@ -31,9 +32,13 @@ mod entry;
 mod error;
 pub mod facts;
 mod file;
+mod gzip;
 mod helped;
 pub mod hidden;
 pub mod idmap;
+#[cfg(feature = "igzip")]
+mod igzip;
+pub mod inflate;
 pub mod layout;
 pub mod lock;
 mod made;

@@ -17,7 +17,7 @@ use berth_model::{Code, Descriptor, Digest, Status, labels};
 use berth_telemetry::{account::micros, effort::Effort, metrics::counter, wait};
 use berth_wire::{
     convert,
-    metadata::{PrepareSnapshotRequest, snapshot::Kind},
+    metadata::{PrepareSnapshotReply, PrepareSnapshotRequest, snapshot::Kind},
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
@@ -71,25 +71,22 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         lock = wait::on("another unpacking", Lock::on_name(&locks, &name, PATIENCE)) => lock?,
         () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
     };
-    if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
-        return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
-    }
-    if let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await? {
-        return Ok(found);
-    }
-    let prepared = service
-        .metadata()
-        .prepare_snapshot(PrepareSnapshotRequest {
-            namespace: job.namespace.clone(),
-            snapshotter: job.snapshotter.clone(),
-            key: key.clone(),
-            kind: Kind::Active.into(),
-            replace: true,
-            lease: job.lease.clone(),
-            labels: [(labels::UNPACKING.to_owned(), job.chain_id.clone())].into(),
-            ..PrepareSnapshotRequest::default()
-        })
-        .await?;
+    let prepared = match prepare(service, &job, &key, false).await {
+        // It is unpacked, or an earlier try was at it.
+        Err(status) if status.code == Code::AlreadyExists => {
+            let there = service.there(&job.namespace, &job.snapshotter, [job.chain_id.clone(), key.clone()]).await?;
+            if there.contains_key(&job.chain_id) {
+                return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
+            }
+            if there.contains_key(&key)
+                && let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await?
+            {
+                return Ok(found);
+            }
+            prepare(service, &job, &key, true).await?
+        }
+        prepared => prepared?,
+    };
     let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
     pass(Point::SnapshotPrepared);
     let (dirs, replaced) = (snapshotter.clone(), prepared.replaced_id);
@@ -112,6 +109,22 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     }
 }
 
+/// Makes the record of an unpacking: only if there is neither one nor its snapshot, or in the place of another.
+async fn prepare(service: &Service, job: &UnpackJob, key: &str, replace: bool) -> Result<PrepareSnapshotReply, Status> {
+    let request = PrepareSnapshotRequest {
+        namespace: job.namespace.clone(),
+        snapshotter: job.snapshotter.clone(),
+        key: key.to_owned(),
+        kind: Kind::Active.into(),
+        replace,
+        lease: job.lease.clone(),
+        labels: [(labels::UNPACKING.to_owned(), job.chain_id.clone())].into(),
+        unless: if replace { String::new() } else { job.chain_id.clone() },
+        ..PrepareSnapshotRequest::default()
+    };
+    service.metadata().prepare_snapshot(request).await
+}
+
 /// The tree that an earlier try of the same job made, if it is whole: its outcome was lost, or its commit not reached.
 async fn unpacked_already(
     service: &Service,
@@ -120,13 +133,9 @@ async fn unpacked_already(
     snapshotter: &Snapshotter,
     diff_id: &Digest,
 ) -> Result<Option<UnpackOutcome>, Status> {
-    let find = || service.stat(&job.namespace, &job.snapshotter, key);
-    if find().await?.is_none() {
-        return Ok(None);
-    }
     // It may be of a pull that ended. Kept first, then looked at again: a collection may be taking it.
     service.keep(job, key).await?;
-    let Some(found) = find().await? else { return Ok(None) };
+    let Some(found) = service.stat(&job.namespace, &job.snapshotter, key).await? else { return Ok(None) };
     let id = convert::required(found.snapshot.as_ref(), "snapshot")?.id;
     let dir = snapshotter.layout().dir(id);
     let kept = berth_api::blocking(move || Unpacked::kept(&dir)).await?;
@@ -174,7 +183,8 @@ async fn extract(
         let writers = service.writers();
         let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &writers, &cancelled));
         tokio::pin!(work);
-        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        // Whoever is done sooner says no more than that.
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + REPORT_EVERY, REPORT_EVERY);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut work => break outcome?,

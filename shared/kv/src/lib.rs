@@ -16,6 +16,7 @@ mod db;
 mod failure;
 mod hold;
 mod key;
+mod logs;
 mod numbers;
 mod options;
 mod store;

@@ -8,7 +8,7 @@ use std::{
 use berth_model::Status;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
 
-use crate::{failure, tuning};
+use crate::{failure, logs, tuning};
 
 pub(crate) struct Store {
     db: RwLock<Option<DB>>,
@@ -24,11 +24,12 @@ impl Store {
     /// first taken as it must be if nothing ever happened. If it is not so, the end of a process explains a last record
     /// that was cut off, and a power cut explains any other end; without either, the store is damaged.
     pub(crate) fn open(path: &Path, families: &'static [&'static str], same_boot: bool) -> Result<Self, Status> {
-        let db = match open(path, families, DBRecoveryMode::AbsoluteConsistency) {
+        let kept = logs::keep(path).map_err(|error| Status::io("look at the logs of the store at", path, &error))?;
+        let db = match open(path, families, DBRecoveryMode::AbsoluteConsistency, kept) {
             Err(error) if error.kind() == ErrorKind::Corruption => {
                 tracing::warn!(path = %path.display(), %error, same_boot, "the end of the store's log is torn");
                 let torn = if same_boot { DBRecoveryMode::TolerateCorruptedTailRecords } else { AFTER_POWER_CUT };
-                open(path, families, torn)
+                open(path, families, torn, false)
             }
             opened => opened,
         };
@@ -55,7 +56,7 @@ impl Store {
         // Two of them cannot be open at once.
         *place = None;
         // The disk has refused some of what was written: that was not acknowledged.
-        let opened = open(&self.path, self.families, AFTER_POWER_CUT);
+        let opened = open(&self.path, self.families, AFTER_POWER_CUT, false);
         *place = Some(opened.map_err(|error| failure::status("open", &self.path, &error))?);
         Ok(())
     }
@@ -64,8 +65,9 @@ impl Store {
 /// The log ends before the first record that is not whole.
 const AFTER_POWER_CUT: DBRecoveryMode = DBRecoveryMode::PointInTime;
 
-fn open(path: &Path, families: &[&'static str], log: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
-    let mut tuned = tuning::options();
+/// `kept`: logs that are whole stay as they are.
+fn open(path: &Path, families: &[&'static str], log: DBRecoveryMode, kept: bool) -> Result<DB, rocksdb::Error> {
+    let mut tuned = tuning::options(kept)?;
     tuned.set_wal_recovery_mode(log);
     // RocksDB's own family, which nobody uses: with usual settings it would make each log take 32 MiB of the disk at once.
     let families = families.iter().chain(&["default"]).map(|name| ColumnFamilyDescriptor::new(*name, tuned.clone()));

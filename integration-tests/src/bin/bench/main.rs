@@ -3,22 +3,34 @@
 //! An image is a reference of a registry, or `oci:DIR[:TAG]`, a layout that is pushed to a registry of this program's own.
 //! Every pull begins with empty stores; the registry's files are in memory after the first round, which is not counted.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod daemons;
 mod disk;
 mod images;
+mod limits;
+mod link;
 mod measure;
 mod peers;
 mod report;
 mod sink;
+mod source;
+mod svg;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 
-use crate::{disk::Disk, images::Images, peers::Peer, report::Series};
+use crate::{
+    disk::Disk,
+    images::Images,
+    limits::Measured,
+    link::{Link, Shape},
+    peers::Peer,
+    report::Series,
+};
 
 /// Compares whole cold pulls: wall time, processor time, memory, bytes. Medians of interleaved rounds.
 #[derive(Parser)]
@@ -42,9 +54,18 @@ struct Options {
     /// Gigabytes of that file system.
     #[arg(long, default_value_t = 16)]
     disk: u64,
+    /// A link to pull through, as its rate and its round trip (`1gbit,20ms`); may be given again. `loopback` is none.
+    #[arg(long = "link", value_name = "LINK", default_value = "loopback")]
+    links: Vec<String>,
+    /// Also measures what the machine can do at most, stage by stage, on two and on all processors.
+    #[arg(long)]
+    limits: bool,
     /// Writes all numbers there.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Draws bars there.
+    #[arg(long)]
+    svg: Option<PathBuf>,
     /// References, or `oci:DIR[:TAG]`.
     #[arg(required = true)]
     images: Vec<String>,
@@ -65,32 +86,66 @@ fn main() -> Result<()> {
     let peers = peers::find(&options.peers, &options.berth, options.cpus.as_deref())?;
     let images = Images::prepare(&options.images, work.path())?;
     let disk = Disk::new(work.path(), options.disk)?;
-    let mut all = Vec::new();
-    for image in images.list() {
-        let mut series: Vec<Series> = peers.iter().map(|peer| Series::new(image, peer.name())).collect();
-        for round in 0..=options.rounds {
-            let mut order: Vec<_> = peers.iter().zip(&mut series).collect();
-            // Who is first has the quieter disk, or the colder one.
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for (peer, series) in order {
-                let sample = run(peer, image, &images, &disk)?;
-                if round > 0 {
-                    series.samples.push(sample);
+    let cpus = std::thread::available_parallelism()?.get();
+    let (mut all, mut bounds) = (Vec::new(), Vec::new());
+    for link in &options.links {
+        for image in images.list() {
+            let reference = match link.as_str() {
+                "loopback" => image.clone(),
+                shape => through(image, shape.parse().map_err(anyhow::Error::msg)?)?,
+            };
+            let mut series: Vec<Series> = peers.iter().map(|peer| Series::new(image, link, peer.name())).collect();
+            for round in 0..=options.rounds {
+                let mut order: Vec<_> = peers.iter().zip(&mut series).collect();
+                // Who is first has the quieter disk, or the colder one.
+                if round % 2 == 1 {
+                    order.reverse();
                 }
+                for (peer, series) in order {
+                    let sample = run(peer, &reference, &images, &disk)?;
+                    if round > 0 {
+                        series.samples.push(sample);
+                    }
+                }
+                eprint!(".");
             }
-            eprint!(".");
+            eprintln!();
+            print!("{}", report::table(image, link, &series));
+            if options.limits && link == "loopback" {
+                let measured = Measured::prepare(image, &work.path().join("layers"))?;
+                let rows = BTreeSet::from([2.min(cpus), cpus]).into_iter().map(|cpus| measured.on(cpus, &disk));
+                let rows = rows.collect::<Result<Vec<_>>>()?;
+                let used = options.cpus.as_deref().map_or(cpus, count);
+                print!("{}", report::limits(&rows, used, &series));
+                bounds.extend(rows.into_iter().map(|row| (image.clone(), row)));
+                std::fs::remove_dir_all(work.path().join("layers"))?;
+            }
+            all.append(&mut series);
         }
-        eprintln!();
-        print!("{}", report::table(image, &series));
-        all.append(&mut series);
     }
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report::json(&all))?;
+        let text = serde_json::to_string_pretty(&report::json(&all, &bounds, options.cpus.as_deref()))?;
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
     }
+    if let Some(path) = &options.svg {
+        std::fs::write(path, svg::draw(&report::groups(&all))).with_context(|| format!("write {}", path.display()))?;
+    }
     Ok(())
+}
+
+/// The same image, through a link before its registry.
+fn through(image: &str, shape: Shape) -> Result<String> {
+    let (registry, rest) = image.split_once('/').context("a reference begins with its registry")?;
+    Ok(format!("{}/{rest}", Link::before(registry, shape)?.host()))
+}
+
+/// How many processors a list like `0,2-3` names.
+fn count(cpus: &str) -> usize {
+    let many = |part: &str| -> usize {
+        let ends = part.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+        ends.map_or(1, |(first, last): (usize, usize)| (first..=last).count())
+    };
+    cpus.split(',').map(many).sum()
 }
 
 /// One cold pull.

@@ -4,18 +4,20 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::measure::Sample;
+use crate::{limits::Limits, measure::Sample, svg::Group};
 
 /// What one peer took for one image.
 pub(crate) struct Series {
     image: String,
+    link: String,
     peer: String,
     pub(crate) samples: Vec<Sample>,
 }
 
 impl Series {
-    pub(crate) fn new(image: &str, peer: &str) -> Self {
-        Self { image: image.to_owned(), peer: peer.to_owned(), samples: Vec::new() }
+    pub(crate) fn new(image: &str, link: &str, peer: &str) -> Self {
+        let (image, link, peer) = (image.to_owned(), link.to_owned(), peer.to_owned());
+        Self { image, link, peer, samples: Vec::new() }
     }
 
     fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
@@ -45,8 +47,8 @@ fn base(series: &[Series]) -> Option<&Series> {
 }
 
 /// A table of one image.
-pub(crate) fn table(image: &str, series: &[Series]) -> String {
-    let mut out = format!("{image}\n");
+pub(crate) fn table(image: &str, link: &str, series: &[Series]) -> String {
+    let mut out = format!("{image}, {link}\n");
     let Some(base) = base(series) else { return out };
     let line = |out: &mut String, text: std::fmt::Arguments<'_>| {
         let _never_fails = writeln!(out, "{text}");
@@ -92,7 +94,7 @@ pub(crate) fn table(image: &str, series: &[Series]) -> String {
 }
 
 /// All numbers.
-pub(crate) fn json(all: &[Series]) -> Value {
+pub(crate) fn json(all: &[Series], bounds: &[(String, Limits)], cpus: Option<&str>) -> Value {
     let number = |sample: &Sample| {
         json!({
             "wall_s": sample.wall, "cpu_s": sample.cpu, "system_s": sample.system, "rss_bytes": sample.rss,
@@ -101,10 +103,54 @@ pub(crate) fn json(all: &[Series]) -> Value {
     };
     let one = |series: &Series| {
         json!({
-            "image": series.image, "peer": series.peer,
+            "image": series.image, "link": series.link, "peer": series.peer,
             "median_wall_s": series.median(|s| s.wall), "median_cpu_s": series.median(|s| s.cpu),
             "samples": series.samples.iter().map(number).collect::<Vec<_>>(),
         })
     };
-    json!({ "cpus": std::thread::available_parallelism().map_or(0, usize::from), "pulls": all.iter().map(one).collect::<Vec<_>>() })
+    let bound = |(image, limits): &(String, Limits)| {
+        json!({
+            "image": image, "cpus": limits.cpus, "download_s": limits.download, "sha256_s": limits.hash,
+            "inflate_s": limits.inflate, "create_s": limits.create, "flush_s": limits.flush, "bound_s": limits.bound(),
+        })
+    };
+    json!({
+        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
+        "pulled_on": cpus,
+        "pulls": all.iter().map(one).collect::<Vec<_>>(),
+        "limits": bounds.iter().map(bound).collect::<Vec<_>>(),
+    })
+}
+
+/// What the machine can do at most, and how near the pulls of Berth on as many processors come to it.
+pub(crate) fn limits(rows: &[Limits], used: usize, series: &[Series]) -> String {
+    let mut out = format!(
+        "  {:<12}{:>10}{:>8}{:>9}{:>8}{:>9}{:>8}   (each stage alone; then Berth's median to the slowest)\n",
+        "processors", "download", "sha256", "inflate", "create", "(flush)", "ratio"
+    );
+    for row in rows {
+        let ours = series.iter().find(|series| series.peer == "berth").filter(|_| row.cpus == used);
+        let ratio = ours.map_or_else(String::new, |ours| format!("{:.2}", ours.median(|s| s.wall) / row.bound()));
+        let _never_fails = writeln!(
+            out,
+            "  {:<12}{:>10.3}{:>8.3}{:>9.3}{:>8.3}{:>9.3}{ratio:>8}",
+            row.cpus, row.download, row.hash, row.inflate, row.create, row.flush
+        );
+    }
+    out
+}
+
+/// For the picture: those of one image and link together.
+pub(crate) fn groups(all: &[Series]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for series in all {
+        let image = series.image.rsplit('/').next().unwrap_or(&series.image);
+        let title = format!("{image}, {}", series.link);
+        let bar = (series.peer.clone(), series.median(|s| s.wall), series.least(|s| s.wall));
+        match groups.last_mut().filter(|group| group.title == title) {
+            Some(group) => group.bars.push(bar),
+            None => groups.push(Group { title, bars: vec![bar] }),
+        }
+    }
+    groups
 }

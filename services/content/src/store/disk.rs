@@ -1,14 +1,18 @@
 //! What the store asks of a disk, step by step, so that tests can stop between any two; and the real disk.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, Permissions},
     io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use berth_failpoint::{Point, check, wanted};
 use berth_kv::Durability;
+
+use crate::store::together::Together;
 
 /// Single changes of a disk. Each is done or not done when it returns, but none is on disk before it was flushed: a change
 /// of a file's bytes by [`Disk::flush`], a name that came or went by [`Disk::flush_dir`] of its directory.
@@ -41,11 +45,17 @@ pub(crate) trait Disk: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Host {
     durability: Durability,
+    /// Those that are being flushed.
+    directories: Mutex<HashMap<PathBuf, Arc<Together>>>,
 }
 
 impl Host {
     pub(crate) fn new(durability: Durability) -> Self {
-        Self { durability }
+        Self { durability, directories: Mutex::default() }
+    }
+
+    fn directories(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Together>>> {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,7 +91,13 @@ impl Disk for Host {
 
     fn flush_dir(&self, path: &Path) -> io::Result<()> {
         match self.durability {
-            Durability::Synced if wanted(Point::ContentFlushDir)? => File::open(path)?.sync_all(),
+            Durability::Synced if wanted(Point::ContentFlushDir)? => {
+                let together = Arc::clone(self.directories().entry(path.to_owned()).or_default());
+                let done = together.run(|| File::open(path)?.sync_all());
+                drop(together);
+                self.directories().retain(|_, flushes| Arc::strong_count(flushes) > 1);
+                done
+            }
             _ => Ok(()),
         }
     }

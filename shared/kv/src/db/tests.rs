@@ -141,3 +141,24 @@ async fn what_was_acknowledged_is_there_after_reopening() {
         if round == 1 { db.write_relaxed(change).await.unwrap() } else { db.write(change).await.unwrap() }
     }
 }
+
+#[tokio::test]
+async fn many_short_openers_lose_nothing_and_leave_few_logs() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..30 {
+        let db = Db::open(dir.path(), options()).unwrap();
+        db.write_relaxed(move |txn| {
+            ROWS.put(txn, &key("a", round), &value(1));
+            Ok::<_, Status>(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(numbers(&db, "a", None, 100).await, (0..=round).collect::<Vec<_>>());
+        drop(db);
+        let left = std::fs::read_dir(dir.path()).unwrap();
+        let ends = |name: &str, with| name.rsplit('.').next() == Some(with);
+        let names: Vec<String> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let count = |with| names.iter().filter(|name| ends(name, with)).count();
+        assert!(count("log") <= 10 && count("sst") <= 20, "after {round}: {names:?}");
+    }
+}

@@ -1,0 +1,233 @@
+//! A slow link: a relay between whoever pulls and a registry, that lets bytes through at a rate and lets each wait.
+//!
+//! It is what `tc netem` makes of a link, in one program: many kernels have no netem, and no network of the machine is
+//! touched. All connections share the rate, as one interface. Each begins with ten segments and doubles what may be under way
+//! in each round trip up to 4 MiB, as TCP does where nothing is lost.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    str::FromStr,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+const CHUNK: usize = 32 << 10;
+const FIRST_WINDOW: usize = 14_600;
+const LARGEST_WINDOW: usize = 4 << 20;
+
+/// What a link is like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Shape {
+    megabits: f64,
+    round_trip: Duration,
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    /// `1gbit,20ms`: the rate, and the time there and back.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is no link; write its rate and its round trip, like 1gbit,20ms or 200mbit,40ms");
+        let (rate, time) = text.split_once(',').ok_or_else(wrong)?;
+        let (number, factor) = match (rate.strip_suffix("gbit"), rate.strip_suffix("mbit")) {
+            (Some(number), _) => (number, 1000.0),
+            (_, Some(number)) => (number, 1.0),
+            _ => return Err(wrong()),
+        };
+        let megabits = number.parse::<f64>().ok().filter(|number| *number > 0.0).ok_or_else(wrong)? * factor;
+        let millis = time.strip_suffix("ms").and_then(|ms| ms.parse().ok()).ok_or_else(wrong)?;
+        Ok(Self { megabits, round_trip: Duration::from_millis(millis) })
+    }
+}
+
+/// A relay. It listens until the program ends.
+pub(crate) struct Link {
+    host: String,
+}
+
+impl Link {
+    /// Before the registry at `host:port`.
+    pub(crate) fn before(registry: &str, shape: Shape) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("listen on the loopback")?;
+        let host = listener.local_addr()?.to_string();
+        let (registry, free) = (registry.to_owned(), [Arc::default(), Arc::default()]);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let joined = client.and_then(|client| Ok((TcpStream::connect(&registry)?, client)));
+                let [up, down] = &free;
+                match joined {
+                    Ok((server, client)) => {
+                        one_way(&client, &server, shape, up);
+                        one_way(&server, &client, shape, down);
+                    }
+                    Err(error) => eprintln!("the link to {registry}: {error}"),
+                }
+            }
+        });
+        Ok(Self { host })
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+/// When the link has sent all that it was given.
+type Free = Arc<Mutex<Option<Instant>>>;
+
+/// Of one connection in one direction.
+#[derive(Default)]
+struct Flight {
+    /// Not yet arrived: when, and what.
+    sent: VecDeque<(Instant, Vec<u8>)>,
+    /// Arrived, and the sender does not know yet: when it will, and how much.
+    arrived: VecDeque<(Instant, usize)>,
+    bytes: usize,
+    over: bool,
+}
+
+struct Way {
+    flight: Mutex<Flight>,
+    changed: Condvar,
+}
+
+impl Way {
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn one_way(from: &TcpStream, to: &TcpStream, shape: Shape, free: &Free) {
+    let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
+    let _at_once = (from.set_nodelay(true), to.set_nodelay(true));
+    let way = Arc::new(Way { flight: Mutex::default(), changed: Condvar::new() });
+    let (sending, free) = (Arc::clone(&way), Arc::clone(free));
+    std::thread::spawn(move || {
+        // A connection that breaks ends for both, as on a real link.
+        let _ended = send(&from, &sending, shape, &free);
+        sending.flight().over = true;
+        sending.changed.notify_all();
+    });
+    std::thread::spawn(move || {
+        let _ended = receive(&to, &way, shape.round_trip / 2);
+        let _gone_already = to.shutdown(Shutdown::Write);
+        way.flight().over = true;
+        way.changed.notify_all();
+    });
+}
+
+fn send(mut from: &TcpStream, way: &Way, shape: Shape, free: &Free) -> io::Result<()> {
+    let mut first = None;
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let read = from.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(());
+        }
+        chunk.truncate(read);
+        let now = Instant::now();
+        let trips =
+            now.duration_since(*first.get_or_insert(now)).as_secs_f64() / shape.round_trip.as_secs_f64().max(1e-6);
+        let window = ((FIRST_WINDOW as f64) * trips.min(12.0).exp2()).min(LARGEST_WINDOW as f64) as usize;
+        let mut flight = way.flight();
+        while flight.bytes > 0 && flight.bytes + read > window.max(CHUNK) {
+            let now = Instant::now();
+            match flight.arrived.front().copied() {
+                Some((at, bytes)) if at <= now => {
+                    flight.bytes -= bytes;
+                    flight.arrived.pop_front();
+                }
+                waiting => {
+                    if flight.over {
+                        return Ok(());
+                    }
+                    let patience = waiting.map_or(Duration::from_secs(1), |(at, _)| at.duration_since(now));
+                    flight = way.changed.wait_timeout(flight, patience).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+        drop(flight);
+        let gone = {
+            let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let begun = free.filter(|free| *free > now).unwrap_or(now);
+            let gone = begun + Duration::from_secs_f64(read as f64 * 8.0 / (shape.megabits * 1e6));
+            *free = Some(gone);
+            gone
+        };
+        let mut flight = way.flight();
+        flight.bytes += read;
+        flight.sent.push_back((gone + shape.round_trip / 2, chunk));
+        drop(flight);
+        way.changed.notify_all();
+    }
+}
+
+fn receive(mut to: &TcpStream, way: &Way, back: Duration) -> io::Result<()> {
+    loop {
+        let mut flight = way.flight();
+        let (at, chunk) = loop {
+            if let Some(next) = flight.sent.pop_front() {
+                break next;
+            }
+            if flight.over {
+                return Ok(());
+            }
+            flight = way.changed.wait(flight).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(flight);
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        to.write_all(&chunk)?;
+        let mut flight = way.flight();
+        flight.arrived.push_back((Instant::now() + back, chunk.len()));
+        drop(flight);
+        way.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_links() {
+        let shape: Shape = "1gbit,20ms".parse().unwrap();
+        assert_eq!(shape, Shape { megabits: 1000.0, round_trip: Duration::from_millis(20) });
+        assert_eq!("200mbit,40ms".parse::<Shape>().unwrap().megabits, 200.0);
+        for wrong in ["", "fast", "1gbit", "1gbit,20", "-1mbit,1ms", "1tbit,1ms"] {
+            assert!(wrong.parse::<Shape>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_come_whole_and_not_too_early() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let link = Link::before(
+            &server.local_addr().unwrap().to_string(),
+            Shape { megabits: 80.0, round_trip: Duration::from_millis(20) },
+        )
+        .unwrap();
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n >> 3) as u8).collect();
+        let whole = sent.clone();
+        std::thread::spawn(move || {
+            let mut client = server.accept().unwrap().0;
+            let mut question = [0; 3];
+            client.read_exact(&mut question).unwrap();
+            client.write_all(&whole).unwrap();
+        });
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(link.host()).unwrap();
+        stream.write_all(b"get").unwrap();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        assert!(got == sent);
+        // 1 MB at 80 Mbit/s is 0.1 s; and there is the way there and back.
+        assert!(begun.elapsed() >= Duration::from_millis(120), "{:?}", begun.elapsed());
+    }
+}

@@ -1,0 +1,78 @@
+//! What an image is made of, asked of its registry by plain HTTP: manifests, and blobs that are read and thrown away or kept.
+
+use std::{
+    io::{BufRead as _, BufReader, Read, Write as _},
+    net::TcpStream,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// An image at a registry.
+pub(crate) struct Source {
+    host: String,
+    repository: String,
+    /// Digests of its layers, the largest first.
+    pub(crate) layers: Vec<String>,
+}
+
+impl Source {
+    /// By its reference, `HOST:PORT/NAME:TAG`; of an index, the first manifest that has layers.
+    pub(crate) fn of(reference: &str) -> Result<Self> {
+        let (host, rest) = reference.split_once('/').context("a reference begins with a host")?;
+        let (repository, tag) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
+        let mut source = Self { host: host.to_owned(), repository: repository.to_owned(), layers: Vec::new() };
+        let mut manifest = source.manifest(tag)?;
+        if let Some(digest) = manifest.pointer("/manifests/0/digest").and_then(Value::as_str) {
+            manifest = source.manifest(digest)?;
+        }
+        let mut layers: Vec<(u64, String)> = Vec::new();
+        for layer in manifest.get("layers").and_then(Value::as_array).context("the manifest has no layers")? {
+            let digest = layer.get("digest").and_then(Value::as_str).context("a layer has no digest")?;
+            layers.push((layer.get("size").and_then(Value::as_u64).unwrap_or(0), digest.to_owned()));
+        }
+        layers.sort();
+        layers.dedup();
+        source.layers = layers.into_iter().rev().map(|(_, digest)| digest).collect();
+        Ok(source)
+    }
+
+    fn manifest(&self, which: &str) -> Result<Value> {
+        let mut text = String::new();
+        self.get(&format!("manifests/{which}"))?.read_to_string(&mut text)?;
+        serde_json::from_str(&text).with_context(|| format!("the manifest of {}/{}", self.host, self.repository))
+    }
+
+    /// The bytes of a layer, as they come.
+    pub(crate) fn blob(&self, digest: &str) -> Result<impl Read + use<>> {
+        self.get(&format!("blobs/{digest}"))
+    }
+
+    fn get(&self, what: &str) -> Result<impl Read + use<>> {
+        let path = format!("/v2/{}/{what}", self.repository);
+        let mut stream = TcpStream::connect(&self.host).with_context(|| format!("connect to {}", self.host))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: {ACCEPT}\r\nConnection: close\r\n\r\n", self.host)?;
+        let mut answer = BufReader::with_capacity(256 << 10, stream);
+        let mut line = String::new();
+        answer.read_line(&mut line)?;
+        ensure!(line.split(' ').nth(1) == Some("200"), "{}{path} answers {:?}", self.host, line.trim_end());
+        let mut length = None;
+        loop {
+            line.clear();
+            answer.read_line(&mut line)?;
+            if line.trim_end().is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = Some(value.trim().parse::<u64>()?);
+            }
+        }
+        let Some(length) = length else { bail!("{}{path}: an answer without a length", self.host) };
+        Ok(answer.take(length))
+    }
+}
