@@ -25,7 +25,7 @@ use crate::{config::EventEncoding, store::Store};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often readers are counted.
-const COUNT_EVERY: Duration = Duration::from_secs(10);
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How long one question for events stays open; then it is asked again.
 const ASK: Duration = Duration::from_secs(60);
 

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -14,13 +14,14 @@ use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
-use berth_telemetry::{account::micros, effort::Effort, wait};
+use berth_telemetry::{account::micros, effort::Effort, metrics::counter, wait};
 use berth_wire::{
     convert,
     metadata::{PrepareSnapshotReply, PrepareSnapshotRequest, snapshot::Kind},
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
+use opentelemetry::metrics::Counter;
 use tracing::Instrument as _;
 
 use crate::{
@@ -38,6 +39,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const MAX_RESTARTS: usize = 5;
 /// How long an unpacking waits for another one of the same layer.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+static UNPACKED: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("berth.unpack", "By", "Bytes of layers that were unpacked, as they are uncompressed"));
 
 /// Works on unpack jobs, so many at once.
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
@@ -93,7 +97,11 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         dirs.make(id, &Wanted::default())
     })
     .await?;
-    match extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await {
+    let extracted = extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await;
+    if let Ok((streamed, _)) = &extracted {
+        UNPACKED.add(streamed.size, &[]);
+    }
+    match extracted {
         Ok((streamed, spent)) => {
             Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false, spent_us: account(&spent) })
         }
