@@ -16,7 +16,7 @@ class Deployment:
     def __init__(self, engine, source, work, overrides):
         self.engine = engine
         self.files = [f"{source}/deploy/compose.yaml", *overrides]
-        self.environment = dict(engine.environment, TRIAL=work, BERTH_PRIVATE=f"{work}/private",
+        self.environment = dict(engine.environment, TRIAL=work, COMPOSE_PROFILES="observability", BERTH_PRIVATE=f"{work}/private",
                                 BERTH_HEALTH_INTERVAL="1s", BERTH_LOG=os.environ.get("BERTH_LOG", "info,berth_fetcher=debug"))
         self._looker = None
         self.program = self._compose()
@@ -37,7 +37,13 @@ class Deployment:
     def __exit__(self, kind, *_):
         if kind:
             self.show_logs()
-        self.compose("down", "-v", "--remove-orphans", "-t", "5")
+        try:
+            self.compose("down", "-v", "--remove-orphans", "-t", "5")
+        except Failed as failed:
+            # The engine goes anyway, with all it has; what went wrong before must be heard.
+            if not kind:
+                raise
+            say(f"it could not be taken down: {failed}")
 
     def compose(self, *words, **options):
         files = [word for file in self.files for word in ("-f", file)]

@@ -73,9 +73,9 @@ class Engine:
         with open(f"{self.root}/log", "w", encoding="utf-8") as log:
             # In a network and a table of mounts of its own: this machine's firewall, bridges and mounts stay as they are,
             # an engine that runs already is not in the way, and all of it goes with the last process. In a session of
-            # its own, too: a Ctrl-C is ours, and the containers end by our hand.
+            # its own, too: a Ctrl-C is ours, and the containers end by our hand. What is published on loopback needs one.
             self.process = subprocess.Popen(
-                ["unshare", "--net", "--mount", "--",
+                ["unshare", "--net", "--mount", "--", "sh", "-c", '/bin/busybox ip link set lo up && exec "$@"', "sh",
                  "dockerd", "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec",
                  "--pidfile", f"{self.root}/pid", "--host", f"unix://{self.socket}", "--bridge=none", *way],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -29,9 +29,23 @@ def nats(engine, work):
 
 def registry(engine, work):
     """As `registry:2`: Debian's docker-registry, which is the same program."""
-    root = _root(work, "registry", ["/usr/bin/docker-registry"])
+    root = _root(work, "docker-registry", ["/usr/bin/docker-registry"])
     os.symlink("/usr/bin/docker-registry", f"{root}/usr/bin/registry")
     _import(engine, root, "registry:2", ["registry", "serve"])
+
+
+def observers(engine, source, work):
+    """Prometheus as `prom/prometheus`, from Debian's package; and rotel."""
+    root = _root(work, "prometheus", ["/usr/bin/prometheus", "/bin/busybox"])
+    # A new volume is as what it covers; in the image that it stands in for, this is the user's.
+    os.makedirs(f"{root}/prometheus")
+    os.chmod(f"{root}/prometheus", 0o777)
+    os.symlink("/bin/busybox", f"{root}/usr/bin/wget")
+    _import(engine, root, "prom/prometheus:v3.5.0", ["/usr/bin/prometheus"], "65534:65534")
+    program = run([f"{source}/scripts/rotel"]).strip()
+    root = _root(work, "rotel", [program])
+    shutil.copy(program, f"{root}/usr/bin/rotel")
+    _import(engine, root, "rotel:trial", ["/usr/bin/rotel"], "65534:65534")
 
 
 def looker(engine, work):
@@ -57,9 +71,9 @@ def _root(work, name, programs):
     return root
 
 
-def _import(engine, root, name, entrypoint):
+def _import(engine, root, name, entrypoint, user="0:0"):
     words = ", ".join(f'"{word}"' for word in entrypoint)
     archive = f"{root}.tar"
     run(["tar", "-C", root, "--owner=0", "--group=0", "-cf", archive, "."])
-    engine.docker("import", "-c", f"ENTRYPOINT [{words}]", "-c", "ENV PATH=/usr/bin:/usr/sbin:/bin BERTH_DAEMON_ONLY=true", archive, name)
+    engine.docker("import", "-c", f"ENTRYPOINT [{words}]", "-c", f"USER {user}", "-c", "ENV PATH=/usr/bin:/usr/sbin:/bin BERTH_DAEMON_ONLY=true", archive, name)
     os.unlink(archive)

@@ -26,6 +26,23 @@ def first_pull(deployment, shelf, reference):
     deployment.look("content", "fsck", "--deep")
 
 
+def through_a_mirror(deployment, reference):
+    """What was pulled once through the cache can be pulled when the registry is down."""
+    cached = reference.replace(reference.split("/")[0], "mirror:5000")
+    deployment.look("images", "rm", "--sync", reference)
+    deployment.look("pull", "--plain-http", cached)
+    deployment.look("images", "rm", "--sync", cached)
+    if deployment.look("content", "ls", "-q").split():
+        raise Failed("blobs stay after the only image was removed")
+    registry = deployment.containers("registry")[0]
+    deployment.engine.docker("stop", "-t", "2", registry)
+    try:
+        deployment.look("pull", "--plain-http", cached)
+    finally:
+        deployment.engine.docker("start", registry)
+    say(f"{cached} came from the mirror, without the registry")
+
+
 def compare(deployment, shelf, reference):
     """Mounts an image where it was unpacked and compares every file with another program's idea of it."""
     deployment.look("images", "mount", reference, TARGET)

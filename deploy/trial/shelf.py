@@ -35,6 +35,7 @@ class Shelf:
         port = _free_port()
         self._configure(f"{self.work}/push.yml", f"{self.work}/registry", f"127.0.0.1:{port}")
         self._configure(f"{self.work}/registry.yml", "/registry", ":5000")
+        self._configure(f"{self.work}/mirror.yml", "/var/lib/registry", ":5000")
         with open(f"{self.work}/registry.log", "w", encoding="utf-8") as log:
             server = subprocess.Popen(["docker-registry", "serve", f"{self.work}/push.yml"], stdout=log, stderr=log)
         try:

@@ -16,6 +16,7 @@ mod disk;
 mod medium;
 
 pub use self::{
+    device::Pace,
     disk::{PowerDisk, Survivor},
     medium::{Loss, Medium},
 };

@@ -36,17 +36,27 @@ impl Shared {
     }
 }
 
+/// How slow the disk is. It does one thing at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// What a mebibyte takes to be written.
+    pub mebibyte: Duration,
+    /// What a flush takes.
+    pub flush: Duration,
+}
+
 /// Serves the medium as a file in this directory until the session is dropped.
-pub(super) fn serve(medium: Shared, bytes: u64, directory: &Path) -> Result<BackgroundSession> {
+pub(super) fn serve(medium: Shared, bytes: u64, directory: &Path, pace: Pace) -> Result<BackgroundSession> {
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("medium".to_owned())];
-    fuser::spawn_mount(Device { medium, bytes }, directory, &config)
+    fuser::spawn_mount(Device { medium, bytes, pace }, directory, &config)
         .with_context(|| format!("mount a FUSE file system on {} (needs root and /dev/fuse)", directory.display()))
 }
 
 struct Device {
     medium: Shared,
     bytes: u64,
+    pace: Pace,
 }
 
 impl Device {
@@ -73,6 +83,14 @@ impl Device {
             blksize: u32::try_from(BLOCK).unwrap_or(4096),
             flags: 0,
         })
+    }
+}
+
+/// What this disk is for: it takes its time.
+fn take(time: Duration) {
+    if !time.is_zero() {
+        // sleeps: being slow is what it is for.
+        std::thread::sleep(time);
     }
 }
 
@@ -152,6 +170,7 @@ impl Filesystem for Device {
             return reply.error(Errno::ENOSPC);
         }
         self.medium.lock().write(offset, data);
+        take(self.pace.mebibyte.mul_f64(data.len() as f64 / f64::from(1 << 20)));
         reply.written(u32::try_from(data.len()).unwrap_or(0));
     }
 
@@ -162,6 +181,7 @@ impl Filesystem for Device {
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         self.medium.lock().flush();
+        take(self.pace.flush);
         reply.ok();
     }
 }

@@ -8,7 +8,7 @@ use fuser::BackgroundSession;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::{
-    device::{self, FILE, Shared},
+    device::{self, FILE, Pace, Shared},
     medium::{Loss, Medium},
 };
 
@@ -19,6 +19,7 @@ pub struct PowerDisk {
     scratch: tempfile::TempDir,
     bytes: u64,
     cuts: usize,
+    pace: Pace,
 }
 
 struct Mounted {
@@ -42,8 +43,13 @@ impl Drop for Mounted {
 impl PowerDisk {
     /// An empty file system of so many bytes. Needs root, /dev/fuse, loop devices and mkfs.ext4.
     pub fn new(bytes: u64) -> Result<Self> {
+        Self::paced(bytes, Pace::default())
+    }
+
+    /// The same, on a disk that takes its time.
+    pub fn paced(bytes: u64, pace: Pace) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix("power").tempdir()?;
-        let mut disk = Self { mounted: None, scratch, bytes, cuts: 0 };
+        let mut disk = Self { mounted: None, scratch, bytes, cuts: 0, pace };
         disk.switch_on(Medium::default(), true)?;
         Ok(disk)
     }
@@ -80,7 +86,7 @@ impl PowerDisk {
             std::fs::create_dir_all(directory)?;
         }
         let medium = Shared::new(medium);
-        let session = device::serve(medium.clone(), self.bytes, &device)?;
+        let session = device::serve(medium.clone(), self.bytes, &device, self.pace)?;
         let file = device.join(FILE);
         if fresh {
             // No trimming, no tables left to make in the background: both are noise.

@@ -79,11 +79,19 @@ async fn a_daemon_counts_what_it_does() -> Result<()> {
             other => Seen::NotYet(other.map(|all| all.len()).map_err(|error| error.to_string())),
         }
     });
+    drop(measured);
     let shown: Value = serde_json::from_str(&stage.ok(["system", "df", "--json"])?)?;
-    assert!(shown.is_object(), "{shown}");
-    for kind in ["blobs", "ingests", "snapshots", "other"] {
-        number(&measured, &format!("berth_disk_used_bytes{{kind=\"{kind}\"}}"));
+    let after = scrape(&address).await?;
+    let kinds =
+        [("blobs", "content"), ("ingests", "ingests"), ("snapshots", "snapshots"), ("other", "databases-and-others")];
+    let mut sum = 0.0;
+    for (kind, row) in kinds {
+        let used = number(&after, &format!("berth_disk_used_bytes{{kind=\"{kind}\"}}"));
+        assert_eq!(Some(used), shown["disk"][row]["bytes"].as_f64(), "{kind}: {shown}");
+        sum += used;
     }
+    assert_eq!(Some(sum), shown["totalBytes"].as_f64(), "{shown}");
+    assert!(number(&all, "berth_unpack_bytes_total") > f64::from(1 << 20));
     // Nobody can make the labels many: each has words of ours.
     assert!(all.len() < 3000, "{}", all.len());
     Ok(())
@@ -107,5 +115,51 @@ async fn each_service_counts_its_own() -> Result<()> {
     assert!(!all.keys().any(|name| name.starts_with("berth_store_")), "a fetcher has no store");
     let healthy = reqwest::get(format!("http://{address}/healthz")).await?;
     assert!(healthy.status().is_success());
+    Ok(())
+}
+
+/// Who reads events and does not keep up is seen: at NATS by name, and at the gateway by the way it reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_events_that_lag_are_counted() -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    let url = stage.nats().url();
+    let mut addresses = Vec::new();
+    let mut ports = Vec::new();
+    for service in ["metadata", "gateway"] {
+        let port = Port::reserve()?;
+        let address = format!("127.0.0.1:{}", port.number());
+        stage.kill(service);
+        stage.serve(service, &[service, "--nats", &url, "--http", &address])?;
+        addresses.push(address);
+        ports.push(port);
+    }
+    stage.wait_until_ready();
+    // One that has had all.
+    let follows = stage.spawn(["events", "--since", "0"])?;
+    let registry = DockerRegistry::start()?;
+    let image = ImageBuilder::new().layer(Layer::new().file("b", b"x")).build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let _last = follows.wait_for_line("/pulls/done");
+    // And a durable consumer that never asks for anything.
+    let jetstream = async_nats::jetstream::new(async_nats::connect(&url).await?);
+    let events = jetstream.get_stream("BERTH_EVENTS").await?;
+    let scanner = async_nats::jetstream::consumer::pull::Config {
+        durable_name: Some("scanner".to_owned()),
+        ..async_nats::jetstream::consumer::pull::Config::default()
+    };
+    events.create_consumer(scanner).await?;
+    let behind = |address: &str, home: &str, consumer: &str, wanted: fn(f64) -> bool| {
+        let name = format!("berth_events_consumer_lag{{consumer=\"{consumer}\",home=\"{home}\"}}");
+        wait_for(&name, Duration::from_secs(30), || {
+            let now = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(scrape(address)));
+            match now.map(|all| all.get(&name).copied()) {
+                Ok(Some(lag)) if wanted(lag) => Seen::Yes(()),
+                other => Seen::NotYet(other.map_err(|error| error.to_string())),
+            }
+        });
+    };
+    behind(&addresses[0], "nats", "scanner", |lag| lag >= 3.0);
+    behind(&addresses[1], "grpc", "follow", |lag| lag == 0.0);
     Ok(())
 }

@@ -35,7 +35,7 @@ const STAGES: &[(&str, usize)] = &[
     ("rebase", 2),
     // Each twice: where it is asked for, and where it is done.
     ("content.v1.CommitIngest", 8),
-    ("metadata.v1.CommitSnapshot", 4),
+    ("metadata.v1.PrepareSnapshot", 4),
     ("metadata.v1.PutImage", 2),
 ];
 
@@ -83,6 +83,7 @@ async fn a_pull_is_one_trace(shape: Shape, protocol: &str) -> Result<()> {
     };
     let spans = receiver.trace(TRACE, whole);
     assert!(!named(&spans, "token").is_empty(), "one for each fetcher that asks");
+    assert!(!named(&spans, "metadata.v1.CommitSnapshots").is_empty(), "one for all layers that are ready");
     let job = |kind: &str, work: &str| {
         ["berth pull", "berth.v1.Transfer/Pull", "transfer.v1.StartPull", "transfer.v1.StartPull", "pull"]
             .into_iter()

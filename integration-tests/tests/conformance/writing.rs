@@ -3,7 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use berth_model::Code;
-use berth_wire::containerd::content::{self as api, WriteAction};
+use berth_wire::containerd::{
+    content::{self as api, WriteAction},
+    leases,
+};
+use tokio::task::JoinSet;
 
 use crate::{
     home::{Home, NS, between, digest, labels, refused, words},
@@ -280,9 +284,38 @@ async fn many_may_write_the_same(home: Home) {
     info(&home, &blob).await.unwrap();
 }
 
+/// A client without a lease is safe from the collection up to its commit's answer; what it labelled as a root stays.
+async fn collections_spare_what_is_being_committed(home: Home) {
+    let mut writers = JoinSet::new();
+    for n in 0..60_u8 {
+        let wire = home.wire(NS, "");
+        writers.spawn(async move {
+            let mut writer = Writer::on(wire).await.unwrap();
+            writer.say(stat(&format!("r{n}"), "", 0)).await.unwrap();
+            writer.say(write(0, &[n; 100])).await.unwrap();
+            let mut last = commit(100, 100, &digest(&[n; 100]));
+            last.labels = labels(&[("containerd.io/gc.root", "yes")]);
+            writer.say(last).await.map(|answer| answer.digest)
+        });
+    }
+    let mut committed = Vec::new();
+    while !writers.is_empty() {
+        let lease = home.leases(NS).create(leases::CreateRequest::default()).await.unwrap().into_inner().lease.unwrap();
+        home.leases(NS).delete(leases::DeleteRequest { id: lease.id, sync: true }).await.unwrap();
+        while let Some(done) = writers.try_join_next() {
+            committed.push(done.unwrap().unwrap());
+        }
+    }
+    for digest in committed {
+        info(&home, &digest).await.unwrap();
+    }
+    assert_eq!(home.blob_files(), 60);
+}
+
 crate::in_every_home! {
     a_blob_is_written_step_by_step
     first_messages_are_checked
+    collections_spare_what_is_being_committed
     offsets_must_fit
     a_ref_has_one_writer_at_a_time
     a_writer_that_vanishes_leaves_its_bytes

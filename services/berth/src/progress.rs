@@ -3,10 +3,8 @@
 mod bars;
 mod lines;
 
-use berth_wire::transfer::{
-    PullState,
-    pull_state::{Item, Phase, item::Stage},
-};
+use berth_gateway::pull_shape;
+use berth_wire::transfer::{PullState, pull_state::Item};
 
 use crate::output;
 
@@ -43,28 +41,16 @@ struct Json;
 
 impl Progress for Json {
     fn show(&mut self, state: &PullState) -> anyhow::Result<()> {
-        output::print_json(&json(state))
+        output::print_json(&pull_shape::pull(state))
     }
 }
 
 fn phase(state: &PullState) -> &'static str {
-    match state.phase() {
-        Phase::Resolving => "resolving",
-        Phase::Pulling => "pulling",
-        Phase::Recording => "recording",
-        Phase::Done => "done",
-        Phase::Failed => "failed",
-    }
+    pull_shape::phase(state.phase())
 }
 
 pub(crate) fn stage(item: &Item) -> &'static str {
-    match item.stage() {
-        Stage::Waiting => "waiting",
-        Stage::Downloading => "downloading",
-        Stage::Unpacking => "unpacking",
-        Stage::Done => "done",
-        Stage::Exists => "exists",
-    }
+    pull_shape::stage(item.stage())
 }
 
 /// `layer 1a2b3c4d5e6f`
@@ -76,45 +62,6 @@ pub(crate) fn name(item: &Item) -> String {
 
 pub(crate) fn size(item: &Item) -> u64 {
     item.descriptor.as_ref().map_or(0, |descriptor| descriptor.size)
-}
-
-fn json(state: &PullState) -> serde_json::Value {
-    let items: Vec<serde_json::Value> = state
-        .items
-        .iter()
-        .map(|item| {
-            let descriptor = item.descriptor.clone().unwrap_or_default();
-            serde_json::json!({
-                "kind": item.kind,
-                "digest": descriptor.digest,
-                "mediaType": descriptor.media_type,
-                "size": descriptor.size,
-                "stage": stage(item),
-                "offset": item.offset,
-                "unpacked": item.unpacked,
-                "fetched": item.fetched,
-            })
-        })
-        .collect();
-    let mut value = serde_json::json!({
-        "id": state.pull_id,
-        "phase": phase(state),
-        "reference": state.reference,
-        "target": output::descriptor(state.target.as_ref()),
-        "items": items,
-        "elapsedMs": state.elapsed_ms,
-    });
-    if let (Phase::Failed, Some(fields)) = (state.phase(), value.as_object_mut()) {
-        let code = berth_model::Code::from_number(state.code);
-        fields.insert("error".to_owned(), serde_json::json!({ "code": code, "message": state.message }));
-    }
-    if let (Some(verdict), Some(fields)) = (&state.verdict, value.as_object_mut()) {
-        fields.insert("verdict".to_owned(), serde_json::json!(verdict.sentence));
-    }
-    if let (Phase::Done, Some(fields)) = (state.phase(), value.as_object_mut()) {
-        fields.insert("chainIds".to_owned(), serde_json::json!(state.chain_ids));
-    }
-    value
 }
 
 /// The last line: what it was, how much, how long.
@@ -147,10 +94,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(name(&item), "layer    0123456789ab");
-        let mut state = PullState { reference: "r".into(), items: vec![item], elapsed_ms: 2000, ..Default::default() };
+        let state = PullState { reference: "r".into(), items: vec![item], elapsed_ms: 2000, ..Default::default() };
         assert_eq!(total(&state), "r : 2.00 KiB in 1 blobs, 1.00 KiB fetched, 2.0 s (512 B/s)");
-        state.set_phase(Phase::Failed);
-        state.code = 5;
-        assert_eq!(json(&state)["error"]["code"], "not_found");
     }
 }

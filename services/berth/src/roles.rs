@@ -32,9 +32,10 @@ pub(crate) fn all() -> Vec<Role> {
             calls: calls! {
                 content: AbortIngestRequest, AdvanceIngestRequest, CommitIngestRequest, HashIngestRequest, OpenIngestRequest,
                     ReleaseIngestRequest, RestartIngestRequest, WatchBlobRequest;
-                metadata: AddLeaseResourcesRequest, CommitSnapshotRequest, CreateLeaseRequest, DeleteLeaseRequest,
-                    GetContentRequest, KnownSnapshotsRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
-                    PutContentRequest, RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest;
+                metadata: AddLeaseResourcesRequest, CommitSnapshotRequest, CommitSnapshotsRequest, CreateLeaseRequest,
+                    DeleteLeaseRequest, GetContentRequest, KnownSnapshotsRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
+                    PutContentRequest, RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotsRequest,
+                    UpdateSnapshotRequest;
             },
             ..Role::default()
         },
@@ -46,7 +47,7 @@ pub(crate) fn all() -> Vec<Role> {
                 fetcher: ResolveRequest;
                 metadata: AddLeaseResourcesRequest, BeginTermRequest, CreatePullRequest, EndPullRequest,
                     GetPullRecordRequest, HoldTermRequest, ListPullRecordsRequest, PutContentRequest, PutImageRequest,
-                    RenewLeaseRequest, ResumePullRequest, StatSnapshotRequest, UpdatePullRequest;
+                    RenewLeaseRequest, ResumePullRequest, StatSnapshotsRequest, UpdatePullRequest;
                 unpacker: CheckHostRequest, CommitLayersRequest;
             },
             ..Role::default()
@@ -59,7 +60,7 @@ pub(crate) fn all() -> Vec<Role> {
                     MeasureStoreRequest, WatchBlobRequest;
                 metadata: AbsolveContentsRequest, CondemnContentsRequest, EndMarkRequest, ExplainRequest,
                     GetContentRequest, LeasedRequest, ListContentRequest, ListGarbageRequest, ListImagesRequest,
-                    ListNamespacesRequest, ListSnapshotsRequest, ListUnnamedRequest, MarkRequest, MeasureImagesRequest,
+                    ListNamespacesRequest, ListPullRecordsRequest, ListSnapshotsRequest, ListUnnamedRequest, MarkRequest, MeasureImagesRequest,
                     MeasureRecordsRequest, SweepRequest, WatchActivityRequest;
                 unpacker: MeasureSnapshotsRequest, RemoveOrphansRequest, VerifySnapshotRequest;
             },
@@ -91,6 +92,7 @@ mod tests {
         ("read_document", "content/document.rs"),
         ("BlobReader", "content/reader.rs"),
         ("BlobWriter", "content/writer.rs"),
+        ("Holding", "holding.rs"),
     ];
 
     /// Each call of the contracts: its service, and the method of the client.

@@ -8,7 +8,7 @@ use berth_wire::content as msg;
 
 use tracing::Instrument as _;
 
-use crate::{ingest::lost, open::Open, service::optional, state::State};
+use crate::{ingest::lost, open::Open, service::optional, state::State, writing};
 
 /// Keeps the ingest with its writer for as long as the commit takes.
 struct Committing<'a>(&'a State, &'a Open);
@@ -39,6 +39,9 @@ pub(crate) async fn commit(
         Err(_) if open.is_gone() => return Err(gone(&state, &request.r#ref, expected).await),
         Err(status) => return Err(status),
     };
+    if request.written > 0 {
+        writing::advance_to(&state, &open, request.written).await?;
+    }
     let _committing = Committing::begin(&state, &open);
     let digest = verify(&state, &open, request.size, expected).instrument(tracing::info_span!("verify")).await?;
     let (size, generation) = {

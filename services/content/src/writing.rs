@@ -120,6 +120,8 @@ async fn take(
                 path: state.store.layout().data(open.reference()).display().to_string(),
                 store_id: state.store.id().to_owned(),
                 offset,
+                commit_advances: true,
+                yours_for_ms: u64::try_from(state.silence.as_millis()).unwrap_or(u64::MAX),
             })
         }
         Err(status) => {
@@ -168,14 +170,21 @@ pub(crate) async fn advance(
 ) -> Result<msg::AdvanceIngestReply, Status> {
     let open = state.find(&request.r#ref).ok_or_else(|| lost(&request.r#ref))?;
     let _turn = open.turn_of(&request.session).await?;
-    if request.written != open.ingest().written {
-        let length = state.files(move |store| store.layout().data_length(&request.r#ref)).await?;
-        open.ingest().advance(request.written, length)?;
+    advance_to(state, &open, request.written).await?;
+    Ok(msg::AdvanceIngestReply {})
+}
+
+/// The same by whoever has the turn.
+pub(crate) async fn advance_to(state: &State, open: &Arc<Open>, written: u64) -> Result<(), Status> {
+    if written != open.ingest().written {
+        let name = open.reference().to_owned();
+        let length = state.files(move |store| store.layout().data_length(&name)).await?;
+        open.ingest().advance(written, length)?;
         open.grew();
-        open.hasher().advance(request.written)?;
+        open.hasher().advance(written)?;
         open.keep_early(&state.store);
     }
-    Ok(msg::AdvanceIngestReply {})
+    Ok(())
 }
 
 /// Says how far the file was written, and waits for the digest up to there.

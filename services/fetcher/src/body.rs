@@ -8,6 +8,7 @@ use reqwest::Response;
 use url::Url;
 
 use crate::{
+    errand::authority,
     failure::{Failure, FailureKind},
     options::ClientOptions,
 };
@@ -44,6 +45,11 @@ impl Body {
     /// where it broke.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         self.chunk().await.map_err(|failure| failure.status(&"download"))
+    }
+
+    /// `host:port` of who sends it.
+    pub(crate) fn host(&self) -> String {
+        authority(&self.url)
     }
 
     /// As [`Body::next`], with what went wrong.

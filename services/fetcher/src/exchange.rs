@@ -82,7 +82,7 @@ impl RegistryClient {
                             return Err(self.gave_up(errand, landed, asked.err()).await);
                         };
                         let pause = asked.unwrap_or(pause);
-                        numbers::retry(numbers::cause(landed.response.status().as_u16()));
+                        numbers::retry(numbers::cause(landed.response.status().as_u16()), &host);
                         if judgement == Judgement::Throttled {
                             reason = "rate limit";
                             self.pace.hold(&host, Instant::now() + pause);
@@ -97,7 +97,7 @@ impl RegistryClient {
     }
 
     fn after_failure(&self, failure: &Failure, tries: &mut Tries) -> Option<Duration> {
-        numbers::retry(failure.kind.word());
+        numbers::retry(failure.kind.word(), &failure.host);
         tracing::debug!(host = failure.host, kind = ?failure.kind, detail = failure.detail, "no answer");
         match failure.kind {
             FailureKind::Refused => tries.in_all(self.options.refused_attempts),

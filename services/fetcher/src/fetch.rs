@@ -7,7 +7,7 @@ use berth_model::{Descriptor, Reference, Status};
 use berth_telemetry::wait;
 use bytes::Bytes;
 
-use crate::{access::Access, body::Body, client::RegistryClient, retry::Tries};
+use crate::{access::Access, body::Body, client::RegistryClient, numbers, retry::Tries};
 
 /// How long to listen for bytes after the last one.
 const AFTERMATH: Duration = Duration::from_secs(1);
@@ -37,8 +37,8 @@ pub struct Fetched {
 /// How a body ended that did not fail the download.
 enum Ended {
     Complete,
-    /// Broken or short: why, if nothing more comes of it.
-    Early(Status),
+    /// Broken or short: its cause, whose doing it is, and what to tell if nothing more comes of it.
+    Early(&'static str, String, Status),
 }
 
 impl RegistryClient {
@@ -73,15 +73,16 @@ impl RegistryClient {
             let ended = self.drain(sink, &mut body, &named, progress).await?;
             drop(body);
             fetched.bytes += sink.offset() - start;
-            let why = match ended {
+            let (cause, host, why) = match ended {
                 Ended::Complete => return Ok(fetched),
-                Ended::Early(why) => why,
+                Ended::Early(cause, host, why) => (cause, host, why),
             };
             if sink.offset() - counted_from >= self.options.progress_bytes {
                 tries = Tries::new(&self.options);
                 counted_from = sink.offset();
             }
             let Some(pause) = tries.next() else { return Err(why) };
+            numbers::retry(cause, &host);
             tracing::debug!(%why, offset = sink.offset(), ?pause, "opening again");
             wait::on("retry", self.while_alive(sink, tokio::time::sleep(pause))).await?;
         }
@@ -123,8 +124,12 @@ impl RegistryClient {
                     sink.write(bytes).await?;
                     progress(sink.offset());
                 }
-                Ok(None) => return Ok(Ended::Early(named.too_short(sink.offset()))),
-                Err(failure) => return Ok(Ended::Early(failure.status(named))),
+                Ok(None) => {
+                    return Ok(Ended::Early("short", body.host(), named.too_short(sink.offset())));
+                }
+                Err(failure) => {
+                    return Ok(Ended::Early(failure.kind.word(), failure.host.clone(), failure.status(named)));
+                }
             }
         }
     }

@@ -46,9 +46,9 @@ pub(crate) fn bytes(source: Source, bytes: u64) {
     BYTES.add(bytes, &[label("source", word)]);
 }
 
-/// `cause`: one of our words.
-pub(crate) fn retry(cause: &'static str) {
-    account::counted(cause);
+/// `cause`: one of our words. `host` had to be asked again.
+pub(crate) fn retry(cause: &'static str, host: &str) {
+    account::counted(cause, host);
     RETRIES.add(1, &[label("cause", cause)]);
 }
 

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use berth_api::content::BlobWriter;
 use berth_model::Status;
+use berth_telemetry::account;
 use bytes::Bytes;
 
 use crate::fetch::BlobSink;
@@ -42,7 +43,7 @@ impl<S: BlobSink> BlobSink for Blamed<'_, S> {
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
-        let result = self.sink.write(bytes).await;
+        let result = account::timed("disk", self.sink.write(bytes)).await;
         self.note(result)
     }
 

@@ -12,17 +12,19 @@ use berth_api::{
 };
 use berth_bus::JobContext;
 use berth_model::{Code, Descriptor, Reference, Status};
-use berth_telemetry::account::{self, Account, micros};
+use berth_telemetry::{
+    account::{self, Account, micros},
+    effort::OfProcess,
+};
 use berth_wire::{
     convert::required,
     fetcher::{FetchJob, FetchOutcome, FetchProgress},
-    transfer::GetAccessRequest,
 };
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    access::Access,
+    asker::Asker,
     client::RegistryClient,
     config::Config,
     flight::{self, Place},
@@ -33,13 +35,17 @@ use crate::{
 
 /// Progress is reported at most this often; people do not read faster, and each report may cross a network.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// From so many bytes on it is looked whether a download waits for processors.
+const WATCHED: u64 = 1 << 20;
+/// In accounts: the part of a download in which work of this process waited for a processor.
+const STARVED: &str = "starved";
 /// Times a job finds itself replaced as the writer before it gives its place up for good.
 const REPLACED: usize = 3;
 
 pub(crate) struct Worker {
     client: Arc<RegistryClient>,
     content: Arc<dyn Content>,
-    transfer: Arc<dyn Transfer>,
+    asker: Asker,
     large: Semaphore,
     large_bytes: u64,
 }
@@ -62,7 +68,7 @@ impl Worker {
         Self {
             client,
             content,
-            transfer,
+            asker: Asker::new(transfer),
             large: Semaphore::new(config.large_downloads),
             large_bytes: config.large_bytes,
         }
@@ -79,7 +85,8 @@ impl Worker {
         let Descriptor { digest, size, .. } = &task.descriptor;
         let span = tracing::info_span!("fetch", %digest, size, registry = task.reference.registry());
         let (done, account) = account::kept(Box::pin(self.bring(&task, &context))).instrument(span).await;
-        Ok(FetchOutcome { spent_us: spent(&account), retries: retries(&account), ..done? })
+        let (spent_us, retries, retried_hosts) = (spent(&account), retries(&account), retried_hosts(&account));
+        Ok(FetchOutcome { spent_us, retries, retried_hosts, ..done? })
     }
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
@@ -129,7 +136,8 @@ impl Worker {
     /// an earlier and broken attempt.
     async fn download(&self, task: &Task, writer: &mut BlobWriter, report: &Report<'_>) -> Result<u64, Status> {
         let descriptor = &task.descriptor;
-        let access = self.access(task).await?;
+        let mut access = self.asker.access(&task.pull_id).await?;
+        access.plain_http |= task.plain_http;
         let progress = |offset| report.tell(offset);
         let mut fetched = 0;
         let mut anew = false;
@@ -137,11 +145,15 @@ impl Worker {
             writer.restart().await?;
         }
         loop {
-            let begun_at = writer.offset();
+            let (begun_at, begun) = (writer.offset(), Instant::now());
             let mut sink = Blamed { sink: &mut *writer, failed: false };
             let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
             let download = Box::pin(self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress));
-            match account::timed("download", download.instrument(span.clone())).await {
+            // Small ones take no time that anybody asks about.
+            let watch = (descriptor.size >= WATCHED).then(OfProcess::begin);
+            let done = account::timed("download", download.instrument(span.clone())).await;
+            account::spent(STARVED, watch.map_or(Duration::ZERO, |watch| begun.elapsed().mul_f64(watch.starved())));
+            match done {
                 Ok(done) => {
                     span.record("berth.bytes", done.bytes);
                     numbers::bytes(Source::Registry, done.bytes);
@@ -156,10 +168,7 @@ impl Worker {
                 }
             }
             match account::timed("commit", writer.commit(descriptor.size, &descriptor.digest)).await {
-                Ok(()) => {
-                    report.last(descriptor.size);
-                    return Ok(fetched);
-                }
+                Ok(()) => return Ok(fetched),
                 Err(status) if status.code == Code::FailedPrecondition => {
                     writer.restart().await?;
                     report.last(0);
@@ -172,18 +181,6 @@ impl Worker {
                 Err(status) => return Err(status),
             }
         }
-    }
-
-    /// Who asks. A pull that is gone has no credentials any more; what is public can be fetched all the same.
-    async fn access(&self, task: &Task) -> Result<Access, Status> {
-        let request = GetAccessRequest { pull_id: task.pull_id.clone() };
-        let mut access = match self.transfer.get_access(request).await {
-            Ok(access) => Access::from(&access),
-            Err(status) if status.code == Code::NotFound => Access::default(),
-            Err(status) => return Err(status),
-        };
-        access.plain_http |= task.plain_http;
-        Ok(access)
     }
 }
 
@@ -228,19 +225,39 @@ impl<'a> Report<'a> {
 }
 
 /// Waits that are part of a download, beside the bytes themselves.
-const WITHIN: [&str; 3] = ["answer", "rate limit", "retry"];
+const WITHIN: [&str; 4] = ["answer", "rate limit", "retry", "disk"];
 
-/// What an account says, with the time in which bytes came.
+/// What an account says, with the time in which bytes came. What of it was rather a wait for a processor is no fault of the
+/// registry or of the disk.
 fn spent(account: &Account) -> BTreeMap<String, u64> {
     let of = |what: &str| account.spent.get(what).copied().unwrap_or_default();
-    let transfer = WITHIN.iter().fold(of("download"), |left, what| left.saturating_sub(of(what)));
+    let download = of("download");
+    let transfer = WITHIN.iter().fold(download, |left, what| left.saturating_sub(of(what)));
+    let share = if download.is_zero() { 0.0 } else { (of(STARVED).as_secs_f64() / download.as_secs_f64()).min(1.0) };
     let mut all: BTreeMap<String, u64> = account.micros().collect();
-    all.remove("download");
-    all.insert("transfer".to_owned(), micros(transfer));
+    for gone in ["download", STARVED] {
+        all.remove(gone);
+    }
+    all.insert("processor".to_owned(), micros((transfer + of("disk")).mul_f64(share)));
+    for (what, time) in [("transfer", transfer), ("disk", of("disk"))] {
+        all.insert(what.to_owned(), micros(time.mul_f64(1.0 - share)));
+    }
     all.retain(|_, spent| *spent > 0);
     all
 }
 
 fn retries(account: &Account) -> BTreeMap<String, u64> {
-    account.counted.iter().map(|(cause, times)| ((*cause).to_owned(), *times)).collect()
+    sums(account, |cause, _| cause)
+}
+
+fn retried_hosts(account: &Account) -> BTreeMap<String, u64> {
+    sums(account, |_, host| host)
+}
+
+fn sums<'a>(account: &'a Account, by: impl Fn(&'a str, &'a str) -> &'a str) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for ((cause, host), times) in &account.counted {
+        *sums.entry(by(cause, host).to_owned()).or_default() += times;
+    }
+    sums
 }

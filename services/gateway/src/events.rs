@@ -10,7 +10,7 @@ use berth_wire::{
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{Backend, to_grpc, watch};
+use crate::{Backend, readers::Place, to_grpc, watch};
 
 const PAGE: u32 = 500;
 const WAIT_MS: u32 = 10_000;
@@ -48,6 +48,7 @@ impl Events for Backend {
             until: start.filter(|_| request.until_now),
             namespace: request.namespace,
             ready: VecDeque::new(),
+            place: None,
         };
         let events = futures::stream::try_unfold(follower, |mut follower| async move {
             Ok(follower.next().await?.map(|event| (event, follower)))
@@ -63,12 +64,15 @@ struct Follower {
     until: Option<u64>,
     namespace: String,
     ready: VecDeque<Event>,
+    /// Where it is, once it has begun.
+    place: Option<Place>,
 }
 
 impl Follower {
     async fn next(&mut self) -> Result<Option<Event>, Status> {
         loop {
             while let Some(event) = self.ready.pop_front() {
+                self.place.get_or_insert_with(|| Place::new("follow", event.sequence)).at(event.sequence);
                 if self.until.is_some_and(|until| event.sequence > until) {
                     return Ok(None);
                 }

@@ -16,7 +16,9 @@ mod images;
 mod jobs;
 mod leases;
 mod page;
+pub mod pull_shape;
 mod pulls;
+mod readers;
 mod serve;
 mod snapshots;
 mod status;
@@ -43,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 pub use access::Access;
-pub use page::{page, verdict as verdict_as_json};
+pub use page::page;
 pub use serve::{Listener, inherited, listen, serve, serve_in_memory};
 pub use status::{from_grpc, to_grpc};
 pub use trace::Traced;

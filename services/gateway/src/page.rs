@@ -20,8 +20,6 @@ use axum::{
 };
 use berth_bus::Bus;
 
-pub use shapes::verdict;
-
 use crate::{Backend, ServerInfo};
 
 const HTML: &str = include_str!("page/index.html");
@@ -40,7 +38,7 @@ pub fn page(bus: &Bus, info: ServerInfo, stop: impl Future<Output = ()> + Send +
         stop.await;
         stopping.cancel();
     });
-    tokio::spawn(queues::count(bus.clone(), backend.stopping.clone()));
+    tokio::spawn(queues::count(bus.clone(), backend.clone()));
     let file =
         |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
     Router::new()

@@ -10,7 +10,7 @@ use berth_wire::{
 use futures::Stream;
 use tonic::Status;
 
-use crate::{Backend, to_grpc};
+use crate::{Backend, readers::Place, to_grpc};
 
 const PAGE: u32 = 500;
 const WAIT_MS: u32 = 10_000;
@@ -24,6 +24,7 @@ pub(crate) fn stream(
         metadata: Arc::clone(&backend.metadata),
         namespace: request.namespace,
         next: Next::Page { state: 0, page: 0 },
+        place: None,
     };
     futures::stream::try_unfold(watcher, |mut watcher| async move { Ok(Some((watcher.next().await?, watcher))) })
 }
@@ -32,6 +33,7 @@ struct Watcher {
     metadata: Arc<dyn Metadata>,
     namespace: String,
     next: Next,
+    place: Option<Place>,
 }
 
 /// What the watcher gets next.
@@ -65,6 +67,8 @@ impl Watcher {
                 }
                 &Next::Events { after } => {
                     let poll = ReadEventsRequest { after, limit: PAGE, wait_ms: WAIT_MS };
+                    // What was answered before was taken.
+                    self.place.get_or_insert_with(|| Place::new("watch", after)).at(after);
                     let mut events = self.metadata.read_events(poll).await.map_err(to_grpc)?.events;
                     if let Some(last) = events.last() {
                         self.next = Next::Events { after: last.sequence };

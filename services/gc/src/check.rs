@@ -13,7 +13,10 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use berth_model::{Descriptor, Digest, Status};
-use berth_wire::gc::{Check, Item, item::Outcome};
+use berth_wire::{
+    gc::{Check, Item, item::Outcome},
+    metadata::PullRecord,
+};
 
 use crate::{collect::Backend, report::Report};
 
@@ -30,6 +33,8 @@ pub(super) struct Checking<'a> {
     settled: BTreeSet<Digest>,
     /// By namespace and chain id: what its snapshot was unpacked from.
     layers: HashMap<(String, Digest), Unpacked>,
+    /// Those that are remembered, once somebody asked.
+    pulls: Option<Vec<PullRecord>>,
 }
 
 /// The layer that a snapshot shows.
@@ -54,6 +59,7 @@ pub(crate) async fn check(
         lost: BTreeMap::new(),
         settled: BTreeSet::new(),
         layers: HashMap::new(),
+        pulls: None,
     };
     report.stage("looking at blobs");
     checking.blobs().await?;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_api::{content::Content, metadata::Metadata, unpacker::Unpacker};
+use berth_api::{content::Content, metadata::Metadata, pull_records::PullRecords, unpacker::Unpacker};
 use berth_bus::Bus;
 use berth_model::{Code, Status};
 use berth_wire::{
@@ -18,6 +18,7 @@ pub(crate) struct Backend {
     pub(crate) content: Arc<dyn Content>,
     pub(crate) metadata: Arc<dyn Metadata>,
     pub(crate) unpacker: Arc<dyn Unpacker>,
+    pub(crate) pulls: Arc<dyn PullRecords>,
     pub(crate) bus: Bus,
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn observe() {
         "berth.disk.used",
         "By",
         "What takes the disk, as `berth system df` says, measured after collections",
-        |measure| measure.size,
+        |measure| measure.disk,
     );
     gauge("berth.disk.objects", "{object}", "How many there are of what takes the disk", |measure| measure.count);
 }

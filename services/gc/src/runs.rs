@@ -7,8 +7,9 @@ use std::{
 };
 
 use berth_model::Status;
+use berth_telemetry::context;
 use berth_wire::gc::start_run_request::Kind;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::report::Report;
 
@@ -27,6 +28,8 @@ struct Run {
     kind: Kind,
     begun: bool,
     report: Arc<Report>,
+    /// Until it begins: who joins is tied to it.
+    span: Span,
 }
 
 impl Runs {
@@ -34,10 +37,12 @@ impl Runs {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a run, or joins one that has not begun to look.
+    /// Begins a run, or joins one that has not begun to look. Each is a trace of its own, tied to whoever asked for it and to
+    /// those (`causes`, their `traceparent`) who made it due.
     pub(crate) fn start<F>(
         self: &Arc<Self>,
         kind: Kind,
+        causes: &[String],
         work: impl FnOnce(Arc<Report>) -> F,
     ) -> Result<(String, Arc<Report>), Status>
     where
@@ -45,6 +50,7 @@ impl Runs {
     {
         let mut runs = self.runs();
         if let Some(waiting) = runs.iter().find(|run| !run.begun && run.kind == kind) {
+            context::link_span(&waiting.span, &Span::current());
             return Ok((waiting.id.clone(), Arc::clone(&waiting.report)));
         }
         if runs.len() >= REMEMBERED {
@@ -58,10 +64,13 @@ impl Runs {
         let id = uuid::Uuid::now_v7().to_string();
         let report = Report::new();
         let work = work(Arc::clone(&report));
-        runs.push_back(Run { id: id.clone(), kind, begun: false, report: Arc::clone(&report) });
+        let what = if matches!(kind, Kind::Check(_)) { "check" } else { "collect" };
+        let span = tracing::info_span!(parent: None, "gc", otel.name = format_args!("gc {what}"), run = id);
+        context::link_span(&span, &Span::current());
+        context::link_all(&span, causes.iter().map(String::as_str));
+        runs.push_back(Run { id: id.clone(), kind, begun: false, report: Arc::clone(&report), span: span.clone() });
         drop(runs);
         let (all, ended, turn, own) = (Arc::clone(self), Arc::clone(&report), Arc::clone(&self.turn), id.clone());
-        let span = tracing::info_span!("gc", run = id);
         let run = async move {
             let _turn = turn.lock_owned().await;
             all.begin(&own);
@@ -82,6 +91,7 @@ impl Runs {
     fn begin(&self, id: &str) {
         if let Some(run) = self.runs().iter_mut().find(|run| run.id == id) {
             run.begun = true;
+            run.span = Span::none();
         }
     }
 
@@ -116,11 +126,11 @@ mod tests {
                 Ok(())
             }
         };
-        let (first, _) = runs.start(COLLECT, work).unwrap();
+        let (first, _) = runs.start(COLLECT, &[], work).unwrap();
         started.notified().await;
-        let (second, waiting) = runs.start(COLLECT, work).unwrap();
-        let (third, _) = runs.start(COLLECT, work).unwrap();
-        let (other, _) = runs.start(Kind::Check(Check::default()), work).unwrap();
+        let (second, waiting) = runs.start(COLLECT, &[], work).unwrap();
+        let (third, _) = runs.start(COLLECT, &[], work).unwrap();
+        let (other, _) = runs.start(Kind::Check(Check::default()), &[], work).unwrap();
         assert_ne!(first, second, "the first one looked already");
         assert_eq!(second, third, "the second has not");
         assert_ne!(second, other);
@@ -137,9 +147,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_of_its_run() {
         let runs = Arc::new(Runs::default());
-        let (_, report) = runs.start(COLLECT, |_| async { panic!("on purpose") }).unwrap();
+        let (_, report) = runs.start(COLLECT, &[], |_| async { panic!("on purpose") }).unwrap();
         assert!(report.ended().await.is_err());
-        let (_, report) = runs.start(COLLECT, |_| async { Ok(()) }).unwrap();
+        let (_, report) = runs.start(COLLECT, &[], |_| async { Ok(()) }).unwrap();
         report.ended().await.unwrap();
     }
 }

@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{content::ContentClient, gc::Gc, metadata::MetadataClient, unpacker::UnpackerClient};
+use berth_api::{
+    content::ContentClient, gc::Gc, metadata::MetadataClient, pull_records::PullRecordsClient, unpacker::UnpackerClient,
+};
 use berth_bus::Bus;
 use berth_model::{Code, Status};
+use berth_telemetry::context;
 use berth_wire::{
     gc::{self as msg, start_run_request::Kind},
     metadata::{Activity, WatchActivityRequest},
@@ -73,14 +76,15 @@ impl Collector {
             content: Arc::new(ContentClient::new(bus.clone())),
             metadata: Arc::new(MetadataClient::new(bus.clone())),
             unpacker: Arc::new(UnpackerClient::new(bus.clone())),
+            pulls: Arc::new(PullRecordsClient::new(bus.clone())),
             bus: bus.clone(),
         };
         Self { backend, config, runs: Arc::default() }
     }
 
-    fn start(&self, kind: Kind) -> Result<(String, Arc<Report>), Status> {
+    fn start(&self, kind: Kind, causes: &[String]) -> Result<(String, Arc<Report>), Status> {
         let (backend, config) = (self.backend.clone(), self.config.clone());
-        self.runs.start(kind, |report| async move {
+        self.runs.start(kind, causes, |report| async move {
             match kind {
                 Kind::Collect(wanted) => {
                     let done =
@@ -120,7 +124,8 @@ async fn keep_collected(service: &Collector, knobs: Knobs) {
         let due = schedule.due(started, now);
         if due.is_some_and(|due| due <= now) {
             let begun = Instant::now();
-            let done = match service.start(Kind::Collect(msg::Collect::default())) {
+            let causes: Vec<String> = seen.causes.drain(..).map(|cause| cause.traceparent).collect();
+            let done = match service.start(Kind::Collect(msg::Collect::default()), &causes) {
                 Ok((_, report)) => report.ended().await,
                 Err(status) => Err(status),
             };
@@ -147,8 +152,12 @@ async fn keep_collected(service: &Collector, knobs: Knobs) {
                 schedule.note(activity.mutations, activity.deletions);
                 seen = activity;
             }
-            Ok(activity) => {
+            Ok(mut activity) => {
                 schedule.note(activity.mutations - seen.mutations, activity.deletions - seen.deletions);
+                // Those since the last look, behind those that wait for a collection already.
+                activity.causes.retain(|cause| cause.deletion > seen.deletions);
+                activity.causes.splice(0..0, seen.causes.drain(..));
+                activity.causes.truncate(context::MOST_LINKS);
                 seen = activity;
             }
             Err(status) => {
@@ -165,7 +174,7 @@ async fn keep_collected(service: &Collector, knobs: Knobs) {
 impl Gc for Service {
     async fn start_run(&self, request: msg::StartRunRequest) -> Result<msg::StartRunReply, Status> {
         let kind = request.kind.ok_or_else(|| Status::invalid_argument("which kind of run was not said"))?;
-        let (run_id, _) = self.collector.start(kind)?;
+        let (run_id, _) = self.collector.start(kind, &[])?;
         Ok(msg::StartRunReply { run_id })
     }
 
@@ -181,7 +190,7 @@ impl Gc for Service {
     }
 
     async fn measure_disk(&self, _: msg::MeasureDiskRequest) -> Result<msg::MeasureDiskReply, Status> {
-        let (_, report) = self.collector.start(Kind::Collect(msg::Collect { dry_run: true }))?;
+        let (_, report) = self.collector.start(Kind::Collect(msg::Collect { dry_run: true }), &[])?;
         let reclaimable = report.ended().await?;
         disk::measure(&self.collector.backend, &self.collector.config.snapshotters, reclaimable).await
     }

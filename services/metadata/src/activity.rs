@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use berth_wire::metadata::Activity;
+use berth_wire::metadata::{Activity, activity::Cause};
 use tokio::sync::watch;
+
+/// So many of those who deleted are remembered.
+const CAUSES: usize = 16;
 
 /// Counts changes, and wakes who waits for them.
 #[derive(Debug)]
@@ -16,11 +19,17 @@ impl Default for Counter {
 }
 
 impl Counter {
-    /// A change that is on disk; `freed`: something may have lost what kept it.
-    pub(crate) fn count(&self, freed: bool) {
+    /// A change that is on disk; `freed`: something may have lost what kept it. `traceparent`: who made it, if known.
+    pub(crate) fn count(&self, freed: bool, traceparent: String) {
         self.0.send_modify(|activity| {
             activity.mutations += 1;
             activity.deletions += u64::from(freed);
+            if freed && !traceparent.is_empty() {
+                if activity.causes.len() >= CAUSES {
+                    activity.causes.remove(0);
+                }
+                activity.causes.push(Cause { deletion: activity.deletions, traceparent });
+            }
         });
     }
 
@@ -30,6 +39,6 @@ impl Counter {
         let news = seen.wait_for(|now| now.mutations >= mutations || now.deletions != deletions);
         // Too late or not, what counts is what it is now.
         drop(tokio::time::timeout(wait, news).await);
-        *self.0.borrow()
+        self.0.borrow().clone()
     }
 }

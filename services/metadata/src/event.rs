@@ -2,10 +2,11 @@
 //! containerd tells nothing; their topics are Berth's own.
 
 use berth_model::labels::Labels;
+use berth_wire::metadata::{Verdict, verdict::Share};
 use serde_json::{Value, json};
 
 /// One change, said in the past tense. What cannot be said here cannot be reported.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fact {
     ImageCreated { name: String, labels: Labels },
     ImageUpdated { name: String, labels: Labels },
@@ -22,8 +23,8 @@ pub(crate) enum Fact {
     ContainerUpdated { id: String, image: String, labels: Labels, snapshot_key: String },
     ContainerDeleted { id: String },
     PullStarted { id: String, reference: String },
-    PullDone { id: String, reference: String, digest: String, verdict: String },
-    PullFailed { id: String, reference: String, code: String, message: String, verdict: String },
+    PullDone { id: String, reference: String, digest: String, verdict: Verdict },
+    PullFailed { id: String, reference: String, code: String, message: String, verdict: Verdict },
 }
 
 impl Fact {
@@ -78,10 +79,17 @@ impl Fact {
             Self::ContainerDeleted { id } => json!({ "id": id }),
             Self::PullStarted { id, reference } => json!({ "id": id, "reference": reference }),
             Self::PullDone { id, reference, digest, verdict } => {
-                json!({ "id": id, "reference": reference, "digest": digest, "verdict": verdict })
+                json!({ "id": id, "reference": reference, "digest": digest, "verdict": verdict.sentence, "why": why(verdict) })
             }
             Self::PullFailed { id, reference, code, message, verdict } => {
-                json!({ "id": id, "reference": reference, "code": code, "message": message, "verdict": verdict })
+                json!({
+                    "id": id,
+                    "reference": reference,
+                    "code": code,
+                    "message": message,
+                    "verdict": verdict.sentence,
+                    "why": why(verdict),
+                })
             }
         };
         if let Value::Object(fields) = &mut body {
@@ -89,6 +97,28 @@ impl Fact {
         }
         body.to_string()
     }
+}
+
+/// The figures behind a verdict. Not its steps: they would make an event as large as the image has blobs.
+fn why(verdict: &Verdict) -> Value {
+    if *verdict == Verdict::default() {
+        return json!({});
+    }
+    let shares =
+        |shares: &[Share]| -> Value { shares.iter().map(|share| (share.what.clone(), json!(share.us))).collect() };
+    json!({
+        "total_us": verdict.total_us,
+        "path_us": shares(&verdict.path),
+        "waits_us": shares(&verdict.waits),
+        "bytes": {
+            "registry": verdict.from_registry,
+            "present": verdict.present,
+            "other_pulls": verdict.from_other_pulls,
+        },
+        "retries": verdict.retries,
+        "retried_hosts": verdict.retried_hosts,
+        "host": verdict.host,
+    })
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -105,6 +135,20 @@ pub(crate) fn samples() -> Vec<Fact> {
     let labels = || Labels::from([("a".to_owned(), "b".to_owned())]);
     let text = |text: &str| text.to_owned();
     let digest = || format!("sha256:{}", "0".repeat(64));
+    let share = || vec![Share { what: text("transfer"), us: 9 }];
+    let verdict = || Verdict {
+        sentence: text("90 % of it"),
+        total_us: 10,
+        path: share(),
+        waits: share(),
+        from_registry: 1,
+        present: 2,
+        from_other_pulls: 3,
+        retries: [(text("429"), 1)].into(),
+        retried_hosts: [(text("registry.example"), 1)].into(),
+        host: text("registry.example"),
+        ..Verdict::default()
+    };
     let first = Fact::ImageCreated { name: text("docker.io/library/a:1"), labels: labels() };
     std::iter::successors(Some(first), |fact| {
         // Whoever adds a kind adds it here, and to the contract that these are held against.
@@ -134,14 +178,14 @@ pub(crate) fn samples() -> Vec<Fact> {
             Fact::ContainerUpdated { .. } => Fact::ContainerDeleted { id: text("c") },
             Fact::ContainerDeleted { .. } => Fact::PullStarted { id: text("p"), reference: text("a") },
             Fact::PullStarted { .. } => {
-                Fact::PullDone { id: text("p"), reference: text("a"), digest: digest(), verdict: text("90 % of it") }
+                Fact::PullDone { id: text("p"), reference: text("a"), digest: digest(), verdict: verdict() }
             }
             Fact::PullDone { .. } => Fact::PullFailed {
                 id: text("p"),
                 reference: text("a"),
                 code: text("not_found"),
                 message: text("it is not there"),
-                verdict: text("90 % of it"),
+                verdict: verdict(),
             },
             Fact::PullFailed { .. } => return None,
         })
@@ -156,6 +200,8 @@ mod tests {
     #[test]
     fn bodies_have_containerds_field_names() {
         let labels = Labels::from([("a".to_owned(), "\"1\"".to_owned())]);
+        let path = vec![Share { what: "transfer".into(), us: 7 }];
+        let verdict = Verdict { sentence: "v".into(), host: "h".into(), total_us: 9, path, ..Verdict::default() };
         for (fact, topic, json) in [
             (
                 Fact::ImageCreated { name: "n".into(), labels: labels.clone() },
@@ -218,9 +264,9 @@ mod tests {
                 r#"{"id":"p","reference":"r"}"#,
             ),
             (
-                Fact::PullDone { id: "p".into(), reference: "r".into(), digest: "d".into(), verdict: "v".into() },
+                Fact::PullDone { id: "p".into(), reference: "r".into(), digest: "d".into(), verdict: verdict.clone() },
                 "/pulls/done",
-                r#"{"digest":"d","id":"p","reference":"r","verdict":"v"}"#,
+                r#"{"digest":"d","id":"p","reference":"r","verdict":"v","why":{"bytes":{"other_pulls":0,"present":0,"registry":0},"host":"h","path_us":{"transfer":7},"retried_hosts":{},"retries":{},"total_us":9,"waits_us":{}}}"#,
             ),
             (
                 Fact::PullFailed {
@@ -228,7 +274,7 @@ mod tests {
                     reference: "r".into(),
                     code: "c".into(),
                     message: "m".into(),
-                    verdict: String::new(),
+                    verdict: Verdict::default(),
                 },
                 "/pulls/fail",
                 r#"{"code":"c","id":"p","message":"m","reference":"r"}"#,

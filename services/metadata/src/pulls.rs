@@ -140,7 +140,7 @@ pub(crate) fn end(
     pull::put(change.txn(), &pull);
     let (id, reference) = (pull.id.clone(), pull.reference.clone());
     let digest = pull.target.as_ref().map(|target| target.digest.clone()).unwrap_or_default();
-    let verdict = pull.verdict.as_ref().map(|verdict| verdict.sentence.clone()).unwrap_or_default();
+    let verdict = pull.verdict.clone().unwrap_or_default();
     let fact = match pull.state() {
         State::Done => Fact::PullDone { id, reference, digest, verdict },
         _ => Fact::PullFailed {

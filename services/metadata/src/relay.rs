@@ -15,14 +15,17 @@ use std::{
 
 use berth_bus::Bus;
 use berth_model::{Code, Status};
-use berth_telemetry::metrics::meter;
+use berth_telemetry::{context, lag, metrics::meter, wait};
 use berth_wire::metadata as msg;
 use opentelemetry::metrics::Gauge;
+use tracing::Instrument as _;
 
 use crate::{config::EventEncoding, store::Store};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often readers are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How long one question for events stays open; then it is asked again.
 const ASK: Duration = Duration::from_secs(60);
 
@@ -49,15 +52,29 @@ pub(crate) async fn run(store: Arc<Store>, bus: Bus, encoding: EventEncoding) {
     }
 }
 
+/// Counts, now and then, how far behind the readers of what was published are.
+pub(crate) async fn count_readers(bus: Bus) {
+    loop {
+        match bus.event_lags().await {
+            Ok(lags) => lag::readers("nats", lags),
+            Err(status) => tracing::debug!(%status, "how far readers of events are behind is not known"),
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
+}
+
 /// Publishes the next events, or waits for some.
 async fn pass(store: &Store, bus: &Bus, encoding: EventEncoding) -> Result<(), Status> {
     let after = store.relayed();
     match store.events_after(after, 0, ASK).await {
         Ok(page) => {
             LAG.record(page.last.saturating_sub(after), &[]);
-            for event in &page.events {
-                publish(bus, &page.outbox_id, event, encoding).await;
-                store.set_relayed(event.sequence).await?;
+            if !page.events.is_empty() {
+                // A trace of its own, tied to those in which the events came to be.
+                let span =
+                    tracing::info_span!(parent: None, "relay", events = page.events.len(), after, last = page.last);
+                context::link_all(&span, page.events.iter().map(|event| event.traceparent.as_str()));
+                publish_all(store, bus, &page, encoding).instrument(span).await?;
             }
             LAG.record(page.last.saturating_sub(store.relayed()), &[]);
             Ok(())
@@ -69,6 +86,20 @@ async fn pass(store: &Store, bus: &Bus, encoding: EventEncoding) -> Result<(), S
         }
         Err(status) => Err(status),
     }
+}
+
+async fn publish_all(
+    store: &Store,
+    bus: &Bus,
+    page: &msg::ReadEventsReply,
+    encoding: EventEncoding,
+) -> Result<(), Status> {
+    for event in &page.events {
+        publish(bus, &page.outbox_id, event, encoding).await;
+        store.set_relayed(event.sequence).await?;
+        LAG.record(page.last.saturating_sub(event.sequence), &[]);
+    }
+    Ok(())
 }
 
 /// Publishes one event, however often it must be tried.
@@ -87,7 +118,7 @@ async fn publish(bus: &Bus, outbox_id: &str, event: &msg::Event, encoding: Event
         } else {
             tracing::debug!(sequence, tries, %status, "still cannot be published");
         }
-        tokio::time::sleep(pause).await;
+        wait::on("publishing again", tokio::time::sleep(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     if tries > 0 {

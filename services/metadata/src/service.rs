@@ -32,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The metadata service over one store. The store closes when the last handle is dropped.
 pub struct Service {
     store: Arc<Store>,
-    relay: OnceLock<JoinHandle<()>>,
+    relay: OnceLock<JoinHandle<((), ())>>,
     event_encoding: EventEncoding,
     states: state::States,
     leader: pulls::Leader,
@@ -50,7 +50,10 @@ impl Service {
     /// Publishes the outbox on the bus for as long as the service lives. The first call counts.
     pub async fn relay_to(&self, bus: Bus) -> Result<(), Status> {
         self.store.begin_relay().await?;
-        self.relay.get_or_init(|| tokio::spawn(relay::run(Arc::clone(&self.store), bus, self.event_encoding)));
+        self.relay.get_or_init(|| {
+            let publishing = relay::run(Arc::clone(&self.store), bus.clone(), self.event_encoding);
+            tokio::spawn(async { tokio::join!(publishing, relay::count_readers(bus)) })
+        });
         Ok(())
     }
 }
@@ -192,11 +195,20 @@ impl Metadata for Service {
     async fn commit_snapshot(&self, request: msg::CommitSnapshotRequest) -> Result<msg::Snapshot, Status> {
         snapshots::commit(&self.store, request).await
     }
+    async fn commit_snapshots(
+        &self,
+        request: msg::CommitSnapshotsRequest,
+    ) -> Result<msg::CommitSnapshotsReply, Status> {
+        snapshots::commit_all(&self.store, request).await
+    }
     async fn remove_snapshot(&self, request: msg::RemoveSnapshotRequest) -> Result<msg::Snapshot, Status> {
         snapshots::remove(&self.store, request).await
     }
     async fn stat_snapshot(&self, request: msg::StatSnapshotRequest) -> Result<msg::StatSnapshotReply, Status> {
         snapshots::stat(&self.store, request).await
+    }
+    async fn stat_snapshots(&self, request: msg::StatSnapshotsRequest) -> Result<msg::StatSnapshotsReply, Status> {
+        snapshots::stat_all(&self.store, request).await
     }
     async fn list_snapshots(&self, request: msg::ListSnapshotsRequest) -> Result<msg::ListSnapshotsReply, Status> {
         snapshots::list(&self.store, request).await

@@ -167,6 +167,7 @@ impl Store {
         let traceparent = berth_bus::traceparent().unwrap_or_default();
         let barrier = Arc::clone(&self.collection.barrier);
         let writing = async move {
+            let by = traceparent.clone();
             let (done, freed, last) = db
                 .write(move |txn| {
                     let mut change = Change::new(txn, types::Time::now(), &barrier);
@@ -179,7 +180,7 @@ impl Store {
                 .await?;
             pass(Point::MetadataChanged);
             if let Some(activity) = activity {
-                activity.count(freed);
+                activity.count(freed, by);
             }
             if let Some(last) = last {
                 horizon.send_if_modified(|horizon| {

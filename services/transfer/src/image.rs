@@ -1,11 +1,11 @@
 //! One image of a pull: its config and layers are fetched at once, layers are unpacked while they arrive, and their
 //! snapshots are committed from the bottom up.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use berth_model::{Code, Config, Descriptor, Digest, Status, labels};
+use berth_model::{Config, Descriptor, Digest, Status, labels};
 use berth_wire::{
-    metadata::StatSnapshotRequest,
+    metadata::StatSnapshotsRequest,
     transfer::pull_state::item::Stage,
     unpacker::{CommitLayersRequest, LayerCommit, RemoveTreeRequest, UnpackJob},
 };
@@ -22,7 +22,15 @@ use crate::{
 };
 
 /// The planned layers, once the config that names their diff ids was read.
-type Planned = watch::Sender<Option<Arc<Vec<plan::Layer>>>>;
+type Planned = watch::Sender<Option<Arc<Layers>>>;
+
+/// What the config says of the layers.
+#[derive(Default)]
+struct Layers {
+    stack: Vec<plan::Layer>,
+    /// The chain ids of those that are unpacked already.
+    there: HashSet<String>,
+}
 
 impl Pull {
     /// Brings one image in and answers its top chain id, `None` if nothing was to be unpacked. `sole`: no index chose it.
@@ -40,7 +48,8 @@ impl Pull {
         let (unpacked, ()) =
             tokio::try_join!(self.layers(lease, image, &planned), self.config(lease, image, sole, &planned))?;
 
-        let stack = planned.borrow().clone().unwrap_or_default();
+        let planned = planned.borrow().clone().unwrap_or_default();
+        let stack = &planned.stack;
         let top = stack.last().map(|layer| layer.chain_id);
         let config = &image.manifest.config;
         for (digest, labels) in
@@ -75,7 +84,8 @@ impl Pull {
             // Before anybody asks whether they exist: one that does cannot go from then on.
             let names: Vec<String> = stack.iter().map(|layer| layer.chain_id.to_string()).collect();
             lease.protect_snapshots(&self.wish.snapshotter, &names).await?;
-            planned.send_replace(Some(Arc::new(stack)));
+            let there = self.unpacked_already(names).await?;
+            planned.send_replace(Some(Arc::new(Layers { stack, there })));
         }
         Ok(())
     }
@@ -169,20 +179,20 @@ impl Pull {
         }
         let unpack = async {
             let mut known = planned.subscribe();
-            let stack = match known.wait_for(Option::is_some).await {
-                Ok(stack) => stack.clone().unwrap_or_default(),
+            let planned = match known.wait_for(Option::is_some).await {
+                Ok(planned) => planned.clone().unwrap_or_default(),
                 Err(_config_failed) => {
                     return Err(Status::aborted("the config of the image could not be read"));
                 }
             };
-            let layer =
-                stack.get(position).ok_or_else(|| Status::internal(format!("layer {position} is not in the plan")))?;
+            let layer = planned.stack.get(position);
+            let layer = layer.ok_or_else(|| Status::internal(format!("layer {position} is not in the plan")))?;
             let commit = LayerCommit {
                 chain_id: layer.chain_id.to_string(),
                 parent: layer.parent.map(|parent| parent.to_string()).unwrap_or_default(),
                 ..LayerCommit::default()
             };
-            if self.is_committed(&layer.chain_id).await? {
+            if planned.there.contains(&commit.chain_id) {
                 return Ok(commit);
             }
             let job = UnpackJob {
@@ -202,16 +212,14 @@ impl Pull {
         Ok(Some(commit))
     }
 
-    async fn is_committed(&self, chain_id: &Digest) -> Result<bool, Status> {
-        let request = StatSnapshotRequest {
+    /// Which of these snapshots there are.
+    async fn unpacked_already(&self, keys: Vec<String>) -> Result<HashSet<String>, Status> {
+        let request = StatSnapshotsRequest {
             namespace: self.wish.namespace.clone(),
             snapshotter: self.wish.snapshotter.clone(),
-            key: chain_id.to_string(),
+            keys,
         };
-        match self.metadata.stat_snapshot(request).await {
-            Ok(_) => Ok(true),
-            Err(status) if status.code == Code::NotFound => Ok(false),
-            Err(status) => Err(status),
-        }
+        let found = self.metadata.stat_snapshots(request).await?;
+        Ok(found.snapshots.into_iter().map(|snapshot| snapshot.name).collect())
     }
 }

@@ -58,6 +58,7 @@ pub(crate) struct Facts {
     /// What a fetch or an unpacking says of itself, in microseconds.
     pub(crate) spent: BTreeMap<(Digest, What), BTreeMap<String, u64>>,
     pub(crate) retries: BTreeMap<String, u64>,
+    pub(crate) retried_hosts: BTreeMap<String, u64>,
     pub(crate) from_registry: u64,
     pub(crate) present: u64,
     pub(crate) from_other_pulls: u64,
@@ -94,6 +95,9 @@ impl Ledger {
         let mut facts = self.lock();
         for (cause, times) in &outcome.retries {
             *facts.retries.entry(cause.clone()).or_default() += times;
+        }
+        for (host, times) in &outcome.retried_hosts {
+            *facts.retried_hosts.entry(host.clone()).or_default() += times;
         }
         facts.from_registry += outcome.fetched;
         let rest = blob.size.saturating_sub(outcome.fetched);

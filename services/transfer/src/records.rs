@@ -1,18 +1,10 @@
 //! The records a pull leaves: content labels, the lease meanwhile, the image last.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use berth_api::metadata::Metadata;
-use berth_model::{Code, Descriptor, Digest, Reference, Status, labels};
+use berth_api::{holding::while_busy, metadata::Metadata};
+use berth_model::{Descriptor, Digest, Reference, Status, labels};
 use berth_wire::{metadata as msg, types};
-
-/// A condemnation lasts 30 s at most; longer than this nothing is waited for.
-const BUSY_LIMIT: Duration = Duration::from_secs(40);
-const BUSY_WAIT: Duration = Duration::from_millis(500);
 
 /// The lease that protects what a pull fetches: it begins and ends with the pull's record.
 pub(crate) struct Lease {
@@ -61,22 +53,6 @@ impl Lease {
 
 fn resource(r#type: &str, id: String) -> msg::Resource {
     msg::Resource { r#type: r#type.to_owned(), id }
-}
-
-async fn while_busy<T, F>(call: impl Fn() -> F) -> Result<T, Status>
-where
-    F: Future<Output = Result<T, Status>>,
-{
-    let begun = Instant::now();
-    loop {
-        match call().await {
-            Err(status) if status.code == Code::Unavailable && begun.elapsed() < BUSY_LIMIT => {
-                tracing::debug!(%status, "trying again");
-                tokio::time::sleep(BUSY_WAIT).await;
-            }
-            done => return done,
-        }
-    }
 }
 
 /// The content records of a pull, gathered and written in one batch.

@@ -16,18 +16,38 @@ use berth_wire::metadata::{
 use crate::ledger::{Facts, Step, What};
 
 /// What a fetch may be at; what is left of its time it lay in the fetchers' queue.
-const OF_FETCH: [&str; 7] =
-    ["answer", "transfer", "commit", "rate limit", "retry", "another flight", "other large downloads"];
+const OF_FETCH: [&str; 9] = [
+    "answer",
+    "transfer",
+    "processor",
+    "disk",
+    "commit",
+    "rate limit",
+    "retry",
+    "another flight",
+    "other large downloads",
+];
 /// The stages of an unpacking that work; the busiest is what its tail waited for.
 const OF_UNPACK: [&str; 3] = ["inflate", "hash", "untar"];
 /// Time in which nothing was done for this pull.
-const WAITS: [&str; 7] =
-    ["turn", "queue", "rate limit", "retry", "another flight", "other large downloads", "another unpacking"];
+const WAITS: [&str; 9] = [
+    "turn",
+    "queue",
+    "rate limit",
+    "retry",
+    "another flight",
+    "other large downloads",
+    "another unpacking",
+    "processor",
+    "disk",
+];
 
 /// Judges a pull of an image of this registry.
 pub(crate) fn judge(facts: &Facts, host: &str) -> Verdict {
     let mut path: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut downloading = 0;
     for (step, from) in critical(facts) {
+        downloading += came_in(facts, &step);
         share_out(facts, &step, step.end.saturating_sub(from), &mut path);
     }
     let total = micros(facts.total);
@@ -43,11 +63,12 @@ pub(crate) fn judge(facts: &Facts, host: &str) -> Verdict {
         present: facts.present,
         from_other_pulls: facts.from_other_pulls,
         retries: facts.retries.clone(),
+        retried_hosts: facts.retried_hosts.clone(),
         host: host.to_owned(),
         steps: shown(&facts.steps),
         sentence: String::new(),
     };
-    verdict.sentence = sentence(&verdict);
+    verdict.sentence = sentence(&verdict, downloading);
     verdict
 }
 
@@ -63,12 +84,21 @@ fn critical(facts: &Facts) -> Vec<(Step, Duration)> {
         let fetched = |other: &&Step| other.what == What::Fetch && other.subject == step.subject;
         let from = match step.what {
             What::Unpack => steps.iter().rfind(fetched).map_or(step.begin, |fetch| fetch.end.max(step.begin)),
+            // The place may have been taken by another blob of this pull; then that one was waited for.
+            What::FetchTurn => freed(&steps, What::Fetch, &step),
+            What::UnpackTurn => freed(&steps, What::Unpack, &step),
             _ => step.begin,
         };
         path.push((step, from));
         at = from;
     }
     path
+}
+
+/// When a step of this kind freed its place for the one that waits: from then on others were to blame.
+fn freed(before: &[Step], what: What, turn: &Step) -> Duration {
+    let last = before.iter().rfind(|other| other.what == what && other.end > turn.begin);
+    last.map_or(turn.begin, |other| other.end)
 }
 
 /// Divides the time of a step among what it was at.
@@ -90,7 +120,15 @@ fn share_out(facts: &Facts, step: &Step, time: Duration, path: &mut BTreeMap<&'s
             let busiest = OF_UNPACK.into_iter().max_by_key(|stage| of(stage));
             let stage = busiest.filter(|stage| of(stage) > 0).unwrap_or("unpack");
             let worked = of(stage).min(time);
-            *path.entry(stage).or_default() += worked;
+            let mut left = worked;
+            for lacked in ["processor", "disk"] {
+                let all = u128::from(of(&format!("{stage}: {lacked}"))) * u128::from(worked);
+                let share = all.checked_div(u128::from(of(stage))).and_then(|share| u64::try_from(share).ok());
+                let share = share.unwrap_or_default().min(left);
+                left -= share;
+                *path.entry(lacked).or_default() += share;
+            }
+            *path.entry(stage).or_default() += left;
             // Of a short tail after a long read, nothing more is known.
             *path.entry(if of("read") > 0 { "unpack" } else { "queue" }).or_default() += time - worked;
         }
@@ -108,6 +146,9 @@ fn waits(facts: &Facts) -> Vec<Share> {
     for spent in facts.spent.values() {
         for what in WAITS {
             *all.entry(what).or_default() += spent.get(what).copied().unwrap_or_default();
+            // Of the stages of an unpacking, which overlap, the one that lacked it most.
+            let lacked = OF_UNPACK.iter().filter_map(|stage| spent.get(&format!("{stage}: {what}"))).max();
+            *all.entry(what).or_default() += lacked.copied().unwrap_or_default();
         }
     }
     sorted(all)
@@ -134,8 +175,15 @@ fn shown(steps: &[Step]) -> Vec<Shown> {
     steps
 }
 
-/// The verdict in words.
-fn sentence(verdict: &Verdict) -> String {
+/// For how long bytes came in a fetch, whoever was slow.
+fn came_in(facts: &Facts, step: &Step) -> u64 {
+    let Some(spent) = step.subject.and_then(|subject| facts.spent.get(&(subject, What::Fetch))) else { return 0 };
+    let parts = ["transfer", "processor", "disk"].iter().filter_map(|part| spent.get(*part));
+    if step.what == What::Fetch { parts.sum() } else { 0 }
+}
+
+/// The verdict in words. `downloading`: for how long bytes came.
+fn sentence(verdict: &Verdict, downloading: u64) -> String {
     let took = seconds(verdict.total_us);
     let Some(first) = verdict.path.first() else { return format!("it took {took}") };
     if verdict.from_registry == 0 && verdict.from_other_pulls == 0 && verdict.present > 0 {
@@ -148,7 +196,7 @@ fn sentence(verdict: &Verdict) -> String {
     let host = &verdict.host;
     let why = match first.what.as_str() {
         "transfer" => {
-            let rate = (verdict.from_registry * 1_000_000).checked_div(of(&["transfer"])).unwrap_or_default();
+            let rate = verdict.from_registry.saturating_mul(1_000_000).checked_div(downloading).unwrap_or_default();
             format!("waiting for bytes of {host}, which came with {} a second", bytes(rate))
         }
         "answer" => format!("waiting for {host} to answer"),
@@ -162,6 +210,8 @@ fn sentence(verdict: &Verdict) -> String {
         "untar" => "making files".to_owned(),
         "hash" => "hashing layers".to_owned(),
         "unpack" => "unpacking layers".to_owned(),
+        "processor" => "waiting for a processor: all of this machine's were busy".to_owned(),
+        "disk" => "waiting for the disk to take what came".to_owned(),
         "commit" => "waiting for the disk to have blobs and snapshots for good".to_owned(),
         "record" => "writing records".to_owned(),
         other => format!("on {other}"),
@@ -174,10 +224,21 @@ fn sentence(verdict: &Verdict) -> String {
     };
     let retries: u64 = verdict.retries.values().sum();
     let again = match verdict.retries.iter().max_by_key(|(_, times)| **times) {
-        Some((cause, _)) => format!("; {retries} requests were sent again, mostly because of {cause}"),
+        Some((cause, _)) => {
+            let host = verdict.retried_hosts.iter().max_by_key(|(_, times)| **times);
+            let to = host.map(|(host, _)| format!(" to {host}")).unwrap_or_default();
+            match retries {
+                1 => format!("; a request{to} was sent again because of {cause}"),
+                _ => format!("; {retries} requests{to} were sent again, mostly because of {cause}"),
+            }
+        }
         None => String::new(),
     };
-    format!("{} % of {took} {why}{beside}{again}", percent(first.us))
+    let processor = match percent(of(&["processor"])) {
+        percent @ 10.. if first.what != "processor" => format!("; another {percent} % waiting for a processor"),
+        _ => String::new(),
+    };
+    format!("{} % of {took} {why}{beside}{processor}{again}", percent(first.us))
 }
 
 fn seconds(us: u64) -> String {

@@ -1,16 +1,13 @@
 //! `DiffMounts`: a diff on its way into the content store. One thread walks and packs, this side writes; what is between
 //! them is bounded.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use berth_api::{blocking, content::BlobWriter};
-use berth_model::{Code, Digest, Status, labels};
+use berth_api::{blocking, content::BlobWriter, holding::Holding};
+use berth_model::{Status, labels};
 use berth_wire::{
     content::AbortIngestRequest,
-    metadata::{
-        AddLeaseResourcesRequest, CreateLeaseRequest, DeleteLeaseRequest, PutContentRequest, Resource,
-        put_content_request::Entry,
-    },
+    metadata::{PutContentRequest, put_content_request::Entry},
     types::Descriptor,
     unpacker::DiffMountsRequest,
 };
@@ -27,11 +24,6 @@ use crate::{
 
 /// Pieces of half a MiB that wait to be written.
 const QUEUE: usize = 8;
-/// How long a digest that is being deleted is waited for, and how often it is tried.
-const TRIES: u32 = 100;
-const TRY_EVERY: Duration = Duration::from_millis(100);
-/// The life of a lease of our own, should we die before we end it.
-const OWN_LEASE_SECONDS: u64 = 600;
 
 impl Service {
     pub(crate) async fn diff(&self, request: DiffMountsRequest) -> Result<Descriptor, Status> {
@@ -101,34 +93,20 @@ impl Service {
         packed: &Packed,
         writer: &mut BlobWriter,
     ) -> Result<(), Status> {
-        let namespace = request.namespace.clone();
-        let own = request.lease.is_empty();
-        let lease = if own {
-            let request = CreateLeaseRequest {
-                namespace: namespace.clone(),
-                expires_in_seconds: OWN_LEASE_SECONDS,
-                ..CreateLeaseRequest::default()
-            };
-            self.metadata().create_lease(request).await?.id
-        } else {
-            request.lease.clone()
-        };
-        let kept = self.keep_under(&lease, request, packing, packed, writer).await;
-        if own && let Err(left) = self.metadata().delete_lease(DeleteLeaseRequest { namespace, id: lease }).await {
-            tracing::debug!(status = %left, "the lease of a diff stays until it ends by itself");
-        }
+        let metadata = Arc::clone(self.metadata());
+        let holding = Holding::begin(metadata, &request.namespace, &request.lease, &packed.digest).await?;
+        let kept = self.commit_and_record(request, packing, packed, writer).await;
+        holding.end().await;
         kept
     }
 
-    async fn keep_under(
+    async fn commit_and_record(
         &self,
-        lease: &str,
         request: &DiffMountsRequest,
         packing: Packing,
         packed: &Packed,
         writer: &mut BlobWriter,
     ) -> Result<(), Status> {
-        self.hold(&request.namespace, lease, &packed.digest).await?;
         writer.commit(packed.size, &packed.digest).await?;
         let mut labels = request.labels.clone();
         labels.insert(labels::UNCOMPRESSED.to_owned(), packed.diff_id.to_string());
@@ -146,20 +124,6 @@ impl Service {
         };
         self.metadata().put_content(record).await?;
         Ok(())
-    }
-
-    /// Puts a digest under a lease; waits for the end of a deletion of the same digest.
-    async fn hold(&self, namespace: &str, lease: &str, digest: &Digest) -> Result<(), Status> {
-        let named = Resource { r#type: "content".to_owned(), id: digest.to_string() };
-        let request =
-            AddLeaseResourcesRequest { namespace: namespace.to_owned(), id: lease.to_owned(), resources: vec![named] };
-        for _ in 1..TRIES {
-            match self.metadata().add_lease_resources(request.clone()).await {
-                Err(status) if status.code == Code::Unavailable => tokio::time::sleep(TRY_EVERY).await,
-                done => return done.map(|_| ()),
-            }
-        }
-        self.metadata().add_lease_resources(request).await.map(|_| ())
     }
 }
 

@@ -20,6 +20,7 @@
 pub mod apply;
 mod applying;
 mod archive;
+mod committing;
 pub mod compare;
 mod config;
 pub mod copy;
@@ -32,6 +33,7 @@ mod error;
 pub mod facts;
 mod file;
 mod gzip;
+mod helped;
 pub mod hidden;
 pub mod idmap;
 #[cfg(feature = "igzip")]

@@ -13,12 +13,14 @@ use std::{
 };
 
 use berth_model::Digest;
+use berth_telemetry::effort::{Effort, OfThread};
 use bytes::Bytes;
 use sha2::Digest as _;
 
 use crate::{
     decompress,
     error::ApplyError,
+    helped,
     pieces::{Pieces, Pool},
 };
 
@@ -34,17 +36,17 @@ pub struct Streamed {
     pub size: u64,
 }
 
-/// For how long each stage was busy, and how long it waited for its neighbours.
+/// For how long each stage was busy; not how long it waited for its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Waiting for bytes of the blob, and reading them.
     pub source: Duration,
     /// Inflating.
-    pub inflate: Duration,
+    pub inflate: Effort,
     /// Hashing what came out.
-    pub hash: Duration,
-    /// Making files; also of the caller's own thread, not of those that help it.
-    pub untar: Duration,
+    pub hash: Effort,
+    /// Making files; of the caller's own thread. When it waited for those that help it, it was held up by what they were.
+    pub untar: Effort,
 }
 
 /// Runs `consume` over the uncompressed bytes of `source`, and hashes them meanwhile. The source is read to its end, also
@@ -61,7 +63,8 @@ pub fn timed<T>(
     source: impl Read + Send,
     consume: impl FnOnce(&mut dyn Pieces) -> Result<T, ApplyError>,
 ) -> Result<(T, Streamed, Spent), ApplyError> {
-    let begun = Instant::now();
+    let watch = OfThread::begin();
+    helped::forget();
     let failure = Arc::new(Mutex::new(None));
     let (to_untar, untar_from) = sync_channel(QUEUE);
     let (to_hash, hash_from) = sync_channel(QUEUE);
@@ -81,7 +84,7 @@ pub fn timed<T>(
         };
         let mut reader = Buffers { from: untar_from, current: Bytes::new(), waited: Duration::ZERO };
         let consumed = consume(&mut reader).inspect(|_| reader.drain());
-        let untar = begun.elapsed().saturating_sub(reader.waited);
+        let untar = with_help(watch.end(reader.waited), helped::take());
         // The stages end when nobody listens.
         drop(reader);
         let stages = (inflate.join(), hash.join());
@@ -97,13 +100,20 @@ pub fn timed<T>(
     })
 }
 
+/// What the thread of a layer was at: alone, and while it waited for others.
+fn with_help(own: Effort, help: Effort) -> Effort {
+    // To itself, waiting for others looks like being held up.
+    let held_up = own.held_up.saturating_sub(help.busy) + help.held_up;
+    Effort { busy: own.busy, starved: own.starved + help.starved, held_up }
+}
+
 fn inflate(
     source: impl Read + Send,
     untar: &SyncSender<Bytes>,
     hash: &SyncSender<Bytes>,
     spent: &mut Spent,
 ) -> Result<(), ApplyError> {
-    let begun = Instant::now();
+    let watch = OfThread::begin();
     let (mut reading, mut handing_over) = (Duration::ZERO, Duration::ZERO);
     let done = inflate_all(source, &mut reading, |bytes| {
         let since = Instant::now();
@@ -113,7 +123,7 @@ fn inflate(
         wanted
     });
     spent.source = reading;
-    spent.inflate = begun.elapsed().saturating_sub(reading + handing_over);
+    spent.inflate = watch.end(reading + handing_over);
     done
 }
 
@@ -165,15 +175,17 @@ fn source_error(error: io::Error, compression: &str, offset: u64) -> ApplyError 
     }
 }
 
-fn hash(from: &Receiver<Bytes>) -> (Streamed, Duration) {
-    let (mut state, mut size, mut busy) = (sha2::Sha256::new(), 0, Duration::ZERO);
+fn hash(from: &Receiver<Bytes>) -> (Streamed, Effort) {
+    let (mut state, mut size) = (sha2::Sha256::new(), 0);
+    let (watch, mut waited, mut since) = (OfThread::begin(), Duration::ZERO, Instant::now());
     for bytes in from {
-        let since = Instant::now();
+        waited += since.elapsed();
         state.update(&bytes);
         size += bytes.len() as u64;
-        busy += since.elapsed();
+        since = Instant::now();
     }
-    (Streamed { diff_id: Digest::from_sha256(state.finalize().into()), size }, busy)
+    waited += since.elapsed();
+    (Streamed { diff_id: Digest::from_sha256(state.finalize().into()), size }, watch.end(waited))
 }
 
 struct Counted<'a, R> {

@@ -1,6 +1,6 @@
-//! The calls of the contract, and unpacked layers committed in their order.
+//! The calls of the contract, and what most of them need of snapshots.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use berth_api::{
     blocking,
@@ -9,23 +9,19 @@ use berth_api::{
     unpacker::Unpacker,
 };
 use berth_bus::Bus;
-use berth_failpoint::{Point, pass};
-use berth_model::{Code, Status, labels};
+use berth_model::{Code, Status};
 use berth_wire::{
     convert,
     metadata::{
-        AddLeaseResourcesRequest, CommitSnapshotRequest, Resource, Snapshot, StatSnapshotReply, StatSnapshotRequest,
+        AddLeaseResourcesRequest, Resource, Snapshot, StatSnapshotReply, StatSnapshotRequest, StatSnapshotsRequest,
         snapshot::Kind,
     },
     types::{Descriptor, Usage},
-    unpacker::{self as msg, LayerCommit},
+    unpacker as msg,
 };
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
 
-use crate::{
-    Config, layout::Layout, lock::Lock, orphans, snapshots::PATIENCE, snapshotter::Snapshotter, writers::Writers,
-};
+use crate::{Config, layout::Layout, orphans, snapshotter::Snapshotter, writers::Writers};
 
 /// Directories erased at once.
 const ERASERS: usize = 2;
@@ -149,6 +145,19 @@ impl Service {
         }
     }
 
+    /// Those of these snapshots that there are: their ids by name.
+    pub(crate) async fn there(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        keys: impl IntoIterator<Item = String>,
+    ) -> Result<HashMap<String, u64>, Status> {
+        let keys = keys.into_iter().collect();
+        let request = StatSnapshotsRequest { namespace: namespace.into(), snapshotter: snapshotter.into(), keys };
+        let found = self.metadata.stat_snapshots(request).await?;
+        Ok(found.snapshots.into_iter().map(|snapshot| (snapshot.name, snapshot.id)).collect())
+    }
+
     pub(crate) async fn existing(
         &self,
         namespace: &str,
@@ -177,7 +186,7 @@ impl Service {
     }
 
     /// The ids of a committed chain, newest first.
-    async fn chain(&self, namespace: &str, snapshotter: &str, name: &str) -> Result<Vec<u64>, Status> {
+    pub(crate) async fn chain(&self, namespace: &str, snapshotter: &str, name: &str) -> Result<Vec<u64>, Status> {
         if name.is_empty() {
             return Ok(Vec::new());
         }
@@ -238,64 +247,7 @@ impl Unpacker for Service {
     }
 
     async fn commit_layers(&self, request: msg::CommitLayersRequest) -> Result<msg::CommitLayersReply, Status> {
-        let trees = self.snapshotter(&request.snapshotter)?;
-        let (namespace, snapshotter) = (request.namespace.as_str(), request.snapshotter.as_str());
-        let mut settled: Vec<(LayerCommit, Usage)> = Vec::new();
-        let mut below: Option<(String, Vec<u64>)> = None;
-        let mut locks = Vec::new();
-        for layer in request.layers {
-            // A call that got lost is sent again, perhaps to another unpacker: the second waits, and finds it done.
-            locks.extend(Lock::on_dir(&trees.layout().dir(layer.id), PATIENCE).await?);
-            let mut chain = match below.take() {
-                Some((name, chain)) if name == layer.parent => chain,
-                _ => self.chain(namespace, snapshotter, &layer.parent).await?,
-            };
-            if let Some(found) = self.stat(namespace, snapshotter, &layer.chain_id).await? {
-                // Somebody else was faster; ours is not needed.
-                self.drop_unneeded(namespace, snapshotter, &layer).await;
-                chain.insert(0, convert::required(found.snapshot.as_ref(), "snapshot")?.id);
-                below = Some((layer.chain_id, chain));
-                continue;
-            }
-            let usage = settle(&trees, layer.id, chain.clone()).await?;
-            chain.insert(0, layer.id);
-            below = Some((layer.chain_id.clone(), chain));
-            settled.push((layer, usage));
-        }
-        if let (true, Some((last, _))) = (self.flush, settled.last()) {
-            let (trees, id) = (trees.clone(), last.id);
-            blocking(move || trees.layout().flush(id)).instrument(tracing::info_span!("flush")).await?;
-        }
-        for (layer, usage) in settled {
-            let (key, trees) = (layer.key.clone(), trees.clone());
-            pass(Point::UnpackCommit);
-            let committed = self
-                .metadata
-                .commit_snapshot(CommitSnapshotRequest {
-                    namespace: namespace.to_owned(),
-                    snapshotter: snapshotter.to_owned(),
-                    key: layer.key,
-                    name: layer.chain_id,
-                    labels: labels::Labels::new(),
-                    usage: Some(usage),
-                    parent: layer.parent,
-                    id: layer.id,
-                    ..CommitSnapshotRequest::default()
-                })
-                .await;
-            match committed {
-                Ok(_) => {
-                    pass(Point::UnpackCommitted);
-                    blocking(move || trees.committed(layer.id)).await?;
-                }
-                Err(status) if status.code == Code::AlreadyExists => {
-                    self.remove(namespace, snapshotter, &key).await?;
-                }
-                Err(status) => return Err(status),
-            }
-        }
-        drop(locks);
-        Ok(msg::CommitLayersReply {})
+        self.commit_stack(request).await
     }
 
     async fn check_host(&self, request: msg::CheckHostRequest) -> Result<msg::CheckHostReply, Status> {
@@ -319,18 +271,4 @@ impl Unpacker for Service {
     ) -> Result<msg::MeasureSnapshotsReply, Status> {
         orphans::measure(self.snapshotter(&request.snapshotter)?.layout().clone()).await
     }
-}
-
-impl Service {
-    async fn drop_unneeded(&self, namespace: &str, snapshotter: &str, layer: &LayerCommit) {
-        if let Err(status) = self.drop_snapshot(namespace, snapshotter, &layer.key, layer.id).await {
-            tracing::debug!(%status, "an unneeded unpacking stays for the collection");
-        }
-    }
-}
-
-/// Settles what an unpacked layer left open, over its chain.
-async fn settle(trees: &Snapshotter, id: u64, chain: Vec<u64>) -> Result<Usage, Status> {
-    let trees = trees.clone();
-    blocking(move || trees.settle(id, &chain)).instrument(tracing::info_span!("rebase", id)).await
 }

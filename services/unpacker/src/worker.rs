@@ -1,9 +1,10 @@
 //! Does `unpack` jobs: a layer into a snapshot of its own, while its blob arrives.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -13,13 +14,14 @@ use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
-use berth_telemetry::{account::micros, wait};
+use berth_telemetry::{account::micros, effort::Effort, metrics::counter, wait};
 use berth_wire::{
     convert,
-    metadata::{PrepareSnapshotRequest, snapshot::Kind},
+    metadata::{PrepareSnapshotReply, PrepareSnapshotRequest, snapshot::Kind},
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
+use opentelemetry::metrics::Counter;
 use tracing::Instrument as _;
 
 use crate::{
@@ -37,6 +39,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const MAX_RESTARTS: usize = 5;
 /// How long an unpacking waits for another one of the same layer.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+static UNPACKED: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("berth.unpack", "By", "Bytes of layers that were unpacked, as they are uncompressed"));
 
 /// Works on unpack jobs, so many at once.
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
@@ -66,25 +71,22 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         lock = wait::on("another unpacking", Lock::on_name(&locks, &name, PATIENCE)) => lock?,
         () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
     };
-    if service.stat(&job.namespace, &job.snapshotter, &job.chain_id).await?.is_some() {
-        return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
-    }
-    if let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await? {
-        return Ok(found);
-    }
-    let prepared = service
-        .metadata()
-        .prepare_snapshot(PrepareSnapshotRequest {
-            namespace: job.namespace.clone(),
-            snapshotter: job.snapshotter.clone(),
-            key: key.clone(),
-            kind: Kind::Active.into(),
-            replace: true,
-            lease: job.lease.clone(),
-            labels: [(labels::UNPACKING.to_owned(), job.chain_id.clone())].into(),
-            ..PrepareSnapshotRequest::default()
-        })
-        .await?;
+    let prepared = match prepare(service, &job, &key, false).await {
+        // It is unpacked, or an earlier try was at it.
+        Err(status) if status.code == Code::AlreadyExists => {
+            let there = service.there(&job.namespace, &job.snapshotter, [job.chain_id.clone(), key.clone()]).await?;
+            if there.contains_key(&job.chain_id) {
+                return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
+            }
+            if there.contains_key(&key)
+                && let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await?
+            {
+                return Ok(found);
+            }
+            prepare(service, &job, &key, true).await?
+        }
+        prepared => prepared?,
+    };
     let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
     pass(Point::SnapshotPrepared);
     let (dirs, replaced) = (snapshotter.clone(), prepared.replaced_id);
@@ -95,16 +97,32 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         dirs.make(id, &Wanted::default())
     })
     .await?;
-    match extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await {
-        Ok((streamed, spent)) => Ok(UnpackOutcome {
-            key,
-            id,
-            uncompressed_size: streamed.size,
-            existed: false,
-            spent_us: stages(&spent).into_iter().map(|(stage, busy)| (stage.to_owned(), micros(busy))).collect(),
-        }),
+    let extracted = extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await;
+    if let Ok((streamed, _)) = &extracted {
+        UNPACKED.add(streamed.size, &[]);
+    }
+    match extracted {
+        Ok((streamed, spent)) => {
+            Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false, spent_us: account(&spent) })
+        }
         Err(status) => Err(after_failure(service, &job, key, id, status).await),
     }
+}
+
+/// Makes the record of an unpacking: only if there is neither one nor its snapshot, or in the place of another.
+async fn prepare(service: &Service, job: &UnpackJob, key: &str, replace: bool) -> Result<PrepareSnapshotReply, Status> {
+    let request = PrepareSnapshotRequest {
+        namespace: job.namespace.clone(),
+        snapshotter: job.snapshotter.clone(),
+        key: key.to_owned(),
+        kind: Kind::Active.into(),
+        replace,
+        lease: job.lease.clone(),
+        labels: [(labels::UNPACKING.to_owned(), job.chain_id.clone())].into(),
+        unless: if replace { String::new() } else { job.chain_id.clone() },
+        ..PrepareSnapshotRequest::default()
+    };
+    service.metadata().prepare_snapshot(request).await
 }
 
 /// The tree that an earlier try of the same job made, if it is whole: its outcome was lost, or its commit not reached.
@@ -115,13 +133,9 @@ async fn unpacked_already(
     snapshotter: &Snapshotter,
     diff_id: &Digest,
 ) -> Result<Option<UnpackOutcome>, Status> {
-    let find = || service.stat(&job.namespace, &job.snapshotter, key);
-    if find().await?.is_none() {
-        return Ok(None);
-    }
     // It may be of a pull that ended. Kept first, then looked at again: a collection may be taking it.
     service.keep(job, key).await?;
-    let Some(found) = find().await? else { return Ok(None) };
+    let Some(found) = service.stat(&job.namespace, &job.snapshotter, key).await? else { return Ok(None) };
     let id = convert::required(found.snapshot.as_ref(), "snapshot")?.id;
     let dir = snapshotter.layout().dir(id);
     let kept = berth_api::blocking(move || Unpacked::kept(&dir)).await?;
@@ -169,7 +183,8 @@ async fn extract(
         let writers = service.writers();
         let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &writers, &cancelled));
         tokio::pin!(work);
-        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        // Whoever is done sooner says no more than that.
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + REPORT_EVERY, REPORT_EVERY);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut work => break outcome?,
@@ -223,15 +238,28 @@ pub(crate) fn apply_blob(
     }
 }
 
-fn stages(spent: &Spent) -> [(&'static str, Duration); 4] {
-    [("read", spent.source), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)]
+fn stages(spent: &Spent) -> [(&'static str, Effort); 4] {
+    let read = Effort { busy: spent.source, ..Effort::default() };
+    [("read", read), ("inflate", spent.inflate), ("hash", spent.hash), ("untar", spent.untar)]
+}
+
+/// As the outcome tells it: what a stage lacked is behind its name.
+fn account(spent: &Spent) -> BTreeMap<String, u64> {
+    let told = stages(spent).into_iter().flat_map(|(stage, effort)| {
+        [
+            (stage.to_owned(), effort.busy),
+            (format!("{stage}: processor"), effort.starved),
+            (format!("{stage}: disk"), if stage == "untar" { effort.held_up } else { Duration::ZERO }),
+        ]
+    });
+    told.filter(|(_, time)| !time.is_zero()).map(|(what, time)| (what, micros(time))).collect()
 }
 
 /// The stages overlap, each on a thread of its own.
 fn tell(begun: SystemTime, spent: &Spent) {
     let (span, between) = (tracing::Span::current(), (begun, SystemTime::now()));
-    for (stage, busy) in stages(spent) {
-        wait::worked(&span, stage, between, busy);
+    for (stage, effort) in stages(spent) {
+        wait::worked(&span, stage, between, effort);
     }
 }
 

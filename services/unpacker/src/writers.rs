@@ -8,10 +8,12 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile};
+use berth_telemetry::effort::{Effort, OfThread};
+
+use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped};
 
 /// A batch holds at most so many files, and so many bytes (unless it is one file).
 const BATCH_FILES: usize = 32;
@@ -63,6 +65,8 @@ struct Counted {
     /// Nobody wants the rest.
     over: bool,
     failed: Option<ApplyError>,
+    /// Of whoever makes them.
+    effort: Effort,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,6 +151,7 @@ impl Batch {
     /// Makes its files; not after the first failure of its layer. Answers how many bytes they have.
     fn make(&self) -> usize {
         let mut bytes = 0;
+        let watch = OfThread::begin();
         for file in &self.files {
             if lock(&self.tally.state).over {
                 break;
@@ -158,6 +163,7 @@ impl Batch {
             }
             bytes += file.pieces.iter().map(bytes::Bytes::len).sum::<usize>();
         }
+        lock(&self.tally.state).effort.add(watch.end(Duration::ZERO));
         bytes
     }
 }
@@ -229,9 +235,11 @@ impl LayerFiles<'_> {
             let Some(batch) = next else { break };
             self.writers.queue.make(batch);
         }
+        let since = Instant::now();
         let state = lock(&self.tally.state);
         let waited = self.tally.less.wait_while(state, |state| state.batches > 0);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        helped::waited(state.effort.scaled(since.elapsed()));
     }
 
     fn outcome(&self) -> Result<(), ApplyError> {

@@ -11,7 +11,7 @@ pub mod content;
 pub mod early_flush;
 pub mod fetcher;
 pub mod gc;
-
+pub mod holding;
 pub mod measure;
 pub mod metadata;
 pub mod owner;

@@ -80,10 +80,14 @@ contract! {
         prepare_snapshot(msg::PrepareSnapshotRequest);
         /// Turns an active record into a committed one.
         commit_snapshot(msg::CommitSnapshotRequest);
+        /// Turns active records into committed ones, all or none.
+        commit_snapshots(msg::CommitSnapshotsRequest);
         /// Drops a snapshot record.
         remove_snapshot(msg::RemoveSnapshotRequest);
         /// One snapshot record and the ids below it.
         stat_snapshot(msg::StatSnapshotRequest);
+        /// Those of some snapshots that there are.
+        stat_snapshots(msg::StatSnapshotsRequest);
         /// A page of snapshot records.
         list_snapshots(msg::ListSnapshotsRequest);
         /// Merges labels of a snapshot.

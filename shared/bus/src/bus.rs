@@ -184,6 +184,14 @@ impl Bus {
         }
     }
 
+    /// How many events each reader at the NATS server has not had yet; empty in one process, where there is none.
+    pub async fn event_lags(&self) -> Result<Vec<(String, u64)>, Status> {
+        match &self.home {
+            Home::Local(_) => Ok(Vec::new()),
+            Home::Nats(nats) => nats.event_lags().boxed().await,
+        }
+    }
+
     /// Puts a dead letter back into its queue, as a new job that nobody waits for: its work is done for those who come
     /// later. `NotFound` when there is none by that id; `ResourceExhausted` when the queue is full.
     pub async fn requeue(&self, id: &str) -> Result<(), Status> {

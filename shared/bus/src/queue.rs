@@ -1,5 +1,7 @@
 //! How a queue of jobs stands: what waits, what runs, and who works on it.
 
+use std::time::Duration;
+
 /// The jobs of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {
@@ -7,6 +9,8 @@ pub struct QueueState {
     pub kind: String,
     /// Jobs that no worker has taken.
     pub waiting: u64,
+    /// For how long the first of them has waited.
+    pub oldest: Option<Duration>,
     /// Jobs that a worker has, or had and is to try again after a pause.
     pub running: u64,
     /// Who works on them, by name.

@@ -84,6 +84,8 @@ fn of_role(names: &Names, prefix: &str, role: &Role, roles: &[Role]) -> Permissi
     if role.publishes {
         of.makes_stream(names, &events);
         of.tell(names.event(">"));
+        // How far behind those are who read them.
+        of.api(format!("CONSUMER.LIST.{events}"));
     }
     if role.subscribes {
         // In the ways of all client libraries: older ones name a consumer elsewhere, and have inboxes below `_INBOX`, where
@@ -109,6 +111,7 @@ fn of_role(names: &Names, prefix: &str, role: &Role, roles: &[Role]) -> Permissi
             of.tell(names.job(kind));
             // How the queues stand.
             of.api(format!("CONSUMER.INFO.{jobs}.{}", Names::consumer(kind)));
+            of.api(format!("STREAM.MSG.GET.{jobs}"));
             of.hear(names.job_alive(kind));
         }
     }

@@ -17,8 +17,8 @@ tokio::task_local! {
 pub struct Account {
     /// Time.
     pub spent: BTreeMap<&'static str, Duration>,
-    /// Times.
-    pub counted: BTreeMap<&'static str, u64>,
+    /// Times, and by whose doing.
+    pub counted: BTreeMap<(&'static str, String), u64>,
 }
 
 impl Account {
@@ -47,9 +47,9 @@ pub fn spent(what: &'static str, time: Duration) {
     change(|account| *account.spent.entry(what).or_default() += time);
 }
 
-/// Something happened (once more).
-pub fn counted(what: &'static str) {
-    change(|account| *account.counted.entry(what).or_default() += 1);
+/// Something happened (once more), by the doing of `who`.
+pub fn counted(what: &'static str, who: &str) {
+    change(|account| *account.counted.entry((what, who.to_owned())).or_default() += 1);
 }
 
 /// Runs `work` and notes how long it took, also if it is dropped on the way.
@@ -83,13 +83,14 @@ mod tests {
         let work = |times: usize| async move {
             for _ in 0..times {
                 timed("sleep", tokio::task::yield_now()).await;
-                counted("again");
+                counted("again", "host");
             }
             spent("a fixed time", Duration::from_millis(7));
         };
         let ((), one) = kept(work(1)).await;
         let ((), two) = kept(work(2)).await;
-        assert_eq!((one.counted["again"], two.counted["again"]), (1, 2));
+        let again = ("again", "host".to_owned());
+        assert_eq!((one.counted[&again], two.counted[&again]), (1, 2));
         assert_eq!(two.spent["a fixed time"], Duration::from_millis(7));
         assert!(one.micros().any(|pair| pair == ("a fixed time".to_owned(), 7000)));
         // Nobody listens.

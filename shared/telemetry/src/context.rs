@@ -1,7 +1,7 @@
 //! The context of a trace on its way from one process, or one thread of work, to the next: the headers of W3C Trace
 //! Context (`traceparent`, `tracestate`; lower-case, as NATS does not fold names).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator as _},
@@ -36,6 +36,32 @@ pub fn adopt<'a>(span: &Span, header: impl Fn(&'static str) -> Option<&'a str>) 
 /// Ties `span` to another trace, of which it is no part.
 pub fn link<'a>(span: &Span, header: impl Fn(&'static str) -> Option<&'a str>) {
     if let Some(context) = read(header) {
+        span.add_link(context.span().span_context().clone());
+    }
+}
+
+/// A span is tied to at most so many others.
+pub const MOST_LINKS: usize = 32;
+
+/// Ties `span` to the traces that these values of `traceparent` are of, to each once; to the first [`MOST_LINKS`] of them.
+pub fn link_all<'a>(span: &Span, parents: impl IntoIterator<Item = &'a str>) {
+    let mut tied = HashSet::new();
+    for parent in parents {
+        if tied.len() >= MOST_LINKS {
+            return;
+        }
+        let Some(context) = read(|name| (name == HEADERS[0]).then_some(parent)) else { continue };
+        let other = context.span().span_context().clone();
+        if tied.insert(other.trace_id()) {
+            span.add_link(other);
+        }
+    }
+}
+
+/// Ties `span` to another one of this process, of which it is no part.
+pub fn link_span(span: &Span, other: &Span) {
+    let context = other.context();
+    if context.span().span_context().is_valid() {
         span.add_link(context.span().span_context().clone());
     }
 }

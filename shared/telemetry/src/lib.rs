@@ -8,7 +8,9 @@
 
 pub mod account;
 pub mod context;
+pub mod effort;
 mod endpoint;
+pub mod lag;
 mod logs;
 pub mod metrics;
 mod otlp;

@@ -38,7 +38,7 @@ pub(crate) struct Numbers {
 /// Starts keeping numbers, if anybody can want them: a process that lasts, or a receiver that the environment names.
 pub(crate) fn start(telling: &Telling) -> anyhow::Result<Option<Numbers>> {
     let sent = otlp::wanted(Signal::Metrics, |name| std::env::var(name).ok())?;
-    if sent.is_none() && !telling.lasts {
+    if (sent.is_none() && !telling.lasts) || otlp::disabled(|name| std::env::var(name).ok()) {
         return Ok(None);
     }
     let registry = Registry::new();

@@ -59,7 +59,7 @@ pub(crate) fn wanted(signal: Signal, variable: impl Fn(&str) -> Option<String>) 
         let names = [format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.word()), format!("OTEL_EXPORTER_OTLP_{what}")];
         names.into_iter().find_map(|name| given(&name).map(|value| (name, value)))
     };
-    let disabled = given("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let disabled = disabled(&variable);
     let none = given(&format!("OTEL_{}_EXPORTER", signal.word())).is_some_and(|value| value == "none");
     if disabled || none || special("ENDPOINT").is_none() {
         return Ok(None);
@@ -70,6 +70,11 @@ pub(crate) fn wanted(signal: Signal, variable: impl Fn(&str) -> Option<String>) 
         Some((_, "grpc")) => Ok(Some(Protocol::Grpc)),
         Some((name, other)) => anyhow::bail!("{name}={other:?} is not known here; use \"http/protobuf\" or \"grpc\""),
     }
+}
+
+/// Whether nothing is to be told at all, of no kind and to nobody.
+pub(crate) fn disabled(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("OTEL_SDK_DISABLED").is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
 }
 
 /// Who tells; the environment has the last word.

@@ -13,7 +13,7 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 use crate::metrics::{counter, durations, label, seconds};
 
 /// Spans that are stages of a pull, of an unpacking or of upkeep.
-const STAGES: [&str; 14] = [
+const STAGES: [&str; 15] = [
     "pull",
     "resolve",
     "token",
@@ -26,6 +26,7 @@ const STAGES: [&str; 14] = [
     "rebase",
     "flush",
     "gc",
+    "repair",
     "registry.request",
     "relay",
 ];

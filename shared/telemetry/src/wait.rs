@@ -17,12 +17,20 @@ use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::account;
+use crate::effort::Effort;
 use crate::metrics::{durations, label, seconds};
 
 static WAITS: LazyLock<Histogram<f64>> =
     LazyLock::new(|| durations("berth.wait.duration", "How long was waited, and for what"));
 static BUSY: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     durations("berth.stage.busy", "How long the stages of an unpacking were busy, each on a thread of its own")
+});
+
+static STARVED: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    durations(
+        "berth.stage.starved",
+        "How long of it stages of an unpacking could have worked, and no processor was free",
+    )
 });
 
 /// Of every wait: what for.
@@ -49,11 +57,17 @@ pub fn past(span: &Span, reason: &'static str, since: SystemTime, worth: Duratio
     }
 }
 
-/// Work that is over, below `span`: when it began and ended, and for how long of that it was busy.
-pub fn worked(span: &Span, name: &'static str, between: (SystemTime, SystemTime), busy: Duration) {
-    BUSY.record(seconds(busy), &[label("stage", name)]);
-    let busy = i64::try_from(busy.as_micros()).unwrap_or(i64::MAX);
-    stage(span, name.to_owned(), between, vec![KeyValue::new("berth.busy_us", busy)]);
+/// Work that is over, below `span`: when it began and ended, for how long of that it was busy, and for how long of that no
+/// processor was free.
+pub fn worked(span: &Span, name: &'static str, between: (SystemTime, SystemTime), effort: Effort) {
+    BUSY.record(seconds(effort.busy), &[label("stage", name)]);
+    if !effort.starved.is_zero() {
+        STARVED.record(seconds(effort.starved), &[label("stage", name)]);
+    }
+    let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    let (busy, starved) = (micros(effort.busy), micros(effort.starved));
+    let attributes = vec![KeyValue::new("berth.busy_us", busy), KeyValue::new("berth.starved_us", starved)];
+    stage(span, name.to_owned(), between, attributes);
 }
 
 fn stage(span: &Span, name: String, (since, until): (SystemTime, SystemTime), attributes: Vec<KeyValue>) {

@@ -1,13 +1,19 @@
 //! The HTTP client that carries spans. The thread that sends them is none of the runtime's, and this client needs it: so
 //! each request runs there, and that thread waits.
 
+use std::sync::OnceLock;
+
 use anyhow::Context as _;
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use reqwest::redirect::Policy;
 use tokio::runtime::Handle;
 
 /// As much of an answer as anybody reads.
 const ANSWER: usize = 64 << 10;
+
+/// One for all signals: a command that ends soon shall not make two.
+static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
 
 #[derive(Clone, Debug)]
 pub(crate) struct Web {
@@ -17,10 +23,14 @@ pub(crate) struct Web {
 
 impl Web {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        // Somebody else may have said it already.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = reqwest::Client::builder().user_agent(concat!("berth/", env!("CARGO_PKG_VERSION"))).build();
-        Ok(Self { client: client.context("traces: HTTP client")?, runtime: Handle::try_current()? })
+        let client = match CLIENT.get() {
+            Some(client) => client.clone(),
+            None => {
+                let client = make(|name| std::env::var(name).ok()).context("telemetry: HTTP client")?;
+                CLIENT.get_or_init(|| client).clone()
+            }
+        };
+        Ok(Self { client, runtime: Handle::try_current()? })
     }
 
     async fn send(self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
@@ -40,9 +50,46 @@ impl Web {
     }
 }
 
+fn make(variable: impl Fn(&str) -> Option<String>) -> reqwest::Result<reqwest::Client> {
+    // Somebody else may have said it already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = reqwest::Client::builder().user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")));
+    // Reading the certificates of the system takes as long as a hundredth of a small pull, and mostly the receiver is next door.
+    if is_plain(variable) { client.tls_certs_only([]).redirect(Policy::none()).build() } else { client.build() }
+}
+
+/// Whether no receiver is spoken to over TLS.
+fn is_plain(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let endpoints = ["", "TRACES_", "METRICS_"].map(|signal| variable(&format!("OTEL_EXPORTER_OTLP_{signal}ENDPOINT")));
+    endpoints.iter().flatten().all(|endpoint| endpoint.trim().starts_with("http://") || endpoint.trim().is_empty())
+}
+
 #[async_trait]
 impl HttpClient for Web {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         self.runtime.spawn(self.clone().send(request)).await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_read_only_for_who_needs_them() {
+        for (endpoints, plain) in [
+            (&["http://a:4318"][..], true),
+            (&["http://a:4318", ""], true),
+            (&["https://a:4318"], false),
+            (&["http://a:4318", "HTTPS://b"], false),
+        ] {
+            let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"];
+            let given = |name: &str| {
+                let pair = names.iter().zip(endpoints).find(|(known, _)| **known == name);
+                pair.map(|(_, endpoint)| (*endpoint).to_owned())
+            };
+            assert_eq!(is_plain(given), plain, "{endpoints:?}");
+            make(given).unwrap();
+        }
     }
 }

@@ -37,6 +37,8 @@ pub struct Berth {
     scratch: tempfile::TempDir,
     root: PathBuf,
     settings: Vec<(String, String)>,
+    /// The program, and its arguments, that runs all commands.
+    within: Vec<String>,
 }
 
 impl Berth {
@@ -44,7 +46,7 @@ impl Berth {
     pub fn new() -> Result<Self> {
         let scratch = tempfile::tempdir()?;
         let root = scratch.path().join("root");
-        Ok(Self { scratch, root, settings: Vec::new() })
+        Ok(Self { scratch, root, settings: Vec::new(), within: Vec::new() })
     }
 
     /// On a root that is somewhere else (a full disk, a directory that may not be written).
@@ -73,6 +75,11 @@ impl Berth {
         self.settings.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Has another program run all commands and services from now on: `taskset -c 0`, `nsenter --net=FILE`.
+    pub fn run_within(&mut self, words: &[&str]) {
+        self.within = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// The store.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -98,7 +105,14 @@ impl Berth {
 
     /// A `berth` command with the options of this root.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.within.split_first() {
+            None => Command::new(binary()),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary());
+                command
+            }
+        };
         command
             .arg("--root")
             .arg(&self.root)

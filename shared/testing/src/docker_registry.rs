@@ -4,7 +4,11 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{port::Port, process::Server};
+use crate::{
+    link::{FAR, Link},
+    port::Port,
+    process::Server,
+};
 
 /// A real registry. Ends when dropped.
 pub struct DockerRegistry {
@@ -12,6 +16,8 @@ pub struct DockerRegistry {
     port: Port,
     login: Option<(String, String)>,
     server: Option<Server>,
+    /// The link that it is at the far end of.
+    behind: Option<Link>,
 }
 
 impl DockerRegistry {
@@ -26,7 +32,8 @@ impl DockerRegistry {
     }
 
     fn start_with(login: Option<(String, String)>) -> Result<Self> {
-        let mut registry = Self { directory: tempfile::tempdir()?, port: Port::reserve()?, login, server: None };
+        let mut registry =
+            Self { directory: tempfile::tempdir()?, port: Port::reserve()?, login, server: None, behind: None };
         registry.run()?;
         Ok(registry)
     }
@@ -34,10 +41,16 @@ impl DockerRegistry {
     fn run(&mut self) -> Result<()> {
         let config = self.directory.path().join("config.yml");
         fs::write(&config, self.config()?)?;
-        let mut command = Command::new("docker-registry");
+        let mut command = match &self.behind {
+            None => Command::new("docker-registry"),
+            Some(link) => link.far_command("docker-registry"),
+        };
         command.arg("serve").arg(&config);
         let mut server = Server::start("docker-registry", &command, &self.log_file())?;
-        server.wait_for_port(self.port.number())?;
+        match &self.behind {
+            None => server.wait_for_port(self.port.number())?,
+            Some(link) => link.wait_for_port(self.port.number(), || server.log())?,
+        }
         self.server = Some(server);
         Ok(())
     }
@@ -58,9 +71,9 @@ impl DockerRegistry {
         };
         Ok(format!(
             "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    \
-             rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{}\n{auth}",
+             rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {}\n{auth}",
             self.directory.path().join("data").display(),
-            self.port.number()
+            self.host()
         ))
     }
 
@@ -68,10 +81,18 @@ impl DockerRegistry {
         self.directory.path().join("log")
     }
 
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or its address at the far end of a link.
     #[must_use]
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number())
+        let address = if self.behind.is_some() { FAR } else { "127.0.0.1" };
+        format!("{address}:{}", self.port.number())
+    }
+
+    /// Moves it, with what it has, to the far end of a link.
+    pub fn move_behind(&mut self, link: Link) -> Result<()> {
+        self.stop();
+        self.behind = Some(link);
+        self.run()
     }
 
     /// Name and password, if it asks for them.

@@ -16,6 +16,7 @@ pub mod hostile;
     reason = "a kit for tests: it panics where it is misused"
 )]
 pub mod image;
+pub mod link;
 pub mod nats_cluster;
 pub mod nats_listener;
 pub mod nats_server;

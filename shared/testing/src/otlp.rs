@@ -101,6 +101,18 @@ impl OtlpReceiver {
         lock(&self.spans).clone()
     }
 
+    /// All spans, when they are what `wanted` waits for.
+    ///
+    /// # Panics
+    ///
+    /// If they never are.
+    pub fn all(&self, what: &str, wanted: impl Fn(&[Span]) -> bool) -> Vec<Span> {
+        wait_for(what, Duration::from_secs(30), || {
+            let found = self.spans();
+            if wanted(&found) { Seen::Yes(found) } else { Seen::NotYet(tree(&found)) }
+        })
+    }
+
     /// The spans of a trace, when they are what `wanted` waits for. (Spans come when they end, and in batches.)
     ///
     /// # Panics

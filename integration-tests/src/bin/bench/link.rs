@@ -182,6 +182,7 @@ fn receive(mut to: &TcpStream, way: &Way, back: Duration) -> io::Result<()> {
             flight = way.changed.wait(flight).unwrap_or_else(PoisonError::into_inner);
         };
         drop(flight);
+        // sleeps: a chunk is on its way for so long.
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
         to.write_all(&chunk)?;
         let mut flight = way.flight();

@@ -14,6 +14,7 @@ mod link;
 mod measure;
 mod peers;
 mod report;
+mod sink;
 mod source;
 mod svg;
 
@@ -38,6 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Who pulls: berth, containerd, podman, umoci, and berth as `daemon` or over `nats`. What is not installed is left out.
+    /// What telemetry costs: `told,quiet` and `daemon-told,daemon-quiet`, with traces and numbers sent, and without any.
     #[arg(long, value_delimiter = ',', default_value = "berth,containerd,podman,umoci")]
     peers: Vec<String>,
     /// Only these processors, as `taskset` names them (`0,1`), for whoever pulls.
@@ -94,7 +96,12 @@ fn main() -> Result<()> {
             };
             let mut series: Vec<Series> = peers.iter().map(|peer| Series::new(image, link, peer.name())).collect();
             for round in 0..=options.rounds {
-                for (peer, series) in peers.iter().zip(&mut series) {
+                let mut order: Vec<_> = peers.iter().zip(&mut series).collect();
+                // Who is first has the quieter disk, or the colder one.
+                if round % 2 == 1 {
+                    order.reverse();
+                }
+                for (peer, series) in order {
                     let sample = run(peer, &reference, &images, &disk)?;
                     if round > 0 {
                         series.samples.push(sample);

@@ -15,6 +15,7 @@ use berth_testing::{
 use crate::{
     daemons,
     measure::{self, Sample},
+    sink,
 };
 
 /// A program that pulls and unpacks.
@@ -22,6 +23,18 @@ pub(crate) struct Peer {
     name: String,
     kind: Kind,
     cpus: Option<String>,
+    telemetry: Telemetry,
+}
+
+/// What Berth tells of itself meanwhile.
+#[derive(Clone, Debug)]
+enum Telemetry {
+    /// What it does by itself, or what the environment says.
+    Usual,
+    /// Nothing, not even numbers.
+    Quiet,
+    /// All spans and all numbers, to this receiver.
+    Told(String),
 }
 
 enum Kind {
@@ -41,21 +54,28 @@ enum Kind {
 /// Those of the peers that are there.
 pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>) -> Result<Vec<Peer>> {
     let mut peers = Vec::new();
-    let mut add = |name: String, kind| peers.push(Peer { name, kind, cpus: cpus.map(ToOwned::to_owned) });
+    let mut add = |name: String, kind, telemetry: &Telemetry| {
+        peers.push(Peer { name, kind, cpus: cpus.map(ToOwned::to_owned), telemetry: telemetry.clone() });
+    };
     for name in wanted {
-        let (kind, programs): (_, &[&str]) = match name.as_str() {
+        let (shape, telemetry) = match name.rsplit_once('-').unwrap_or(("berth", name)) {
+            (shape, "told") => (shape, Telemetry::Told(sink::start()?)),
+            (shape, "quiet") => (shape, Telemetry::Quiet),
+            _ => (name.as_str(), Telemetry::Usual),
+        };
+        let (kind, programs): (_, &[&str]) = match shape {
             "berth" => {
                 for (number, path) in berth.iter().enumerate() {
                     let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
-                    let name = if number == 0 { "berth".to_owned() } else { format!("berth-{}", number + 1) };
-                    add(name, Kind::Berth(path));
+                    let name = if number == 0 { name.clone() } else { format!("{name}-{}", number + 1) };
+                    add(name, Kind::Berth(path), &telemetry);
                 }
                 continue;
             }
             "daemon" | "nats" => {
                 let path = berth.first().context("no program is named")?.canonicalize()?;
-                let kind = if name == "nats" { Kind::Nats(path) } else { Kind::Daemon(path) };
-                (kind, if name == "nats" { &["nats-server"] } else { &[] })
+                let kind = if shape == "nats" { Kind::Nats(path) } else { Kind::Daemon(path) };
+                (kind, if shape == "nats" { &["nats-server"] } else { &[] })
             }
             "containerd" => (Kind::Containerd, &["ctr", "containerd"]),
             "podman" => (Kind::Podman, &["podman"]),
@@ -64,7 +84,7 @@ pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>) -> 
         };
         match programs.iter().find(|program| !is_there(program)) {
             Some(missing) => eprintln!("{name} is left out: {missing} is not installed"),
-            None => add(name.clone(), kind),
+            None => add(name.clone(), kind, &telemetry),
         }
     }
     ensure!(!peers.is_empty(), "none of these peers is installed: {}", wanted.join(", "));
@@ -114,14 +134,22 @@ impl Peer {
     }
 
     fn command(&self, program: &Path) -> Command {
-        match &self.cpus {
+        let mut command = match &self.cpus {
             None => Command::new(program),
             Some(cpus) => {
                 let mut command = Command::new("taskset");
                 command.arg("--cpu-list").arg(cpus).arg(program);
                 command
             }
-        }
+        };
+        match &self.telemetry {
+            Telemetry::Usual => &mut command,
+            Telemetry::Quiet => command.env("OTEL_SDK_DISABLED", "true"),
+            Telemetry::Told(endpoint) => {
+                command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("OTEL_TRACES_SAMPLER", "parentbased_always_on")
+            }
+        };
+        command
     }
 
     fn containerd(&self, image: &str, store: &Path) -> Result<Sample> {

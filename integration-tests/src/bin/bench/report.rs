@@ -21,16 +21,24 @@ impl Series {
     }
 
     fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.samples.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        if values.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) }
+        median(self.samples.iter().map(of).collect())
+    }
+
+    /// What this machine does besides changes from round to round, and within one less.
+    fn paired(&self, base: &Self, of: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().zip(&base.samples).map(|(one, base)| of(one) / of(base)).collect())
     }
 
     fn least(&self, of: impl Fn(&Sample) -> f64) -> f64 {
         self.samples.iter().map(of).fold(f64::NAN, f64::min)
     }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    if values.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) }
 }
 
 /// The reference that ratios are against: containerd, if it took part, else whoever was named last.
@@ -67,6 +75,18 @@ pub(crate) fn table(image: &str, link: &str, series: &[Series]) -> String {
                 one.median(|s| s.flush),
                 one.median(|s| s.rss as f64) / 1e6,
                 one.median(|s| s.bytes.unwrap_or(0) as f64) / 1e6,
+            ),
+        );
+    }
+    for one in series.iter().filter(|one| one.peer != base.peer) {
+        line(
+            &mut out,
+            format_args!(
+                "  {} to {}, medians of the ratios of each round: wall {:.3}, cpu {:.3}",
+                one.peer,
+                base.peer,
+                one.paired(base, |s| s.wall),
+                one.paired(base, |s| s.cpu),
             ),
         );
     }

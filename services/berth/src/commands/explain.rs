@@ -81,11 +81,14 @@ fn text(record: &PullRecord, verdict: &Verdict) -> String {
     for (cause, times) in &verdict.retries {
         line(&format!("retries because of {cause}"), &times.to_string());
     }
+    for (host, times) in &verdict.retried_hosts {
+        line(&format!("  of requests to {host}"), &times.to_string());
+    }
     text
 }
 
 fn as_json(record: &PullRecord, verdict: &Verdict) -> serde_json::Value {
-    let mut value = berth_gateway::verdict_as_json(verdict);
+    let mut value = berth_gateway::pull_shape::verdict(verdict);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("id".to_owned(), record.id.clone().into());
         fields.insert("reference".to_owned(), record.reference.clone().into());

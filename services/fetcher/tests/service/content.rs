@@ -95,6 +95,8 @@ impl Content for Store {
             path: path.display().to_string(),
             store_id: "tests".to_owned(),
             offset: ingest.written,
+            commit_advances: false,
+            yours_for_ms: 0,
         })
     }
 

@@ -20,7 +20,7 @@ use super::{
     Grpc, Scope, answer,
     convert::{payload, time},
 };
-use crate::{Backend, to_grpc};
+use crate::{Backend, readers::Place, to_grpc};
 
 const PAGE: u32 = 500;
 const WAIT_MS: u32 = 10_000;
@@ -69,7 +69,13 @@ async fn subscribe(
     // Far beyond what there is: only the newest sequence is wanted.
     let newest = msg::ReadEventsRequest { after: u64::MAX, limit: 1, wait_ms: 0 };
     let after = backend.metadata.read_events(newest).await?.last;
-    let follower = Follower { metadata: Arc::clone(&backend.metadata), after, filters, ready: VecDeque::new() };
+    let follower = Follower {
+        metadata: Arc::clone(&backend.metadata),
+        after,
+        filters,
+        ready: VecDeque::new(),
+        place: Place::new("containerd", after),
+    };
     Ok(Box::pin(futures::stream::try_unfold(follower, |mut follower| async move {
         follower.next().await.map(|event| Some((event, follower))).map_err(to_grpc)
     })))
@@ -82,6 +88,7 @@ struct Follower {
     after: u64,
     filters: Filters,
     ready: VecDeque<Envelope>,
+    place: Place,
 }
 
 impl Follower {
@@ -90,6 +97,8 @@ impl Follower {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
+            // All of the last page was taken.
+            self.place.at(self.after);
             let poll = msg::ReadEventsRequest { after: self.after, limit: PAGE, wait_ms: WAIT_MS };
             let page = self.metadata.read_events(poll).await?;
             self.after = page.events.last().map_or(self.after, |event| event.sequence);

@@ -15,7 +15,7 @@ use berth_wire::{
 use serde_json::{Value, json};
 
 use super::shapes;
-use crate::Backend;
+use crate::{Backend, pull_shape};
 
 /// As much of a list as anybody looks at.
 const MOST: usize = 1000;
@@ -76,7 +76,7 @@ pub(super) async fn pulls(State(backend): State<Backend>, Query(of): Query<Of>) 
 
 pub(super) async fn pull(State(backend): State<Backend>, Path(pull_id): Path<String>) -> Answer {
     let request = WatchPullRequest { pull_id, ..WatchPullRequest::default() };
-    Ok(Json(shapes::whole(&backend.transfer.watch_pull(request).await?)))
+    Ok(Json(pull_shape::pull(&backend.transfer.watch_pull(request).await?)))
 }
 
 pub(super) async fn images(State(backend): State<Backend>, Query(of): Query<Of>) -> Answer {

@@ -175,7 +175,7 @@ function showPull(pull) {
   byId("title-pull").textContent = pull.reference;
   const failed = pull.error !== null;
   const state = byId("pull-state");
-  const text = `${pull.phase}, ${failed ? pull.error.message : pull.digest || ""}`;
+  const text = `${pull.phase}, ${failed ? pull.error.message : pull.target ? pull.target.digest : ""}`;
   if (state.textContent !== text) state.textContent = text;
   state.className = failed ? "bad" : "";
   byId("pull-verdict").textContent = pull.verdict ? pull.verdict.sentence : "";

@@ -16,7 +16,7 @@ use futures::{Stream, stream::unfold};
 use serde_json::{Value, json};
 
 use super::{api::Of, shapes};
-use crate::Backend;
+use crate::{Backend, pull_shape, readers::Place};
 
 /// How long one poll waits.
 const WAIT_MS: u32 = 10_000;
@@ -84,7 +84,7 @@ pub(super) async fn pull(
                 Ok(state) => {
                     request.seen = state.version;
                     let over = matches!(state.phase(), Phase::Done | Phase::Failed);
-                    return Some((message("pull", &shapes::whole(&state)), (backend, request, over)));
+                    return Some((message("pull", &pull_shape::pull(&state)), (backend, request, over)));
                 }
                 Err(status) => {
                     let over = !status.code.is_passing();
@@ -108,12 +108,14 @@ struct Reading {
     namespace: String,
     after: Option<u64>,
     ready: VecDeque<berth_wire::metadata::Event>,
+    place: Option<Place>,
 }
 
 impl Reading {
     async fn next(&mut self) -> Option<Result<Event, Infallible>> {
         loop {
             while let Some(event) = self.ready.pop_front() {
+                self.place.get_or_insert_with(|| Place::new("page", event.sequence)).at(event.sequence);
                 if self.namespace.is_empty() || self.namespace == event.namespace {
                     let told = Event::default().event("event").id(event.sequence.to_string());
                     return Some(Ok(told.data(shapes::event(&event).to_string())));
@@ -149,7 +151,7 @@ pub(super) async fn events(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = seen.or(from.since);
-    let reading = Reading { backend, namespace: from.namespace, after, ready: VecDeque::new() };
+    let reading = Reading { backend, namespace: from.namespace, after, ready: VecDeque::new(), place: None };
     stream(unfold(reading, |mut reading| async move {
         let next = reading.next().await?;
         Some((next, reading))

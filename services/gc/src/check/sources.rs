@@ -5,7 +5,14 @@ use berth_model::{
     Descriptor, Digest, MediaType, Reference, Status,
     labels::{self, Labels},
 };
-use berth_wire::{fetcher::FetchJob, gc::item::Outcome, types};
+use berth_telemetry::context;
+use berth_wire::{
+    fetcher::FetchJob,
+    gc::item::Outcome,
+    metadata::{ListPullRecordsRequest, PullRecord},
+    types,
+};
+use tracing::Instrument as _;
 
 use super::Checking;
 
@@ -68,7 +75,29 @@ impl Checking<'_> {
         Ok(false)
     }
 
-    async fn fetch(&self, blob: &Descriptor, reference: &Reference) -> Result<(), Status> {
+    /// Fetches it again: a span of the check, tied to the pull that fetched it before.
+    async fn fetch(&mut self, blob: &Descriptor, reference: &Reference) -> Result<(), Status> {
+        let span = tracing::info_span!("repair", digest = %blob.digest, registry = reference.registry());
+        context::link_all(&span, self.pulls_of(reference).await.iter().map(String::as_str));
+        self.fetch_again(blob, reference).instrument(span).await
+    }
+
+    /// The traces of pulls from this repository, the newest first, as far as they are remembered.
+    async fn pulls_of(&mut self, reference: &Reference) -> Vec<String> {
+        if self.pulls.is_none() {
+            let listed = self.backend.pulls.list_pull_records(ListPullRecordsRequest::default()).await;
+            // Without them the repair is as good.
+            self.pulls = Some(listed.map(|reply| reply.pulls).unwrap_or_default());
+        }
+        let of_it = |pull: &&PullRecord| {
+            let place = |other: &Reference| (other.registry().to_owned(), other.repository().to_owned());
+            pull.reference.parse::<Reference>().is_ok_and(|other| place(&other) == place(reference))
+        };
+        let pulls = self.pulls.iter().flatten().rev().filter(of_it);
+        pulls.map(|pull| pull.traceparent.clone()).collect()
+    }
+
+    async fn fetch_again(&self, blob: &Descriptor, reference: &Reference) -> Result<(), Status> {
         let job = FetchJob {
             // No pull, and so no credentials: what is public can be fetched.
             pull_id: String::new(),

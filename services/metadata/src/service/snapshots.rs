@@ -27,6 +27,22 @@ pub(super) async fn commit(store: &Store, request: msg::CommitSnapshotRequest) -
     store.change(move |change| snapshots::commit(change, wanted)).await
 }
 
+/// The most that one batch commits.
+const MOST_COMMITS: usize = 1000;
+
+pub(super) async fn commit_all(
+    store: &Store,
+    request: msg::CommitSnapshotsRequest,
+) -> Result<msg::CommitSnapshotsReply, Status> {
+    if request.commits.len() > MOST_COMMITS {
+        return Err(Status::invalid_argument(format!("at most {MOST_COMMITS} snapshots are committed at once")));
+    }
+    let wanted = request.commits.into_iter().map(Commit::parse).collect::<Result<Vec<_>, _>>()?;
+    let committed = store
+        .change(move |change| wanted.into_iter().map(|one| snapshots::commit(change, one)).collect::<Result<_, _>>());
+    Ok(msg::CommitSnapshotsReply { snapshots: committed.await? })
+}
+
 pub(super) async fn remove(store: &Store, request: msg::RemoveSnapshotRequest) -> Result<msg::Snapshot, Status> {
     let place = Place::parse(&request.namespace, &request.snapshotter)?;
     let key = check::name("the snapshot's key", &request.key)?;
@@ -43,6 +59,18 @@ pub(super) async fn stat(store: &Store, request: msg::StatSnapshotRequest) -> Re
             Ok(msg::StatSnapshotReply { snapshot: Some(found), parent_ids })
         })
         .await
+}
+
+pub(super) async fn stat_all(
+    store: &Store,
+    request: msg::StatSnapshotsRequest,
+) -> Result<msg::StatSnapshotsReply, Status> {
+    let place = Place::parse(&request.namespace, &request.snapshotter)?;
+    let found = store.read(move |view| {
+        let each = request.keys.iter().map(|key| snapshot::get(view, &place, key));
+        each.filter_map(Result::transpose).collect::<Result<_, _>>()
+    });
+    Ok(msg::StatSnapshotsReply { snapshots: found.await? })
 }
 
 pub(super) async fn list(store: &Store, request: msg::ListSnapshotsRequest) -> Result<msg::ListSnapshotsReply, Status> {

@@ -26,6 +26,7 @@ pub(crate) struct Prepare {
     labels: Labels,
     replace: bool,
     lease: String,
+    unless: String,
 }
 
 /// How it went, when something was written.
@@ -53,18 +54,22 @@ impl Prepare {
             labels: request.labels,
             replace: request.replace,
             lease: request.lease,
+            unless: request.unless,
         })
     }
 }
 
 /// Records a new snapshot, its lease and its event.
 pub(crate) fn prepare(change: &mut Change<'_, '_>, wanted: Prepare) -> Result<Prepared, Status> {
-    let Prepare { place, key, parent, kind, labels, replace, lease } = wanted;
+    let Prepare { place, key, parent, kind, labels, replace, lease, unless } = wanted;
     if let Some(target) = labels.get(SNAPSHOT_REF)
         && snapshot::get(change.txn(), &place, target)?.is_some_and(|found| found.kind() == Kind::Committed)
     {
         hold(change, &place, &lease, target)?;
         return Ok(Prepared::ThereAlready(place.taken(target)));
+    }
+    if !unless.is_empty() && snapshot::get(change.txn(), &place, &unless)?.is_some() {
+        return Err(place.taken(&unless));
     }
     if !parent.is_empty() {
         place.find_parent(change.txn(), &parent)?;

@@ -83,3 +83,41 @@ fn what_is_there_needs_no_blame() {
     let facts = Facts { from_registry: 0, present: 7, ..pull(30, 31, &[], &[]) };
     assert_eq!(judge(&facts, "h").sentence, "all of it was there already; it took 51 ms");
 }
+
+#[test]
+fn who_waits_for_a_place_that_a_layer_of_its_own_had_waited_for_that_layer() {
+    let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+    let step = |subject, what, begin, end| Step { subject: Some(subject), what, begin: ms(begin), end: ms(end) };
+    let spent = |ms: u64| [("untar".to_owned(), ms * 1000), ("untar: processor".to_owned(), ms * 250)].into();
+    let facts = Facts {
+        total: ms(2000),
+        steps: vec![
+            step(one, What::Fetch, 0, 10),
+            step(two, What::Fetch, 0, 10),
+            step(one, What::Unpack, 10, 1000),
+            step(two, What::UnpackTurn, 10, 1010),
+            step(two, What::Unpack, 1010, 2000),
+        ],
+        spent: [((one, What::Unpack), spent(990)), ((two, What::Unpack), spent(990))].into(),
+        from_registry: 1,
+        ..Facts::default()
+    };
+    let verdict = judge(&facts, "h");
+    let of = |what: &str| verdict.path.iter().find(|share| share.what == what).map_or(0, |share| share.us);
+    assert_eq!((of("turn"), of("untar"), of("processor")), (10_000, 1_485_000, 495_000));
+    assert_eq!(verdict.sentence, "74 % of 2.0 s making files; another 24 % waiting for a processor");
+    let with_another =
+        Facts { steps: facts.steps.iter().filter(|step| step.subject == Some(two)).copied().collect(), ..facts };
+    assert_eq!(judge(&with_another, "h").path[0].what, "turn", "nobody of its own had the place");
+}
+
+#[test]
+fn what_a_download_lacked_is_not_blamed_on_the_registry() {
+    for (what, words) in [("processor", "waiting for a processor"), ("disk", "waiting for the disk")] {
+        let facts = pull(5000, 5010, &[("transfer", 500), (what, 4400)], &[("read", 4900), ("untar", 1)]);
+        let verdict = judge(&facts, "registry.example");
+        assert_eq!(first(&verdict), what);
+        assert!(verdict.sentence.contains(words), "{}", verdict.sentence);
+        assert_eq!(verdict.waits[0].what, what);
+    }
+}

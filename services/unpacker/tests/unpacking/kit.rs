@@ -42,7 +42,7 @@ pub(crate) struct Layer {
     pub(crate) diff_id: Digest,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Records {
     by_key: BTreeMap<String, Snapshot>,
     last_id: u64,
@@ -65,6 +65,9 @@ impl Records {
     }
 
     fn prepare(&mut self, request: records::PrepareSnapshotRequest) -> Result<records::PrepareSnapshotReply, Status> {
+        if self.by_key.contains_key(&request.unless) {
+            return Err(Status::already_exists(format!("snapshot {:?} already exists", request.unless)));
+        }
         let replaced = self.by_key.get(&request.key);
         if replaced.is_some() && !request.replace {
             return Err(Status::already_exists(format!("snapshot {:?} already exists", request.key)));
@@ -98,6 +101,17 @@ impl Records {
         self.by_key.insert(name, committed.clone());
         Ok(committed)
     }
+
+    /// All or none.
+    fn commit_all(
+        &mut self,
+        request: records::CommitSnapshotsRequest,
+    ) -> Result<records::CommitSnapshotsReply, Status> {
+        let mut after = self.clone();
+        let snapshots = request.commits.into_iter().map(|one| after.commit(one)).collect::<Result<_, _>>()?;
+        *self = after;
+        Ok(records::CommitSnapshotsReply { snapshots })
+    }
 }
 
 /// Serves a call by a function over the records.
@@ -126,6 +140,11 @@ impl Home {
         let mut serving = doubles! { bus, records,
             PrepareSnapshotRequest => |records: &mut Records, request| records.prepare(request),
             CommitSnapshotRequest => |records: &mut Records, request| records.commit(request),
+            CommitSnapshotsRequest => |records: &mut Records, request| records.commit_all(request),
+            StatSnapshotsRequest => |records: &mut Records, request: records::StatSnapshotsRequest| {
+                let snapshots = request.keys.iter().filter_map(|key| records.by_key.get(key).cloned()).collect();
+                Ok(records::StatSnapshotsReply { snapshots })
+            },
             StatSnapshotRequest => |records: &mut Records, request: records::StatSnapshotRequest| {
                 let snapshot = records.find(&request.key)?.clone();
                 let parent_ids = records.chain(&snapshot.parent);

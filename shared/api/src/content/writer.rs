@@ -36,6 +36,8 @@ pub struct BlobWriter {
     /// Told to the service.
     reported: u64,
     reported_at: Instant,
+    /// The service learns at the commit how far we are.
+    commit_advances: bool,
     pending: Vec<Bytes>,
     pending_len: usize,
 }
@@ -53,6 +55,7 @@ impl BlobWriter {
             expected: expected.map(ToString::to_string).unwrap_or_default(),
             total,
         };
+        let asked = Instant::now();
         let ticket = content.open_ingest(request).await?;
         let path = PathBuf::from(&ticket.path);
         let file = open(path.clone(), Some(ticket.store_id)).await?;
@@ -65,10 +68,14 @@ impl BlobWriter {
             written: ticket.offset,
             reported: ticket.offset,
             reported_at: Instant::now(),
+            commit_advances: ticket.commit_advances,
             pending: Vec::new(),
             pending_len: 0,
         };
-        writer.report().await?;
+        // A place that was given to another writer before the lock was there is not ours to write to.
+        if asked.elapsed() >= Duration::from_millis(ticket.yours_for_ms) / 2 {
+            writer.report().await?;
+        }
         Ok(writer)
     }
 
@@ -168,7 +175,8 @@ impl BlobWriter {
     /// Makes it a blob: verified and durable when this returns. FAILED_PRECONDITION: size or digest are wrong, and the
     /// ingest is still ours (restart or release it). ALREADY_EXISTS counts as success here: the blob is there.
     pub async fn commit(&mut self, size: u64, expected: &Digest) -> Result<(), Status> {
-        match self.settle().await {
+        let settled = if self.commit_advances { self.write_out().await } else { self.settle().await };
+        match settled {
             // Perhaps because the blob is there, by us or by somebody else: the commit will say so.
             Err(status) if status.code == berth_model::Code::Aborted => {}
             done => done?,
@@ -178,6 +186,7 @@ impl BlobWriter {
             session: self.session.clone(),
             size,
             expected: expected.to_string(),
+            written: if self.commit_advances { self.written } else { 0 },
         };
         match self.content.commit_ingest(request).await {
             Ok(_) => Ok(()),
@@ -197,8 +206,8 @@ impl BlobWriter {
 }
 
 /// Opens the data file for writing, with the shared lock that tells the service, for as long as it is open, that somebody may
-/// write there. Whoever opens then asks the service whether the place is still theirs: if it was given to another writer
-/// before the lock was there, that one was not told of us.
+/// write there. Whoever had to wait for it then asks the service whether the place is still theirs: if it was given to
+/// another writer before the lock was there, that one was not told of us.
 async fn open(path: PathBuf, store_id: Option<String>) -> Result<File, Status> {
     crate::blocking(move || {
         if let Some(store_id) = store_id {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use berth_model::Status;
 use bytes::Bytes;
@@ -54,6 +54,8 @@ struct Entry {
     verdict: Mutex<Option<oneshot::Sender<Result<Bytes, Status>>>>,
     /// What the work is about.
     key: String,
+    /// When it was submitted.
+    since: Instant,
     /// The submitter no longer wants it.
     cancel: CancellationToken,
     /// The verdict was given.
@@ -187,6 +189,7 @@ impl Local {
             progress: Arc::new(progress),
             verdict: Mutex::new(Some(verdict)),
             key,
+            since: Instant::now(),
             cancel: cancel.clone(),
             settled: CancellationToken::new(),
             _room: room,
@@ -202,13 +205,17 @@ impl Local {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let state = |kind: &&'static str| {
             let queue = self.jobs.queue(kind);
-            let waiting = lock(&queue.waiting).len();
+            let (waiting, oldest) = {
+                let waiting = lock(&queue.waiting);
+                (waiting.len(), waiting.front().map(|entry| entry.since.elapsed()))
+            };
             let running = UNDONE.saturating_sub(queue.room.available_permits()).saturating_sub(waiting);
             let (busy, places) = (count(running), count(queue.places.load(Ordering::Relaxed)));
             let worker = WorkerState { name: queue::own_name(), busy, places };
             QueueState {
                 kind: (*kind).to_owned(),
                 waiting: count(waiting).into(),
+                oldest,
                 running: busy.into(),
                 workers: (places > 0).then_some(worker).into_iter().collect(),
             }

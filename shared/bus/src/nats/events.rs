@@ -29,11 +29,29 @@ const ASK: Duration = Duration::from_secs(15);
 const FORGET: Duration = Duration::from_secs(60);
 /// Events handed over and not yet read.
 const UNREAD: usize = 64;
+/// Consumers that are looked at.
+const CONSUMERS: usize = 1000;
 
 impl Nats {
     pub(crate) async fn publish(&self, event: BusEvent, limit: Duration) -> Result<(), Status> {
         let subject = self.names.event(&event.subject);
         self.store(Kind::Events, &subject, &event.id, &event.headers, event.body, limit).await.map(drop)
+    }
+
+    /// How many events each durable consumer has not had, or not acknowledged. Those of subscribers that are forgotten when
+    /// they leave have names of chance; they are one.
+    pub(crate) async fn event_lags(&self) -> Result<Vec<(String, u64)>, Status> {
+        let stream = self.ensure(Kind::Events).await?;
+        let mut listed = stream.consumers().take(CONSUMERS);
+        let mut lags = Vec::new();
+        while let Some(info) = self.link.permitted(listed.next()).await? {
+            let info = info.map_err(|error| {
+                Status::unavailable(format!("the consumers of events at {} cannot be listed: {error}", self.link.url))
+            })?;
+            let name = info.config.durable_name.unwrap_or_else(|| "not durable".to_owned());
+            lags.push((name, info.num_pending + info.num_ack_pending as u64));
+        }
+        Ok(lags)
     }
 
     pub(crate) async fn subscribe(self: &Arc<Self>, filter: &str) -> Result<EventStream, Status> {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use async_nats::jetstream::stream::Stream;
 use berth_model::Status;
 use futures::StreamExt;
 use tokio::time::Instant;
@@ -46,14 +47,24 @@ impl Nats {
         for (kind, workers) in heard {
             // Before the first worker there is no consumer, and nobody counts.
             let counted = self.link.permitted(stream.consumer_info(Names::consumer(kind))).await?.ok();
-            let (waiting, running) =
-                counted.map_or((0, 0), |info| (info.num_pending, u64::try_from(info.num_ack_pending).unwrap_or(0)));
+            let (waiting, running, next) = counted.map_or((0, 0, 0), |info| {
+                let running = u64::try_from(info.num_ack_pending).unwrap_or(0);
+                (info.num_pending, running, info.delivered.stream_sequence + 1)
+            });
+            let oldest = if waiting > 0 { self.age(&stream, kind, next).await? } else { None };
             let mut known = workers.lock().unwrap_or_else(PoisonError::into_inner);
             known.retain(|_, (_, at)| at.elapsed() < GONE);
             let workers = known.values().map(|(worker, _)| worker.clone()).collect();
-            found.push(QueueState { kind: kind.to_owned(), waiting, running, workers });
+            found.push(QueueState { kind: kind.to_owned(), waiting, oldest, running, workers });
         }
         Ok(found)
+    }
+
+    /// How long the first job of a kind from `next` on has been in the stream; none if it was taken just now.
+    async fn age(&self, stream: &Stream, kind: &str, next: u64) -> Result<Option<Duration>, Status> {
+        let first = stream.get_first_raw_message_by_subject(self.names.job(kind), next);
+        let Ok(first) = self.link.permitted(first).await? else { return Ok(None) };
+        Ok(SystemTime::from(first.time).elapsed().ok())
     }
 
     /// What is heard of a kind's workers, and whether it is listened to only from now on.

@@ -30,6 +30,8 @@ const DEAD_BYTES: i64 = 64 * 1024 * 1024;
 const DUPLICATES: Duration = Duration::from_secs(120);
 /// A publisher tries again for up to half a minute; what it repeats has to be recognised for as long.
 const SHORTEST_DUPLICATES: Duration = Duration::from_secs(60);
+/// JetStream's error code for a cluster that has no place for so many replicas; one that is starting will have.
+const TOO_FEW_SERVERS: u64 = 10005;
 /// A worker that shows no life for this long has lost its job.
 const ACK_WAIT: Duration = Duration::from_secs(10);
 
@@ -221,6 +223,9 @@ impl Nats {
             ));
         }
         let why = format!("the stream {stream} at {} cannot be had: {error}", self.link.url);
+        if code.0 == TOO_FEW_SERVERS {
+            return Status::unavailable(format!("{why}; are enough servers of the cluster up?"));
+        }
         if error.code() == 503 { Status::unavailable(why) } else { Status::failed_precondition(why) }
     }
 

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use berth_bus::{JobContext, JobUpdate};
+use berth_bus::{Job as _, JobContext, JobUpdate};
 use berth_model::{Code, Status};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
@@ -310,5 +311,45 @@ pub(crate) async fn done_stays_done(home: Home) {
             JobUpdate::Done(done) => assert_eq!(done.unwrap().at, 7),
             JobUpdate::Progress(progress) => panic!("no progress was made: {progress:?}"),
         }
+    }
+}
+
+pub(crate) async fn queues_say_how_long_the_first_has_waited(home: Home) {
+    let gate = Arc::new(Semaphore::new(0));
+    let handler = {
+        let gate = Arc::clone(&gate);
+        move |_: Count, _: JobContext<Count>| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(Counted { at: 1 })
+            }
+        }
+    };
+    let bus = home.bus().await;
+    let _serving = bus.work(1, handler).await.unwrap();
+    let first = bus.submit(Count { to: 1 }).await.unwrap();
+    let state = async || bus.queues(&[Count::KIND]).await.unwrap().remove(0);
+    while state().await.running == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(state().await.oldest, None, "it is being worked on");
+    let second = bus.submit(Count { to: 2 }).await.unwrap();
+    let waits = Instant::now();
+    // It grows as the time goes by.
+    for least in [Duration::ZERO, Duration::from_millis(300)] {
+        loop {
+            let now = state().await;
+            assert!(now.oldest.is_none_or(|age| age < waits.elapsed() + Duration::from_secs(5)), "{now:?}");
+            if now.waiting == 1 && now.oldest.is_some_and(|age| age >= least) {
+                break;
+            }
+            assert!(waits.elapsed() < crate::homes::PATIENCE, "{now:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+    gate.add_permits(2);
+    for handle in [first, second] {
+        within("outcome", handle.outcome()).await.unwrap();
     }
 }

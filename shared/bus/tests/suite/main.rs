@@ -50,7 +50,7 @@ in_every_home! {
         a_slow_handler_misses_the_deadline, a_stopped_replica_hands_calls_over;
     jobs: a_job_is_done_with_progress, a_passing_error_is_retried, giving_up_rejects, another_error_rejects, a_panic_rejects, dropping_the_handle_cancels, a_deaf_handler_is_dropped_after_cancel,
         a_waiting_job_is_withdrawn, concurrency_is_bounded, workers_share, a_worker_that_stops_hands_its_job_over, without_workers_it_ends, a_busy_worker_is_waited_for,
-        stopping_in_order_finishes_what_runs, done_stays_done;
+        stopping_in_order_finishes_what_runs, done_stays_done, queues_say_how_long_the_first_has_waited;
     dead: what_is_given_up_is_kept_and_can_be_put_back, answers_are_not_kept;
     events: filters_decide, repeated_ids_are_seen_once, events_keep_headers_and_order, bad_subjects_are_refused, two_buses_are_two;
 }

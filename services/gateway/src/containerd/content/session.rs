@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth_api::content::BlobWriter;
+use berth_api::{content::BlobWriter, holding::Holding};
 use berth_model::{Code, Digest, Status, labels, labels::Labels};
 use berth_wire::{containerd::content as api, content::StatBlobRequest, convert, metadata as msg, types::Time};
 use bytes::Bytes;
@@ -240,16 +240,30 @@ impl Session {
         let (digest, offset) = (self.digest().await?, self.offset());
         self.verify(&digest, offset)?;
         refuse_known(backend, scope, &self.reference, Some(digest)).await?;
-        // From here on nobody deletes it, if there is a lease to say so.
-        scope.protect(backend, "content", &digest.to_string()).await?;
-        if let Place::Ingest(writer) = &mut self.place {
-            writer.commit(offset, &digest).await.map_err(|status| ingests::local(&self.namespace, status))?;
-        }
-        self.record(backend, scope, &digest, offset, labels).await?;
+        // From here on nobody deletes it.
+        let (metadata, lease) = (Arc::clone(&backend.metadata), scope.lease.as_deref().unwrap_or_default());
+        let holding = Holding::begin(metadata, &self.namespace, lease, &digest).await?;
+        let kept = self.commit_and_record(backend, scope, &digest, offset, labels).await;
+        holding.end().await;
+        kept?;
         scope.let_go(backend, "ingests", &self.reference).await;
         self.total = offset;
         self.place = Place::Known(digest, offset);
         Ok(self.answer(&digest))
+    }
+
+    async fn commit_and_record(
+        &mut self,
+        backend: &Backend,
+        scope: &Scope,
+        digest: &Digest,
+        size: u64,
+        labels: Labels,
+    ) -> Result<(), Status> {
+        if let Place::Ingest(writer) = &mut self.place {
+            writer.commit(size, digest).await.map_err(|status| ingests::local(&self.namespace, status))?;
+        }
+        self.record(backend, scope, digest, size, labels).await
     }
 
     fn verify(&self, digest: &Digest, offset: u64) -> Result<(), Status> {
@@ -269,8 +283,8 @@ impl Session {
         Ok(())
     }
 
-    /// Records the blob in the namespace. Without a lease it may have been deleted since it was seen or committed:
-    /// UNAVAILABLE, and writing it again will do.
+    /// Records the blob in the namespace. One that was there when the writer was opened may have been deleted before it
+    /// was held: UNAVAILABLE, and writing it again will do.
     async fn record(
         &self,
         backend: &Backend,

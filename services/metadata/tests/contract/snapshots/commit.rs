@@ -73,8 +73,45 @@ async fn a_snapshot_without_parent_can_be_rebased(home: Home) {
     assert_eq!(m.stat_snapshot(stat("d")).await.unwrap().parent_ids, [b]);
 }
 
+async fn many_are_committed_all_or_none(home: Home) {
+    let m = &home.metadata;
+    let there = |keys: &[&str]| msg::StatSnapshotsRequest {
+        namespace: NS.into(),
+        snapshotter: "overlay".into(),
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    let mut commits = Vec::new();
+    for (key, name, parent) in [("k1", "a", ""), ("k2", "b", "a"), ("k3", "c", "b")] {
+        let id = m.prepare_snapshot(prepare(key, "")).await.unwrap().snapshot.unwrap().id;
+        commits.push(msg::CommitSnapshotRequest { parent: parent.into(), id, ..commit(key, name) });
+    }
+    // Each stands on the one before it; one that is wrong takes all with it.
+    let all = msg::CommitSnapshotsRequest { commits: commits.clone() };
+    let mut broken = all.clone();
+    broken.commits.push(commit("nobody", "d"));
+    refused(m.commit_snapshots(broken).await, Code::NotFound, &["snapshot \"nobody\""]);
+    assert_eq!(m.stat_snapshots(there(&["a", "b", "c"])).await.unwrap().snapshots, []);
+    assert_eq!(home.topics().await, ["/snapshot/prepare"; 3]);
+
+    let made = m.commit_snapshots(all.clone()).await.unwrap().snapshots;
+    assert_eq!(
+        made.iter().map(|one| (&*one.name, &*one.parent)).collect::<Vec<_>>(),
+        [("a", ""), ("b", "a"), ("c", "b")]
+    );
+    assert_eq!(
+        m.stat_snapshots(there(&["c", "k1", "a", "nobody"])).await.unwrap().snapshots,
+        [made[2].clone(), made[0].clone()]
+    );
+    // The answer was lost and the request comes again.
+    assert_eq!(m.commit_snapshots(all).await.unwrap().snapshots, made);
+    assert_eq!(home.topics().await[3..], ["/snapshot/commit"; 3]);
+    let many = msg::CommitSnapshotsRequest { commits: vec![commits[0].clone(); 1001] };
+    refused(m.commit_snapshots(many).await, Code::InvalidArgument, &["1000"]);
+}
+
 crate::in_both_homes! {
     the_key_gives_way_to_the_name
     codes
+    many_are_committed_all_or_none
     a_snapshot_without_parent_can_be_rebased
 }

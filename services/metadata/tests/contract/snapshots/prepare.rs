@@ -57,6 +57,8 @@ async fn keys_are_unique_and_ids_are_never_used_twice(home: Home) {
     refused(m.prepare_snapshot(prepare("k", "")).await, Code::AlreadyExists, &words);
     layer(&home, "c", "").await;
     refused(m.prepare_snapshot(prepare("c", "")).await, Code::AlreadyExists, &["\"c\""]);
+    let unless = |name: &str| msg::PrepareSnapshotRequest { unless: name.into(), ..prepare("n", "") };
+    refused(m.prepare_snapshot(unless("c")).await, Code::AlreadyExists, &["\"c\""]);
     m.remove_snapshot(super::remove("k")).await.unwrap();
     let second = m.prepare_snapshot(prepare("k", "")).await.unwrap().snapshot.unwrap();
     assert!(second.id > first.id);

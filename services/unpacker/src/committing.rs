@@ -1,0 +1,144 @@
+//! `CommitLayers`: unpacked layers become committed snapshots, in their order, with one flush and one batch of records.
+
+use std::collections::HashMap;
+
+use berth_api::blocking;
+use berth_failpoint::{Point, pass};
+use berth_model::{Code, Status, labels};
+use berth_wire::{
+    metadata::{CommitSnapshotRequest, CommitSnapshotsRequest},
+    types::Usage,
+    unpacker::{CommitLayersReply, CommitLayersRequest, LayerCommit},
+};
+use tracing::Instrument as _;
+
+use crate::{Service, lock::Lock, snapshots::PATIENCE, snapshotter::Snapshotter};
+
+/// So many records in one batch: a message stays far from the largest that a bus carries.
+const BATCH: usize = 250;
+
+/// Where the layers are, and what is there of them.
+struct Stack<'a> {
+    namespace: &'a str,
+    snapshotter: &'a str,
+    trees: &'a Snapshotter,
+    there: HashMap<String, u64>,
+}
+
+/// A layer whose tree is as it shall be.
+struct Settled {
+    layer: LayerCommit,
+    usage: Usage,
+}
+
+impl Service {
+    pub(crate) async fn commit_stack(&self, request: CommitLayersRequest) -> Result<CommitLayersReply, Status> {
+        let CommitLayersRequest { namespace, snapshotter, layers } = request;
+        let trees = self.snapshotter(&snapshotter)?;
+        // A call that got lost is sent again, perhaps to another unpacker: the second waits, and finds it done.
+        let mut locks = Vec::new();
+        for layer in &layers {
+            locks.extend(Lock::on_dir(&trees.layout().dir(layer.id), PATIENCE).await?);
+        }
+        let there = self.there(&namespace, &snapshotter, layers.iter().map(|layer| layer.chain_id.clone())).await?;
+        let stack = Stack { namespace: &namespace, snapshotter: &snapshotter, trees: &trees, there };
+        let settled = self.settle(&stack, layers).await?;
+        if let (true, Some(last)) = (self.flush(), settled.last()) {
+            let (trees, id) = (trees.clone(), last.layer.id);
+            blocking(move || trees.layout().flush(id)).instrument(tracing::info_span!("flush")).await?;
+        }
+        for batch in settled.chunks(BATCH) {
+            pass(Point::UnpackCommit);
+            self.record(&stack, batch).await?;
+        }
+        drop(locks);
+        Ok(CommitLayersReply {})
+    }
+
+    /// Settles what each layer left open, over its chain. Those that somebody else committed are not needed.
+    async fn settle(&self, stack: &Stack<'_>, layers: Vec<LayerCommit>) -> Result<Vec<Settled>, Status> {
+        let mut settled = Vec::new();
+        let mut below: Option<(String, Vec<u64>)> = None;
+        for layer in layers {
+            let mut chain = match below.take() {
+                Some((name, chain)) if name == layer.parent => chain,
+                _ => self.chain(stack.namespace, stack.snapshotter, &layer.parent).await?,
+            };
+            let id = match stack.there.get(&layer.chain_id) {
+                Some(other) => {
+                    self.drop_unneeded(stack, &layer).await;
+                    *other
+                }
+                None => {
+                    let (trees, id, over) = (stack.trees.clone(), layer.id, chain.clone());
+                    let work = blocking(move || trees.settle(id, &over));
+                    let usage = work.instrument(tracing::info_span!("rebase", id)).await?;
+                    settled.push(Settled { layer: layer.clone(), usage });
+                    id
+                }
+            };
+            chain.insert(0, id);
+            below = Some((layer.chain_id, chain));
+        }
+        Ok(settled)
+    }
+
+    /// Writes the records, at once if it can be.
+    async fn record(&self, stack: &Stack<'_>, settled: &[Settled]) -> Result<(), Status> {
+        let commits = settled.iter().map(|one| stack.commit(one)).collect();
+        match self.metadata().commit_snapshots(CommitSnapshotsRequest { commits }).await {
+            Ok(_) => {
+                for one in settled {
+                    committed(stack, one.layer.id).await?;
+                }
+                Ok(())
+            }
+            // Somebody was quicker with one of them.
+            Err(status) if status.code == Code::AlreadyExists => {
+                for one in settled {
+                    self.record_one(stack, one).await?;
+                }
+                Ok(())
+            }
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn record_one(&self, stack: &Stack<'_>, one: &Settled) -> Result<(), Status> {
+        match self.metadata().commit_snapshot(stack.commit(one)).await {
+            Ok(_) => committed(stack, one.layer.id).await,
+            Err(status) if status.code == Code::AlreadyExists => {
+                self.remove(stack.namespace, stack.snapshotter, &one.layer.key).await
+            }
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn drop_unneeded(&self, stack: &Stack<'_>, layer: &LayerCommit) {
+        if let Err(status) = self.drop_snapshot(stack.namespace, stack.snapshotter, &layer.key, layer.id).await {
+            tracing::debug!(%status, "an unneeded unpacking stays for the collection");
+        }
+    }
+}
+
+impl Stack<'_> {
+    fn commit(&self, Settled { layer, usage }: &Settled) -> CommitSnapshotRequest {
+        CommitSnapshotRequest {
+            namespace: self.namespace.to_owned(),
+            snapshotter: self.snapshotter.to_owned(),
+            key: layer.key.clone(),
+            name: layer.chain_id.clone(),
+            labels: labels::Labels::new(),
+            usage: Some(*usage),
+            parent: layer.parent.clone(),
+            id: layer.id,
+            ..CommitSnapshotRequest::default()
+        }
+    }
+}
+
+async fn committed(stack: &Stack<'_>, id: u64) -> Result<(), Status> {
+    pass(Point::UnpackCommitted);
+    let trees = stack.trees.clone();
+    blocking(move || trees.committed(id)).await
+}
