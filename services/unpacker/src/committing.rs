@@ -12,7 +12,7 @@ use berth_wire::{
 };
 use tracing::Instrument as _;
 
-use crate::{Service, lock::Lock, snapshots::PATIENCE, snapshotter::Snapshotter};
+use crate::{Service, lock::Lock, rebase::Below, snapshots::PATIENCE, snapshotter::Snapshotter};
 
 /// So many records in one batch: a message stays far from the largest that a bus carries.
 const BATCH: usize = 250;
@@ -59,6 +59,7 @@ impl Service {
     async fn settle(&self, stack: &Stack<'_>, layers: Vec<LayerCommit>) -> Result<Vec<Settled>, Status> {
         let mut settled = Vec::new();
         let mut below: Option<(String, Vec<u64>)> = None;
+        let mut known = Below::default();
         for layer in layers {
             let mut chain = match below.take() {
                 Some((name, chain)) if name == layer.parent => chain,
@@ -71,8 +72,12 @@ impl Service {
                 }
                 None => {
                     let (trees, id, over) = (stack.trees.clone(), layer.id, chain.clone());
-                    let work = blocking(move || trees.settle(id, &over));
-                    let usage = work.instrument(tracing::info_span!("rebase", id)).await?;
+                    let work = blocking(move || {
+                        let usage = trees.settle_in(id, &over, &mut known)?;
+                        Ok((usage, known))
+                    });
+                    let usage;
+                    (usage, known) = work.instrument(tracing::info_span!("rebase", id)).await?;
                     settled.push(Settled { layer: layer.clone(), usage });
                     id
                 }

@@ -33,15 +33,35 @@ use crate::{
     tree::{self, Dir, Tree},
 };
 
+/// What lies below the layers of a stack, which are settled one after another.
+#[derive(Default)]
+pub struct Below(Option<Merged>);
+
+impl Below {
+    fn of(&mut self, lowers: &[PathBuf]) -> Result<&Merged, ApplyError> {
+        let refused = |(path, errno): (PathBuf, Errno)| {
+            ApplyError::refused(path.as_os_str().as_encoded_bytes(), "open a layer below", errno)
+        };
+        let merged = match self.0.take() {
+            Some(mut merged) => merged.grow_to(lowers).map(|()| merged),
+            None => Merged::open(lowers),
+        };
+        Ok(self.0.insert(merged.map_err(refused)?))
+    }
+}
+
 /// Settles `residue` in `upper` over `lowers` (newest first, settled already). Answers what the tree holds now.
 pub fn rebase(upper: &Path, lowers: &[PathBuf], residue: Residue) -> Result<Residue, ApplyError> {
+    rebase_in(upper, lowers, residue, &mut Below::default())
+}
+
+/// The same as one of a stack: what is known of the layers below serves the next one too.
+pub fn rebase_in(upper: &Path, lowers: &[PathBuf], residue: Residue, below: &mut Below) -> Result<Residue, ApplyError> {
     if residue.implied.is_empty() && residue.links.is_empty() && residue.whiteouts.is_empty() {
         return Ok(residue);
     }
     let tree = Tree::open(upper).map_err(|errno| refused(&Place::default(), "open the directory", errno))?;
-    let below = Merged::open(lowers).map_err(|(path, errno)| {
-        ApplyError::refused(path.as_os_str().as_encoded_bytes(), "open a layer below", errno)
-    })?;
+    let below = below.of(lowers)?;
     let mut rebase = Rebase { tree, below, residue, times: BTreeMap::new() };
     rebase.implied()?;
     rebase.links()?;
@@ -56,9 +76,9 @@ pub fn rebase(upper: &Path, lowers: &[PathBuf], residue: Residue) -> Result<Resi
     Ok(rebase.residue)
 }
 
-struct Rebase {
+struct Rebase<'a> {
     tree: Tree,
-    below: Merged,
+    below: &'a Merged,
     residue: Residue,
     /// Times taken over from below.
     times: BTreeMap<Place, (i64, u32)>,
@@ -68,7 +88,7 @@ fn refused(place: &Place, doing: &'static str, errno: Errno) -> ApplyError {
     ApplyError::refused(place.shown().as_bytes(), doing, errno)
 }
 
-impl Rebase {
+impl Rebase<'_> {
     /// Settles the directories passed through, from the top down: what is above decides where those below are.
     fn implied(&mut self) -> Result<(), ApplyError> {
         while let Some(place) = self.residue.implied.iter().min_by_key(|place| place.0.len()).cloned() {

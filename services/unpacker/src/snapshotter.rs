@@ -9,7 +9,14 @@ use berth_failpoint::{Point, check};
 use berth_model::{Status, labels::Labels};
 use berth_wire::types::{Mount, Usage};
 
-use crate::{Config, idmap, layout, layout::Layout, native, overlay, rebase::rebase, unpacked::Unpacked, usage};
+use crate::{
+    Config, idmap, layout,
+    layout::Layout,
+    native, overlay,
+    rebase::{Below, rebase_in},
+    unpacked::Unpacked,
+    usage,
+};
 
 /// One snapshotter.
 #[derive(Clone, Debug)]
@@ -138,11 +145,16 @@ impl Snapshotter {
     /// Settles an unpacked layer over its chain: what it left open, and, where snapshots hold everything, the rest. May be
     /// done again.
     pub fn settle(&self, id: u64, chain: &[u64]) -> Result<Usage, Status> {
+        self.settle_in(id, chain, &mut Below::default())
+    }
+
+    /// The same as one of a stack, from the bottom up.
+    pub fn settle_in(&self, id: u64, chain: &[u64], below: &mut Below) -> Result<Usage, Status> {
         let dir = self.layout.dir(id);
         let kept = Unpacked::kept(&dir)?.ok_or_else(|| {
             Status::failed_precondition(format!("{} holds no unpacked layer; pull the image again", dir.display()))
         })?;
-        self.settle_kept(id, chain, kept)
+        self.settle_kept(id, chain, kept, below)
     }
 
     /// Readies a snapshot for its commit: a layer that was applied here is settled, and, if it gets a parent only now, the
@@ -151,7 +163,7 @@ impl Snapshotter {
         match (Unpacked::kept(&self.layout.dir(id))?, &self.way, onto) {
             (Some(kept), ..) => {
                 // Somebody may have written to it since, so what was counted then does not count.
-                self.settle_kept(id, onto.unwrap_or_default(), kept)?;
+                self.settle_kept(id, onto.unwrap_or_default(), kept, &mut Below::default())?;
             }
             (None, Way::Native, Some(chain)) => native::put_on(&self.layout, id, chain)?,
             (None, ..) => {}
@@ -159,7 +171,7 @@ impl Snapshotter {
         self.usage(id)
     }
 
-    fn settle_kept(&self, id: u64, chain: &[u64], kept: Unpacked) -> Result<Usage, Status> {
+    fn settle_kept(&self, id: u64, chain: &[u64], kept: Unpacked, below: &mut Below) -> Result<Usage, Status> {
         if matches!(self.way, Way::Native) && native::is_put_on(&self.layout, id) {
             return self.usage(id);
         }
@@ -172,7 +184,8 @@ impl Snapshotter {
         // A layer that says nothing of its root shows the one below it.
         let says_root = residue.times.iter().any(|(place, _)| place.0.is_empty());
         let lowers: Vec<PathBuf> = self.lowers(chain).iter().map(|id| self.layout.tree(*id)).collect();
-        let settled = rebase(&tree, &lowers, residue).map_err(|error| error.status("being committed", &tree))?;
+        let settled =
+            rebase_in(&tree, &lowers, residue, below).map_err(|error| error.status("being committed", &tree))?;
         if let (false, Some(parent)) = (says_root, lowers.first()) {
             overlay::like(&tree, parent)?;
         }
