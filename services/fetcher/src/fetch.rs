@@ -12,6 +12,9 @@ use crate::{access::Access, body::Body, client::RegistryClient, numbers, retry::
 /// How long to listen for bytes after the last one.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
+/// After so long without bytes the sink gives its first sign of life.
+const SOON: Duration = Duration::from_millis(100);
+
 /// Where the bytes go, and how many are there.
 #[async_trait]
 pub trait BlobSink: Send {
@@ -91,11 +94,14 @@ impl RegistryClient {
     /// Waits for `work`, and lets the sink give signs of life meanwhile.
     async fn while_alive<T>(&self, sink: &mut dyn BlobSink, work: impl Future<Output = T> + Send) -> Result<T, Status> {
         let mut work = std::pin::pin!(work);
+        // What came last is told soon: who follows the bytes may be waiting for it.
+        let mut patience = SOON.min(self.options.sign_of_life);
         loop {
-            match tokio::time::timeout(self.options.sign_of_life, work.as_mut()).await {
+            match tokio::time::timeout(patience, work.as_mut()).await {
                 Ok(done) => return Ok(done),
                 Err(_still_waiting) => sink.alive().await?,
             }
+            patience = self.options.sign_of_life;
         }
     }
 

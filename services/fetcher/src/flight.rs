@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::content::{BlobWriter, Content};
+use berth_api::content::{BlobWriter, Content, Turns};
 use berth_model::{Code, Descriptor, Status};
 use berth_telemetry::wait;
 use berth_wire::content::{WatchBlobReply, WatchBlobRequest, watch_blob_reply::State};
@@ -32,11 +32,12 @@ pub(crate) enum Place<'a> {
     Ours(Box<BlobWriter>, Option<SemaphorePermit<'a>>),
 }
 
-/// Finds a job's place. `large` bounds large downloads; `watched` is told how far another's flight is.
+/// Finds a job's place. `large` bounds large downloads, `turns` says who writes next; `watched` is told how far another's flight is.
 pub(crate) async fn find<'a>(
     content: &Arc<dyn Content>,
     descriptor: &Descriptor,
     large: Option<&'a Semaphore>,
+    turns: &Turns,
     watched: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Place<'a>, Status> {
     // Nobody waits for a permit for a blob that is there or on its way.
@@ -66,7 +67,7 @@ pub(crate) async fn find<'a>(
             BlobWriter::open(Arc::clone(content), &descriptor.ingest_ref(), Some(&descriptor.digest), descriptor.size)
                 .await;
         match opened {
-            Ok(writer) => return Ok(Place::Ours(Box::new(writer), permit)),
+            Ok(writer) => return Ok(Place::Ours(Box::new(writer.in_turns(turns, descriptor.size)), permit)),
             Err(status) if status.code == Code::AlreadyExists => return Ok(Place::Landed),
             Err(status) if status.code == Code::Unavailable && refusals < REFUSALS => {
                 drop(permit);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use berth_api::{
-    content::{BlobWriter, Content},
+    content::{BlobWriter, Content, Turns},
     transfer::Transfer,
 };
 use berth_bus::JobContext;
@@ -48,6 +48,7 @@ pub(crate) struct Worker {
     asker: Asker,
     large: Semaphore,
     large_bytes: u64,
+    turns: Turns,
 }
 
 /// What a job says, checked.
@@ -71,6 +72,7 @@ impl Worker {
             asker: Asker::new(transfer),
             large: Semaphore::new(config.large_downloads),
             large_bytes: config.large_bytes,
+            turns: Turns::default(),
         }
     }
 
@@ -96,7 +98,7 @@ impl Worker {
         loop {
             let watched = |frontier| report.tell(frontier);
             let place = tokio::select! {
-                place = flight::find(&self.content, &task.descriptor, large, &watched) => place?,
+                place = flight::find(&self.content, &task.descriptor, large, &self.turns, &watched) => place?,
                 () = context.cancelled() => return Err(cancelled(task)),
             };
             let (mut writer, _permit) = match place {

@@ -5,6 +5,7 @@
 //!   [`sparse`] are its pure parts; [`tree`] is how it reaches a place without ever leaving the directory; [`facts`] what it
 //!   puts on a file.
 //! - [`writers`] are the threads that make a layer's regular files (`file`), in any order; `made` knows when order matters.
+//! - [`shares`] divides the processors between the layers under way.
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
 //! - [`snapshotter`] is what the ways to keep snapshots have in common: [`overlay`] and [`native`]; [`layout`] lays out their
 //!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
@@ -55,6 +56,7 @@ mod pour;
 pub mod rebase;
 pub mod residue;
 mod service;
+pub mod shares;
 mod snapshots;
 pub mod snapshotter;
 pub mod sparse;

@@ -22,6 +22,7 @@ use crate::{
     error::ApplyError,
     helped,
     pieces::{Pieces, Pool},
+    shares::Share,
 };
 
 const BUFFER: usize = 256 << 10;
@@ -55,14 +56,17 @@ pub fn run<T>(
     source: impl Read + Send,
     consume: impl FnOnce(&mut dyn Pieces) -> Result<T, ApplyError>,
 ) -> Result<(T, Streamed), ApplyError> {
-    timed(source, consume).map(|(value, streamed, _)| (value, streamed))
+    timed(source, None, consume).map(|(value, streamed, _)| (value, streamed))
 }
 
-/// The same, and what it took.
+/// The same, on threads that have the layer's share of the processors; and what it took.
 pub fn timed<T>(
     source: impl Read + Send,
+    share: Option<&Arc<Share>>,
     consume: impl FnOnce(&mut dyn Pieces) -> Result<T, ApplyError>,
 ) -> Result<(T, Streamed, Spent), ApplyError> {
+    let join = || share.and_then(Share::join);
+    let _member = join();
     let watch = OfThread::begin();
     helped::forget();
     let failure = Arc::new(Mutex::new(None));
@@ -72,13 +76,17 @@ pub fn timed<T>(
         let spawn = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let failed = Arc::clone(&failure);
         let inflate = spawn("layer-inflate").spawn_scoped(scope, move || {
+            let _member = join();
             let mut spent = Spent::default();
             if let Err(error) = inflate(source, &to_untar, &to_hash, &mut spent) {
                 *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
             spent
         });
-        let hash = spawn("layer-hash").spawn_scoped(scope, move || hash(&hash_from));
+        let hash = spawn("layer-hash").spawn_scoped(scope, move || {
+            let _member = join();
+            hash(&hash_from)
+        });
         let (Ok(inflate), Ok(hash)) = (inflate, hash) else {
             return Err(ApplyError::refused(b"", "start a thread", io::Error::from(io::ErrorKind::OutOfMemory)));
         };

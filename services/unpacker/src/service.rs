@@ -21,7 +21,7 @@ use berth_wire::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{Config, layout::Layout, orphans, snapshotter::Snapshotter, writers::Writers};
+use crate::{Config, layout::Layout, orphans, shares::Shares, snapshotter::Snapshotter, writers::Writers};
 
 /// Directories erased at once.
 const ERASERS: usize = 2;
@@ -35,6 +35,7 @@ pub struct Service {
     sync_remove: bool,
     erasers: Arc<Semaphore>,
     writers: Arc<Writers>,
+    shares: Arc<Shares>,
 }
 
 impl Service {
@@ -49,6 +50,7 @@ impl Service {
             sync_remove: config.sync_remove,
             erasers: Arc::new(Semaphore::new(ERASERS)),
             writers: Arc::new(Writers::new(config.writers, config.flush)),
+            shares: Arc::default(),
         }
     }
 
@@ -71,6 +73,11 @@ impl Service {
     /// Who makes the files of layers.
     pub(crate) fn writers(&self) -> Arc<Writers> {
         Arc::clone(&self.writers)
+    }
+
+    /// How layers share the processors.
+    pub(crate) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
     }
 
     /// The snapshotter of this name.

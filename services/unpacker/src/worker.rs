@@ -28,6 +28,7 @@ use crate::{
     ApplyError, Service, apply,
     lock::Lock,
     pipeline::{self, Spent, Streamed},
+    shares::Share,
     snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
     writers::Writers,
@@ -180,8 +181,10 @@ async fn extract(
         let reader =
             BlobReader::new(service.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
         let (counted, dir, digest) = (Arc::clone(&done), dir.to_owned(), layer.digest);
-        let writers = service.writers();
-        let work = berth_api::blocking(move || apply_blob(reader, &counted, &dir, &digest, &writers, &cancelled));
+        let (writers, share) = (service.writers(), service.shares().begin(layer.size));
+        let work = berth_api::blocking(move || {
+            apply_blob(reader, &counted, Some(&share), &dir, &digest, &writers, &cancelled)
+        });
         tokio::pin!(work);
         // Whoever is done sooner says no more than that.
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + REPORT_EVERY, REPORT_EVERY);
@@ -210,6 +213,7 @@ async fn extract(
 pub(crate) fn apply_blob(
     mut reader: BlobReader,
     done: &AtomicU64,
+    share: Option<&Arc<Share>>,
     dir: &Path,
     digest: &Digest,
     writers: &Writers,
@@ -218,9 +222,9 @@ pub(crate) fn apply_blob(
     let upper = dir.join("fs");
     Unpacked::drop_kept(dir);
     clear(&upper)?;
-    let counted = Counting { reader: &mut reader, done };
+    let counted = Counting { reader: &mut reader, done, share };
     let begun = SystemTime::now();
-    let outcome = pipeline::timed(counted, |archive| apply::apply(archive, &upper, writers, cancelled));
+    let outcome = pipeline::timed(counted, share, |archive| apply::apply(archive, &upper, writers, cancelled));
     match outcome {
         Ok((residue, streamed, spent)) => {
             tell(begun, &spent);
@@ -277,12 +281,16 @@ fn clear(upper: &Path) -> Result<(), Status> {
 struct Counting<'a> {
     reader: &'a mut BlobReader,
     done: &'a AtomicU64,
+    share: Option<&'a Arc<Share>>,
 }
 
 impl std::io::Read for Counting<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.reader.read(buffer)?;
         self.done.store(self.reader.offset(), Ordering::Relaxed);
+        if let Some(share) = self.share {
+            share.read(self.reader.offset());
+        }
         Ok(read)
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use berth_telemetry::effort::{Effort, OfThread};
 
-use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped};
+use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped, shares};
 
 /// A batch holds at most so many files, and so many bytes (unless it is one file).
 const BATCH_FILES: usize = 32;
@@ -117,6 +117,7 @@ impl Drop for Writers {
 impl Queue {
     /// The life of a thread.
     fn run(&self) {
+        shares::leave();
         let mut waiting = lock(&self.waiting);
         loop {
             if let Some(batch) = waiting.batches.pop_front() {

@@ -2,12 +2,14 @@
 
 mod document;
 mod reader;
+mod turns;
 mod writer;
 
 use berth_wire::content as msg;
 
 pub use document::read_document;
 pub use reader::{BlobReader, Followed};
+pub use turns::Turns;
 pub use writer::{BlobWriter, STORE_ID_FILE};
 
 use crate::contract::{SLOW, contract, long_poll};

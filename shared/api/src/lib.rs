@@ -23,9 +23,24 @@ pub mod unpacker;
 pub async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, berth_model::Status> + Send + 'static,
 ) -> Result<R, berth_model::Status> {
-    let span = tracing::Span::current();
-    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
-        Ok(done) => done,
-        Err(error) => Err(berth_model::Status::internal(format!("a worker thread failed: {error}"))),
+    Blocking::begin(work).end().await
+}
+
+/// Such work, begun before anybody waits for it.
+pub struct Blocking<R>(tokio::task::JoinHandle<Result<R, berth_model::Status>>);
+
+impl<R: Send + 'static> Blocking<R> {
+    /// Begins.
+    pub fn begin(work: impl FnOnce() -> Result<R, berth_model::Status> + Send + 'static) -> Self {
+        let span = tracing::Span::current();
+        Self(tokio::task::spawn_blocking(move || span.in_scope(work)))
+    }
+
+    /// Waits for its end, once; who stops waiting may wait again.
+    pub async fn end(&mut self) -> Result<R, berth_model::Status> {
+        match (&mut self.0).await {
+            Ok(done) => done,
+            Err(error) => Err(berth_model::Status::internal(format!("a worker thread failed: {error}"))),
+        }
     }
 }

@@ -19,6 +19,9 @@ use super::{Content, writer::check_same_disk};
 /// How long one poll of the service waits for news.
 const POLL_MS: u32 = 1_000;
 
+/// Of what was read, so much may stay in memory.
+const SPAN: u64 = 16 << 20;
+
 /// How a [`BlobReader`] ended, beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
@@ -41,6 +44,8 @@ pub struct BlobReader {
     file: Option<File>,
     path: String,
     offset: u64,
+    /// Up to here the page cache was told to forget the file.
+    forgotten: u64,
     frontier: u64,
     generation: u64,
     /// The file is the committed blob, whatever becomes of its name.
@@ -66,6 +71,7 @@ impl BlobReader {
             file: None,
             path: String::new(),
             offset: 0,
+            forgotten: 0,
             frontier: 0,
             generation: 0,
             proved: false,
@@ -155,6 +161,20 @@ impl BlobReader {
         }
     }
 
+    /// Gives back the memory of what was read: nobody reads the bytes of a layer again soon, and what is unpacked needs it.
+    /// Pages that the disk has not got yet stay; so each is tried more than once.
+    fn forget(&mut self) {
+        if self.offset - self.forgotten < 2 * SPAN {
+            return;
+        }
+        if let Some(file) = &self.file {
+            let length = std::num::NonZeroU64::new(self.offset - self.forgotten);
+            // Only a hint.
+            let _hint = rustix::fs::fadvise(file, self.forgotten, length, rustix::fs::Advice::DontNeed);
+        }
+        self.forgotten = self.offset - SPAN;
+    }
+
     /// Opens the file a reply names; if another file was being read, that one must be the same inode. `false`: the file has
     /// got another name since the reply, or is gone.
     fn adopt(&mut self, news: &msg::WatchBlobReply) -> io::Result<bool> {
@@ -224,6 +244,7 @@ impl Read for BlobReader {
                     return Err(self.finish(Followed::Void));
                 }
                 self.offset += read as u64;
+                self.forget();
                 return Ok(read);
             }
             if self.proved {

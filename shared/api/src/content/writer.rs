@@ -13,7 +13,10 @@ use berth_model::{Digest, Status};
 use berth_wire::content as msg;
 use bytes::Bytes;
 
-use super::Content;
+use super::{
+    Content,
+    turns::{Turn, Turns},
+};
 
 /// Tell the service how far we are after so many bytes, or after [`REPORT_EVERY`]: often enough that a follower is
 /// never far behind, seldom enough that calls cost nothing beside the bytes.
@@ -21,6 +24,8 @@ const REPORT_BYTES: u64 = 1 << 20;
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Write to the file in pieces of at least this size; smaller ones are gathered.
 const WRITE_BYTES: usize = 512 << 10;
+/// Who waits for a turn to write tells the service so often that it is there.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// A writer of one ingest. The service hashes behind it; [`BlobWriter::commit`] is refused unless the bytes are right.
 ///
@@ -40,6 +45,15 @@ pub struct BlobWriter {
     commit_advances: bool,
     pending: Vec<Bytes>,
     pending_len: usize,
+    /// Being written, on a thread of its own, while more is gathered.
+    under_way: Option<UnderWay>,
+    /// Whose turn it is to write, and how many bytes there will be.
+    turns: Option<(Turns, u64)>,
+}
+
+struct UnderWay {
+    length: u64,
+    work: crate::Blocking<()>,
 }
 
 impl BlobWriter {
@@ -71,6 +85,8 @@ impl BlobWriter {
             commit_advances: ticket.commit_advances,
             pending: Vec::new(),
             pending_len: 0,
+            under_way: None,
+            turns: None,
         };
         // A place that was given to another writer before the lock was there is not ours to write to.
         if asked.elapsed() >= Duration::from_millis(ticket.yours_for_ms) / 2 {
@@ -79,25 +95,41 @@ impl BlobWriter {
         Ok(writer)
     }
 
+    /// Writes only when it is its turn, as one of several that fetch at once; of so many bytes in all. What was gathered is
+    /// written while more arrives: whoever calls this calls [`BlobWriter::flush`] when nothing arrives for a while.
+    #[must_use]
+    pub fn in_turns(self, turns: &Turns, total: u64) -> Self {
+        Self { turns: Some((turns.clone(), total)), ..self }
+    }
+
     /// Where the next byte goes, in bytes from the start of the blob.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        self.written + self.pending_len as u64
+        self.written + self.under_way.as_ref().map_or(0, |part| part.length) + self.pending_len as u64
     }
 
     /// Appends bytes. ABORTED: another writer took over.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
         self.pending_len += bytes.len();
         self.pending.push(bytes);
-        if self.pending_len >= WRITE_BYTES || self.reported_at.elapsed() >= REPORT_EVERY {
-            self.flush().await?;
+        let soon = self.reported_at.elapsed() >= REPORT_EVERY;
+        if self.turns.is_some() && !soon && self.pending_len >= WRITE_BYTES {
+            self.begin().await?;
+            self.report_if_due().await
+        } else if soon || self.pending_len >= WRITE_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Writes out what was gathered and tells the service. Also the sign of life while nothing arrives: call it then.
     pub async fn flush(&mut self) -> Result<(), Status> {
         self.write_out().await?;
+        self.report_if_due().await
+    }
+
+    async fn report_if_due(&mut self) -> Result<(), Status> {
         if self.written - self.reported >= REPORT_BYTES || self.reported_at.elapsed() >= REPORT_EVERY {
             self.report().await?;
         }
@@ -105,24 +137,55 @@ impl BlobWriter {
     }
 
     async fn write_out(&mut self) -> Result<(), Status> {
-        if self.pending_len > 0 {
-            let (pieces, at, length) = (std::mem::take(&mut self.pending), self.written, self.pending_len as u64);
-            self.pending_len = 0;
-            let (file, path) = (Arc::clone(&self.file), self.path.clone());
-            crate::blocking(move || {
-                let mut at = at;
-                for piece in pieces {
-                    check(Point::BlobWrite)
-                        .and_then(|()| file.write_all_at(&piece, at))
-                        .map_err(|error| Status::io("write", &path, &error))?;
-                    at += piece.len() as u64;
-                }
-                Ok(())
-            })
-            .await?;
+        self.begin().await?;
+        self.arrive().await
+    }
+
+    /// Waits for what is being written.
+    async fn arrive(&mut self) -> Result<(), Status> {
+        if let Some(part) = &mut self.under_way {
+            let done = part.work.end().await;
+            let length = self.under_way.take().map_or(0, |part| part.length);
+            done?;
             self.written += length;
         }
         Ok(())
+    }
+
+    /// Begins to write what was gathered, when all before it is written.
+    async fn begin(&mut self) -> Result<(), Status> {
+        self.arrive().await?;
+        if self.pending_len == 0 {
+            return Ok(());
+        }
+        let turn = self.turn().await?;
+        let (pieces, at, length) = (std::mem::take(&mut self.pending), self.written, self.pending_len as u64);
+        self.pending_len = 0;
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        let writing = crate::Blocking::begin(move || {
+            let _turn = turn;
+            let mut at = at;
+            for piece in pieces {
+                check(Point::BlobWrite)
+                    .and_then(|()| file.write_all_at(&piece, at))
+                    .map_err(|error| Status::io("write", &path, &error))?;
+                at += piece.len() as u64;
+            }
+            Ok(())
+        });
+        self.under_way = Some(UnderWay { length, work: writing });
+        Ok(())
+    }
+
+    async fn turn(&mut self) -> Result<Option<Turn>, Status> {
+        let Some((turns, total)) = self.turns.clone() else { return Ok(None) };
+        let mut taken = std::pin::pin!(turns.take(total.saturating_sub(self.written)));
+        loop {
+            match tokio::time::timeout(SIGN_OF_LIFE, taken.as_mut()).await {
+                Ok(turn) => return Ok(Some(turn)),
+                Err(_still_waiting) => self.report().await?,
+            }
+        }
     }
 
     /// The digest of all bytes so far; waits until they are hashed.
@@ -160,6 +223,8 @@ impl BlobWriter {
 
     /// Throws all bytes away and begins again at 0; followers learn that what they read is void.
     pub async fn restart(&mut self) -> Result<(), Status> {
+        // What is still being written goes to the old file; whether it gets there does not matter.
+        let _void = self.arrive().await;
         self.pending.clear();
         self.pending_len = 0;
         self.content
