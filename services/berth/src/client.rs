@@ -129,7 +129,7 @@ impl Client {
         }
         let plan = Plan { settings: settings.clone(), holder: format!("berth {command}"), lasts: false };
         let (bus, serving) = plan.start_all().await?;
-        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings)))?;
         Ok(Self { channel, namespace, is_local: true, settings, _serving: serving })
     }
 }
@@ -138,7 +138,7 @@ impl Client {
     /// A gateway in this process, for services on a bus.
     async fn join(url: &str, settings: Settings, namespace: String) -> anyhow::Result<Self> {
         let bus = assemble::connect(&settings, url, "berth command line", "gateway").await?;
-        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings)))?;
         Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() })
     }
 }
