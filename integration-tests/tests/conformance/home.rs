@@ -106,7 +106,7 @@ impl Home {
         };
         let socket = root.path().join("berth.sock");
         let listener = berth_gateway::listen(&socket, &Access::default()).await.unwrap();
-        let routes = berth_gateway::routes(&bus, info).unwrap();
+        let routes = berth_gateway::routes(&bus, info).described().unwrap();
         let gateway = tokio::spawn(async move {
             berth_gateway::serve(listener, routes, std::future::pending()).await.unwrap();
         });

@@ -35,7 +35,7 @@ impl OverGrpc {
             sharing: berth_gateway::Sharing::Shared,
         };
         let (ours, theirs) = tokio::io::duplex(1 << 20);
-        tokio::spawn(berth_gateway::serve_in_memory(theirs, berth_gateway::routes(bus, info).unwrap()));
+        tokio::spawn(berth_gateway::serve_in_memory(theirs, berth_gateway::routes(bus, info)));
         let ours = Mutex::new(Some(ours));
         let connect = tower::service_fn(move |_| {
             let taken = ours.lock().unwrap().take().ok_or_else(|| io::Error::other("connected already"));

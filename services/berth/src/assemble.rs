@@ -5,11 +5,16 @@ use std::path::PathBuf;
 use berth_bus::{Bus, Serving};
 use berth_config::{ContentSharing, Durability, EventEncoding, Settings};
 use berth_model::Status;
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::cli::{Service, nats_options};
 
-/// The services on the bus beside the two that hold a store.
-const REST: [Service; 4] = [Service::Fetcher, Service::Unpacker, Service::Transfer, Service::Gc];
+/// The services that keep nothing on the disk.
+const STATELESS: [Service; 2] = [Service::Fetcher, Service::Transfer];
+
+/// The services that are still starting.
+pub(crate) type Starting = JoinHandle<Result<Vec<Serving>, Status>>;
 
 /// What the services of this process need to know.
 #[derive(Clone, Debug)]
@@ -120,17 +125,41 @@ impl Plan {
     /// Starts all services on an in-process bus.
     pub(crate) async fn start_all(&self) -> Result<(Bus, Vec<Serving>), Status> {
         let bus = Bus::in_process();
+        let mut serving = self.start_stores(&bus).await?;
+        serving.extend(self.start_each(&bus, &STATELESS).await?);
+        Ok((bus, serving))
+    }
+
+    /// Starts all services on an in-process bus, and answers when those are there that keep nothing on the disk: what is
+    /// asked of them may go on while the stores are opened. Calls wait for the others; whoever makes them has to watch
+    /// whether these come.
+    pub(crate) async fn start_soon(&self) -> Result<(Bus, Vec<Serving>, Starting), Status> {
+        let bus = Bus::in_process();
+        let serving = self.start_each(&bus, &STATELESS).await?;
+        let (plan, joined) = (self.clone(), bus.clone());
+        let stores = async move { plan.start_stores(&joined).await };
+        Ok((bus, serving, tokio::spawn(stores.in_current_span())))
+    }
+
+    /// The services with something on the disk.
+    async fn start_stores(&self, bus: &Bus) -> Result<Vec<Serving>, Status> {
         let mut serving = Vec::new();
-        // The stores first: their locks decide whether anything else makes sense. Both at once: opening one is mostly waiting
+        // The stores first: their locks decide whether the disk may be touched. Both at once: opening one is mostly waiting
         // for the disk, and neither asks the other.
         let (metadata, content) =
-            tokio::join!(Box::pin(self.start(&bus, Service::Metadata)), Box::pin(self.start(&bus, Service::Content)));
+            tokio::join!(Box::pin(self.start(bus, Service::Metadata)), Box::pin(self.start(bus, Service::Content)));
         serving.extend(metadata?);
         serving.extend(content?);
-        for service in REST {
-            serving.extend(Box::pin(self.start(&bus, service)).await?);
+        serving.extend(self.start_each(bus, &[Service::Unpacker, Service::Gc]).await?);
+        Ok(serving)
+    }
+
+    async fn start_each(&self, bus: &Bus, services: &[Service]) -> Result<Vec<Serving>, Status> {
+        let mut serving = Vec::new();
+        for service in services {
+            serving.extend(Box::pin(self.start(bus, *service)).await?);
         }
-        Ok((bus, serving))
+        Ok(serving)
     }
 }
 

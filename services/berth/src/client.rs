@@ -25,7 +25,7 @@ use tonic::{
 };
 
 use crate::{
-    assemble::{self, Plan},
+    assemble::{self, Plan, Starting},
     cli::Global,
 };
 
@@ -49,7 +49,9 @@ pub(crate) struct Client {
     /// Whether the services run in this process.
     pub(crate) is_local: bool,
     pub(crate) settings: Settings,
-    _serving: Vec<Serving>,
+    serving: Vec<Serving>,
+    /// The services of this process that are still starting.
+    starting: Option<Starting>,
 }
 
 /// The settings, with what flags say on top.
@@ -98,8 +100,9 @@ impl Client {
         version: VersionClient;
     }
 
-    /// Connects to whatever there is. `command` names this process to whoever finds the store held.
-    pub(crate) async fn connect(global: &Global, command: &str) -> anyhow::Result<Self> {
+    /// Connects to whatever there is. `command` names this process to whoever finds the store held. Services of this process
+    /// may still be starting afterwards: for what is done meanwhile there is [`Client::while_starting`].
+    pub(crate) async fn begin(global: &Global, command: &str) -> anyhow::Result<Self> {
         let settings = settings(global)?;
         let (namespace, address) = (global.namespace.clone(), address(global, &settings));
         if let Some(url) = &global.nats.nats {
@@ -109,7 +112,7 @@ impl Client {
         let until = Instant::now() + patience;
         loop {
             if let Some(channel) = daemon(address.clone()).await? {
-                return Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() });
+                return Ok(Self { channel, namespace, is_local: false, settings, serving: Vec::new(), starting: None });
             }
             if Instant::now() >= until {
                 break;
@@ -128,9 +131,42 @@ impl Client {
             return Self::join(&url, settings, namespace).await;
         }
         let plan = Plan { settings: settings.clone(), holder: format!("berth {command}"), lasts: false };
-        let (bus, serving) = plan.start_all().await?;
-        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
-        Ok(Self { channel, namespace, is_local: true, settings, _serving: serving })
+        let (bus, serving, starting) = plan.start_soon().await?;
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings)))?;
+        Ok(Self { channel, namespace, is_local: true, settings, serving, starting: Some(starting) })
+    }
+
+    /// Connects, and waits until all services are there that this process starts.
+    pub(crate) async fn connect(global: &Global, command: &str) -> anyhow::Result<Self> {
+        let mut client = Self::begin(global, command).await?;
+        if let Some(starting) = client.starting.take() {
+            client.serving.extend(started(starting).await?);
+        }
+        Ok(client)
+    }
+
+    /// Does something while services are starting which it may wait for. If they do not come, that is the answer.
+    pub(crate) async fn while_starting<T>(
+        &mut self,
+        doing: impl AsyncFnOnce(&Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let Some(starting) = self.starting.take() else { return doing(self).await };
+        let mut doing = std::pin::pin!(doing(self));
+        let serving = tokio::select! {
+            biased;
+            serving = started(starting) => serving?,
+            done = &mut doing => return done,
+        };
+        let done = doing.await;
+        drop(serving);
+        done
+    }
+}
+
+async fn started(starting: Starting) -> anyhow::Result<Vec<Serving>> {
+    match starting.await {
+        Ok(serving) => Ok(serving?),
+        Err(error) => Err(Status::internal(format!("the services could not be started: {error}")).into()),
     }
 }
 
@@ -138,8 +174,8 @@ impl Client {
     /// A gateway in this process, for services on a bus.
     async fn join(url: &str, settings: Settings, namespace: String) -> anyhow::Result<Self> {
         let bus = assemble::connect(&settings, url, "berth command line", "gateway").await?;
-        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings))?)?;
-        Ok(Self { channel, namespace, is_local: false, settings, _serving: Vec::new() })
+        let channel = in_memory(berth_gateway::routes(&bus, assemble::info(&settings)))?;
+        Ok(Self { channel, namespace, is_local: false, settings, serving: Vec::new(), starting: None })
     }
 }
 

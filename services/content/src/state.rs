@@ -19,7 +19,7 @@ use crate::{
     open::Open,
     reconcile::repairs,
     store::{Disk, Store},
-    tables::{BLOBS, FAMILIES},
+    tables::{BLOBS, TABLES},
 };
 
 /// Rows read or written at once at the start.
@@ -42,7 +42,7 @@ impl State {
         let path = root.clone();
         let (db, store, (kept, half_made), files) = blocking(move || {
             disk.make_dir(&path, 0o711).map_err(|error| Status::io("make directory", &path, &error))?;
-            let options = berth_kv::Options { durability, families: FAMILIES, holder };
+            let options = berth_kv::Options { durability, tables: TABLES, holder };
             // The lock before anything else: nothing of a store that somebody else holds may be touched.
             let db = Db::open(&path.join("db"), options)?;
             let store = Store::open(&path, disk)?;

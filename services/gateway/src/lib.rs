@@ -115,8 +115,9 @@ impl Backend {
     }
 }
 
-/// All services, of both APIs, with health and reflection.
-pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
+/// All services, of both APIs, with health.
+#[must_use]
+pub fn routes(bus: &Bus, info: ServerInfo) -> Routes {
     let backend = Backend::new(bus, info);
     let mut routes = RoutesBuilder::default();
     macro_rules! add {
@@ -154,15 +155,22 @@ pub fn routes(bus: &Bus, info: ServerInfo) -> Result<Routes, Status> {
     // Says that it serves, from the start: it is only there when the services are.
     let (_, health) = tonic_health::server::health_reporter();
     routes.add_service(health);
-    let described = |error| Status::internal(format!("the descriptions of messages are damaged: {error}"));
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(berth_wire::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    routes.add_service(reflection().build_v1().map_err(described)?);
-    routes.add_service(reflection().build_v1alpha().map_err(described)?);
-    Ok(Routes { routes: routes.routes(), stopping: backend.stopping })
+    Routes { routes: routes.routes(), stopping: backend.stopping }
+}
+
+impl Routes {
+    /// With reflection, for clients that do not have our contracts. It unpacks the descriptions of all messages, which takes
+    /// longer than what most commands ask for: so not for a command in this process, which has them.
+    pub fn described(self) -> Result<Self, Status> {
+        let damaged = |error| Status::internal(format!("the descriptions of messages are damaged: {error}"));
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(berth_wire::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let routes = self.routes.add_service(reflection().build_v1().map_err(damaged)?);
+        Ok(Self { routes: routes.add_service(reflection().build_v1alpha().map_err(damaged)?), ..self })
+    }
 }
 
 /// Passes a unary method on to a contract.

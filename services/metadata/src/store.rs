@@ -55,7 +55,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the tables, or makes them.
     pub(crate) async fn open(config: Config) -> Result<Self, Status> {
-        let options = Options { durability: config.durability, families: tables::FAMILIES, holder: config.holder };
+        let options = Options { durability: config.durability, tables: tables::TABLES, holder: config.holder };
         let root = config.root.clone();
         let db = berth_api::blocking(move || Db::open(&root, options)).await?;
         let fresh = uuid::Uuid::new_v4().simple().to_string();

@@ -15,8 +15,8 @@ mod pages;
 pub(crate) mod pull;
 pub(crate) mod snapshot;
 
-/// The column families of this store.
-pub(crate) const FAMILIES: &[&str] = &[
+/// The tables of this store.
+pub(crate) const TABLES: &[&str] = &[
     "images",
     "content",
     "content_by_digest",

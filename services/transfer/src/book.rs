@@ -8,7 +8,7 @@ use std::{
 
 use berth_api::{
     content::ContentClient,
-    fetcher::FetcherClient,
+    fetcher::{Fetcher, FetcherClient},
     metadata::MetadataClient,
     pull_records::{PullRecords, PullRecordsClient},
     unpacker::UnpackerClient,
@@ -41,6 +41,7 @@ pub(crate) struct Book {
     pub(crate) bus: Bus,
     pub(crate) config: Config,
     pub(crate) records: Arc<dyn PullRecords>,
+    pub(crate) fetcher: Arc<dyn Fetcher>,
     pub(crate) news: News,
     /// Ends all that happens here, and leaves it for who comes after.
     pub(crate) closing: CancellationToken,
@@ -54,6 +55,7 @@ impl Book {
     pub(crate) fn new(bus: Bus, config: Config) -> Arc<Self> {
         Arc::new(Self {
             records: Arc::new(PullRecordsClient::new(bus.clone())),
+            fetcher: Arc::new(FetcherClient::new(bus.clone())),
             work: Arc::new(Work::new(config.in_flight)),
             bus,
             config,
@@ -87,6 +89,11 @@ impl Book {
             })
         };
         self.journal.get_or_try_init(init).await
+    }
+
+    /// Whether the term has begun: who asks for a pull then waits for its record only.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.journal.initialized()
     }
 
     /// One that did not end: it waits here for who waits for it, unless that is too long ago.
@@ -152,8 +159,8 @@ impl Book {
 
     /// The work of a pull, as its entry says it now.
     pub(crate) fn pull(&self, id: &str) -> Result<Pull, Status> {
-        let pulls = self.pulls();
-        let entry = pulls.get(id).ok_or_else(|| unknown(id))?;
+        let mut pulls = self.pulls();
+        let entry = pulls.get_mut(id).ok_or_else(|| unknown(id))?;
         Ok(Pull {
             id: id.to_owned(),
             wish: entry.wish.clone(),
@@ -161,10 +168,11 @@ impl Book {
             bus: self.bus.clone(),
             content: Arc::new(ContentClient::new(self.bus.clone())),
             metadata: Arc::new(MetadataClient::new(self.bus.clone())),
-            fetcher: Arc::new(FetcherClient::new(self.bus.clone())),
+            fetcher: Arc::clone(&self.fetcher),
             unpacker: Arc::new(UnpackerClient::new(self.bus.clone())),
             work: Arc::clone(&self.work),
             weight: Arc::clone(&entry.weight),
+            ahead: Mutex::new(entry.ahead.take()),
         })
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ahead::Ahead,
     board::{Board, News, is_over},
     wish::{Wish, between, has_credentials, weight},
 };
@@ -41,6 +42,8 @@ pub(crate) struct Entry {
     /// It was begun with credentials, and they are not known here.
     pub(crate) lacks_credentials: bool,
     pub(crate) ended: Option<Instant>,
+    /// What the registry was asked before the pull began its work.
+    pub(crate) ahead: Option<Ahead>,
     /// The context of its trace, for those who join.
     pub(crate) trace: Vec<(String, String)>,
     watchers: HashMap<String, Instant>,
@@ -61,6 +64,7 @@ impl Entry {
             roused: watch::Sender::new(true),
             lacks_credentials: false,
             ended: None,
+            ahead: None,
             trace: Vec::new(),
             watchers: HashMap::new(),
             last_seen: Instant::now(),

@@ -4,11 +4,13 @@
 //! - [`stack`] is pure: which unpacked layers may be committed now.
 //! - [`scheduler`] is pure: whose job is next, so that no pull starves another. `slots` waits by it, `work` says how much.
 //! - `pull` drives one pull over the contracts, `image` one image of it, `layer` the jobs of one blob; `board` holds what watchers see.
+//! - `ahead` asks the registry before the pull is recorded.
 //! - `life` is a pull's life by its record, which `journal` writes; `book` knows them all and finds the interrupted ones.
 //! - `service` is the contract: equal ones are one, and the last watcher that leaves cancels. `lead` decides who serves it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod ahead;
 mod board;
 mod book;
 mod entry;

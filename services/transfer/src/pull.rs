@@ -5,7 +5,7 @@
 //! record last. A pull that stops anywhere in between leaves only what the next one uses or a collection takes.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU32, Ordering},
 };
 
@@ -14,13 +14,14 @@ use berth_bus::Bus;
 use berth_failpoint::{Point, pass};
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Status, labels};
 use berth_wire::{
-    fetcher::{FetchJob, ResolveRequest},
+    fetcher::{FetchJob, ResolveReply},
     transfer::pull_state::{Phase, item::Stage},
     unpacker::CheckHostRequest,
 };
 use tokio::sync::watch;
 
 use crate::{
+    ahead::{self, Ahead},
     board::Board,
     layer::{self, Arrival},
     ledger::What,
@@ -42,27 +43,41 @@ pub(crate) struct Pull {
     pub(crate) work: Arc<Work>,
     /// Its share of all turns; it may change while it runs.
     pub(crate) weight: Arc<AtomicU32>,
+    /// What the registry was asked already.
+    pub(crate) ahead: Mutex<Option<Ahead>>,
 }
 
 impl Pull {
     /// Runs it to its end, under a lease that stands. When it is dropped, its jobs are cancelled.
     pub(crate) async fn run(&self, lease: &Lease) -> Result<Vec<Digest>, Status> {
-        if self.wish.unpack {
-            let check = self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() });
-            self.board.ledger.step(None, What::Check, check).await?;
-        }
         pass(Point::TransferLeased);
-        self.under(lease).await
+        let ledger = &self.board.ledger;
+        // What the registry says is of no use where nothing can be unpacked; but both take their time.
+        let check = async {
+            if self.wish.unpack {
+                let check = self.unpacker.check_host(CheckHostRequest { snapshotter: self.wish.snapshotter.clone() });
+                ledger.step(None, What::Check, check).await?;
+            }
+            Ok(())
+        };
+        let ((), reply) = tokio::try_join!(check, ledger.step(None, What::Resolve, self.resolve()))?;
+        self.under(lease, reply).await
+    }
+
+    /// Asks the registry what the reference names, if it was not asked before.
+    async fn resolve(&self) -> Result<ResolveReply, Status> {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match ahead {
+            Some(ahead) => ahead.answer().await,
+            None => self.fetcher.resolve(ahead::request(&self.wish)).await,
+        }
     }
 
     pub(crate) fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
 
-    async fn under(&self, lease: &Lease) -> Result<Vec<Digest>, Status> {
-        let reference = self.wish.reference.to_string();
-        let resolve = ResolveRequest { reference: reference.clone(), access: Some(self.wish.access.clone()) };
-        let reply = self.board.ledger.step(None, What::Resolve, self.fetcher.resolve(resolve)).await?;
+    async fn under(&self, lease: &Lease, reply: ResolveReply) -> Result<Vec<Digest>, Status> {
         let target = Descriptor::try_from(berth_wire::convert::required(reply.target.as_ref(), "target")?)?;
         self.board.target(&target);
         self.board.phase(Phase::Pulling);

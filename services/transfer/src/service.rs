@@ -14,6 +14,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     Config,
+    ahead::Ahead,
     board::Board,
     book::{Book, unknown},
     entry::Entry,
@@ -55,7 +56,7 @@ impl Service {
     }
 
     /// Finds the pull that a request is about, or enters a new one.
-    fn enter(&self, request: &msg::StartPullRequest, wish: Wish) -> Result<Started, Status> {
+    fn enter(&self, request: &msg::StartPullRequest, wish: Wish, ahead: Option<Ahead>) -> Result<Started, Status> {
         let mut pulls = self.book.pulls();
         self.book.forget(&mut pulls);
         let known = pulls.get(&request.pull_id).is_some_and(|entry| entry.wish.is_like(&wish));
@@ -84,8 +85,13 @@ impl Service {
         record.traceparent = berth_bus::traceparent().unwrap_or_default();
         let mut entry = Entry::begun(wish, record.clone(), self.book.news.clone());
         entry.watched_by(&request.watcher);
+        entry.ahead = Some(ahead.unwrap_or_else(|| self.ask(&entry.wish)));
         pulls.insert(id.clone(), entry);
         Ok(Started::New(id, Box::new(record)))
+    }
+
+    fn ask(&self, wish: &Wish) -> Ahead {
+        Ahead::ask(Arc::clone(&self.book.fetcher), wish)
     }
 
     /// Waits until a pull that somebody else has begun is on disk.
@@ -178,9 +184,12 @@ impl Transfer for Service {
     async fn start_pull(&self, request: msg::StartPullRequest) -> Result<msg::StartPullReply, Status> {
         let wish = Wish::of_request(&request)?;
         self.unless_closed(async {
+            // Where metadata has yet to open its store, the registry answers meanwhile. Whether the pull is a new one is
+            // only known then; one that came back is hardly ever the first that is asked for.
+            let ahead = (!self.book.has_begun() && request.pull_id.is_empty()).then(|| self.ask(&wish));
             let journal = self.book.journal().await?;
             self.recall(&request.pull_id).await?;
-            let (id, record) = match self.enter(&request, wish)? {
+            let (id, record) = match self.enter(&request, wish, ahead)? {
                 Started::New(id, record) => (id, record),
                 Started::Attached(id) => {
                     self.stored(&id).await?;

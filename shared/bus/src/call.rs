@@ -7,6 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use berth_model::Status;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -37,6 +38,8 @@ pub(crate) struct Calling<'a> {
     pub(crate) place: &'a str,
     /// The remedy when there is none.
     pub(crate) remedy: &'a str,
+    /// Changes when a service appears, where that can be told; elsewhere it is found at the next try.
+    pub(crate) appeared: Option<&'a watch::Sender<()>>,
 }
 
 impl Calling<'_> {
@@ -49,6 +52,7 @@ impl Calling<'_> {
         let deadline = Instant::now() + self.limit;
         let mut backoff = Backoff::quick();
         let mut alone_since: Option<Instant> = None;
+        let mut news: Option<watch::Receiver<()>> = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let why = match tokio::time::timeout_at(deadline, attempt(left)).await {
@@ -62,6 +66,13 @@ impl Calling<'_> {
                     if since.elapsed() >= self.wait {
                         return Err(self.nobody());
                     }
+                    if news.is_none()
+                        && let Some(appeared) = self.appeared
+                    {
+                        // It may have appeared between the look and this; from here on nothing is missed.
+                        news = Some(appeared.subscribe());
+                        continue;
+                    }
                     String::new()
                 }
             };
@@ -71,7 +82,10 @@ impl Calling<'_> {
             }
             let patience = alone_since.map_or(deadline, |since| deadline.min(since + self.wait));
             let pause = backoff.next().min(patience.saturating_duration_since(Instant::now()));
-            tokio::time::sleep(pause).await;
+            match news.as_mut() {
+                Some(news) => drop(tokio::time::timeout(pause, news.changed()).await),
+                None => tokio::time::sleep(pause).await,
+            }
             if Instant::now() >= patience {
                 return Err(if alone {
                     self.nobody()

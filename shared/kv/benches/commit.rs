@@ -10,7 +10,7 @@ use divan::{Bencher, counter::ItemsCount};
 const ROWS: Table<u64, prost_types::Struct> = Table::new("rows");
 
 fn options(durability: Durability) -> Options {
-    Options { durability, families: &["rows"], holder: "a benchmark".into() }
+    Options { durability, tables: &["rows"], holder: "a benchmark".into() }
 }
 
 fn main() {

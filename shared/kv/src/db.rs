@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     Options,
     hold::Hold,
+    layout::Tables,
     numbers::{self, Numbers},
     store::Store,
     txn::{Txn, View},
@@ -58,7 +59,8 @@ impl Db {
     /// FAILED_PRECONDITION: another process holds it, or its format is not known. PERMISSION_DENIED: not writable.
     pub fn open(path: &Path, options: Options) -> Result<Db, Status> {
         let hold = Hold::take(path, &options.holder)?;
-        let store = Arc::new(Store::open(path, options.families, hold.same_boot)?);
+        let tables = Tables { layout: hold.layout, names: options.tables };
+        let store = Arc::new(Store::open(path, tables, hold.same_boot)?);
         let counters = Arc::new(Counters::default());
         let (changes, queue) = mpsc::channel(QUEUE);
         let writer = Writer {
@@ -93,7 +95,7 @@ impl Db {
         let task = tokio::task::spawn_blocking(move || {
             let store = inner.store.read();
             let db = store.as_ref().ok_or_else(|| Store::closed(&inner.path))?;
-            read(&View { db, snapshot: db.snapshot(), path: &inner.path })
+            read(&View { db, tables: inner.store.tables, snapshot: db.snapshot(), path: &inner.path })
         });
         match task.await {
             Ok(done) => done,

@@ -3,16 +3,16 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use berth_model::{Code, Status};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::{format, layout::Layout};
+
 const FILE: &str = "HOLDER";
-const FORMAT_FILE: &str = "FORMAT";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const FORMAT: &str = "berth-kv 1\n";
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Holder {
@@ -29,6 +29,7 @@ pub(crate) struct Hold {
     _file: File,
     /// The store was held before in this start of the machine: since then no power cut can have torn what was written.
     pub(crate) same_boot: bool,
+    pub(crate) layout: Layout,
 }
 
 impl Hold {
@@ -57,8 +58,7 @@ impl Hold {
             .map_err(|error| Status::internal(error.to_string()))?;
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         written.map_err(|error| Status::io("write", &path, &error))?;
-        check_format(dir)?;
-        Ok(Self { _file: file, same_boot })
+        Ok(Self { layout: format::of(dir)?, _file: file, same_boot })
     }
 }
 
@@ -82,27 +82,6 @@ fn unusable(doing: &str, dir: &Path, error: &std::io::Error) -> Status {
         }
         _ => status,
     }
-}
-
-fn check_format(dir: &Path) -> Result<(), Status> {
-    let path: PathBuf = dir.join(FORMAT_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) if text == FORMAT => Ok(()),
-        Ok(text) if !text.is_empty() => Err(Status::failed_precondition(format!(
-            "the store at {} has format {:?}, this program knows {:?}; use the program that made it, or another --root",
-            dir.display(),
-            text.trim(),
-            FORMAT.trim()
-        ))),
-        // Empty: a crash between making and writing it, when there was no store yet.
-        Ok(_) => write_format(&path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_format(&path),
-        Err(error) => Err(Status::io("read", &path, &error)),
-    }
-}
-
-fn write_format(path: &Path) -> Result<(), Status> {
-    fs::write(path, FORMAT).map_err(|error| Status::io("write", path, &error))
 }
 
 #[cfg(test)]
@@ -132,13 +111,5 @@ mod tests {
         let boot = fs::read_to_string(BOOT_ID).unwrap();
         fs::write(dir.path().join(FILE), text.replace(boot.trim(), "an-earlier-boot")).unwrap();
         assert!(!Hold::take(dir.path(), "x").unwrap().same_boot);
-    }
-
-    #[test]
-    fn refuses_a_format_it_does_not_know() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(Hold::take(dir.path(), "x").unwrap());
-        fs::write(dir.path().join(FORMAT_FILE), "berth-kv 2\n").unwrap();
-        assert!(Hold::take(dir.path(), "x").unwrap_err().message.contains("berth-kv 2"));
     }
 }

@@ -3,8 +3,8 @@
 //! - [`Db::read`] runs on a blocking thread over one consistent view. [`Db::write`] runs check-then-write closures one
 //!   after the other on a thread of the database's own, so a check needs no lock and no retry; what queued meanwhile shares
 //!   one flush of the write-ahead log (group commit), and answers come after it.
-//! - [`Table`] gives a column family its types: keys by an order-preserving code ([`Key`]), values as protobuf messages,
-//!   whose field numbers are their version.
+//! - [`Table`] gives rows their types: keys by an order-preserving code ([`Key`]), values as protobuf messages, whose
+//!   field numbers are their version.
 //! - One process holds a store; [`Db::open`] tells a second one who it is.
 //!
 //! This is the only crate that knows RocksDB.
@@ -14,8 +14,10 @@
 
 mod db;
 mod failure;
+mod format;
 mod hold;
 mod key;
+mod layout;
 mod logs;
 mod numbers;
 mod options;

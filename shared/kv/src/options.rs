@@ -15,8 +15,8 @@ pub enum Durability {
 pub struct Options {
     /// What an acknowledged write has survived.
     pub durability: Durability,
-    /// All column families; those missing are made.
-    pub families: &'static [&'static str],
+    /// The names of all tables. Each is there, if only empty.
+    pub tables: &'static [&'static str],
     /// What this process is, for the message a second opener gets: `berth serve`.
     pub holder: String,
 }

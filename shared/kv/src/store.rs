@@ -8,12 +8,12 @@ use std::{
 use berth_model::Status;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
 
-use crate::{failure, logs, tuning};
+use crate::{failure, layout::Tables, logs, tuning};
 
 pub(crate) struct Store {
     db: RwLock<Option<DB>>,
     path: PathBuf,
-    families: &'static [&'static str],
+    pub(crate) tables: Tables,
 }
 
 impl Store {
@@ -23,18 +23,18 @@ impl Store {
     /// were not. A bit that flips before that point looks alike, and what follows it must not be dropped. So the log is
     /// first taken as it must be if nothing ever happened. If it is not so, the end of a process explains a last record
     /// that was cut off, and a power cut explains any other end; without either, the store is damaged.
-    pub(crate) fn open(path: &Path, families: &'static [&'static str], same_boot: bool) -> Result<Self, Status> {
+    pub(crate) fn open(path: &Path, tables: Tables, same_boot: bool) -> Result<Self, Status> {
         let kept = logs::keep(path).map_err(|error| Status::io("look at the logs of the store at", path, &error))?;
-        let db = match open(path, families, DBRecoveryMode::AbsoluteConsistency, kept) {
+        let db = match open(path, tables, DBRecoveryMode::AbsoluteConsistency, kept) {
             Err(error) if error.kind() == ErrorKind::Corruption => {
                 tracing::warn!(path = %path.display(), %error, same_boot, "the end of the store's log is torn");
                 let torn = if same_boot { DBRecoveryMode::TolerateCorruptedTailRecords } else { AFTER_POWER_CUT };
-                open(path, families, torn, false)
+                open(path, tables, torn, false)
             }
             opened => opened,
         };
         let db = db.map_err(|error| failure::status("open", path, &error))?;
-        Ok(Self { db: RwLock::new(Some(db)), path: path.to_owned(), families })
+        Ok(Self { db: RwLock::new(Some(db)), path: path.to_owned(), tables })
     }
 
     /// The database, for as long as the guard lives; `None` if it could not be opened again.
@@ -56,7 +56,7 @@ impl Store {
         // Two of them cannot be open at once.
         *place = None;
         // The disk has refused some of what was written: that was not acknowledged.
-        let opened = open(&self.path, self.families, AFTER_POWER_CUT, false);
+        let opened = open(&self.path, self.tables, AFTER_POWER_CUT, false);
         *place = Some(opened.map_err(|error| failure::status("open", &self.path, &error))?);
         Ok(())
     }
@@ -66,10 +66,9 @@ impl Store {
 const AFTER_POWER_CUT: DBRecoveryMode = DBRecoveryMode::PointInTime;
 
 /// `kept`: logs that are whole stay as they are.
-fn open(path: &Path, families: &[&'static str], log: DBRecoveryMode, kept: bool) -> Result<DB, rocksdb::Error> {
+fn open(path: &Path, tables: Tables, log: DBRecoveryMode, kept: bool) -> Result<DB, rocksdb::Error> {
     let mut tuned = tuning::options(kept)?;
     tuned.set_wal_recovery_mode(log);
-    // RocksDB's own family, which nobody uses: with usual settings it would make each log take 32 MiB of the disk at once.
-    let families = families.iter().chain(&["default"]).map(|name| ColumnFamilyDescriptor::new(*name, tuned.clone()));
+    let families = tables.families().map(|name| ColumnFamilyDescriptor::new(name, tuned.clone()));
     DB::open_cf_descriptors(&tuned, path, families)
 }

@@ -5,13 +5,15 @@ use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, InfoLogger, LogLevel,
 /// Blocks kept in memory, over all families.
 const CACHE_BYTES: usize = 32 << 20;
 /// Unwritten changes kept in memory: for one family, and over all.
-const FAMILY_BUFFER_BYTES: usize = 8 << 20;
+const FAMILY_BUFFER_BYTES: usize = 16 << 20;
 const ALL_BUFFERS_BYTES: usize = 32 << 20;
 
 /// Options of the database and of each family. `keep_logs`: what is in logs at the start stays there.
 pub(crate) fn options(keep_logs: bool) -> Result<Options, rocksdb::Error> {
-    // There is no function for this one. It comes first: what makes new options of others does not keep what they own.
-    let mut options = Options::default().get_options_from_string(format!("avoid_flush_during_recovery={keep_logs}"))?;
+    // There is no function for the first, and this comes first: what makes new options of others does not keep what they
+    // own. The identity is in the list of files too; a file for it alone would be two more flushes for each new store.
+    let mut options = Options::default()
+        .get_options_from_string(format!("avoid_flush_during_recovery={keep_logs};write_identity_file=false"))?;
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_open_files(256);

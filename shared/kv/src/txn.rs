@@ -8,7 +8,10 @@ use std::{
 use berth_model::Status;
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, Snapshot, WriteBatch};
 
-use crate::failure;
+use crate::{
+    failure,
+    layout::{Place, Tables},
+};
 
 /// Rows of a scan: key and value as stored.
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -20,11 +23,11 @@ pub(crate) mod sealed {
     use super::{Rows, Status};
 
     pub trait Read {
-        fn get_raw(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Status>;
+        fn get_raw(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Status>;
         /// Up to `limit` rows whose key begins with `prefix` and is greater than `after`.
         fn scan_raw(
             &self,
-            family: &'static str,
+            table: &'static str,
             prefix: &[u8],
             after: Option<&[u8]>,
             limit: usize,
@@ -35,6 +38,7 @@ pub(crate) mod sealed {
 /// One consistent state of the store.
 pub struct View<'a> {
     pub(crate) db: &'a DB,
+    pub(crate) tables: Tables,
     pub(crate) snapshot: Snapshot<'a>,
     pub(crate) path: &'a Path,
 }
@@ -48,21 +52,15 @@ impl std::fmt::Debug for View<'_> {
 impl Reader for View<'_> {}
 
 impl sealed::Read for View<'_> {
-    fn get_raw(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Status> {
-        let handle = handle(self.db, family)?;
-        self.snapshot.get_cf(handle, key).map_err(|error| failure::status("read", self.path, &error))
+    fn get_raw(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Status> {
+        let place = self.tables.place(self.db, table)?;
+        self.snapshot.get_cf(place.family, place.key(key)).map_err(|error| failure::status("read", self.path, &error))
     }
 
-    fn scan_raw(
-        &self,
-        family: &'static str,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Rows, Status> {
+    fn scan_raw(&self, table: &'static str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Rows, Status> {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.snapshot);
-        scan(self.db, self.path, family, options, prefix, after, limit)
+        scan(self.db, self.path, &self.tables.place(self.db, table)?, options, prefix, after, limit)
     }
 }
 
@@ -70,6 +68,7 @@ impl sealed::Read for View<'_> {
 pub struct Txn<'a> {
     pub(crate) db: &'a DB,
     pub(crate) path: &'a Path,
+    tables: Tables,
     changes: HashMap<&'static str, BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
 }
 
@@ -80,24 +79,24 @@ impl std::fmt::Debug for Txn<'_> {
 }
 
 impl<'a> Txn<'a> {
-    pub(crate) fn new(db: &'a DB, path: &'a Path) -> Self {
-        Self { db, path, changes: HashMap::new() }
+    pub(crate) fn new(db: &'a DB, tables: Tables, path: &'a Path) -> Self {
+        Self { db, path, tables, changes: HashMap::new() }
     }
 
     /// A value of `None` deletes.
-    pub(crate) fn set(&mut self, family: &'static str, key: Vec<u8>, value: Option<Vec<u8>>) {
-        self.changes.entry(family).or_default().insert(key, value);
+    pub(crate) fn set(&mut self, table: &'static str, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.changes.entry(table).or_default().insert(key, value);
     }
 
     /// The changes as a batch; `None` if there are none.
     pub(crate) fn into_batch(self) -> Result<Option<WriteBatch>, Status> {
         let mut batch = WriteBatch::default();
-        for (family, changes) in self.changes {
-            let handle = handle(self.db, family)?;
+        for (table, changes) in self.changes {
+            let place = self.tables.place(self.db, table)?;
             for (key, value) in changes {
                 match value {
-                    Some(value) => batch.put_cf(handle, key, value),
-                    None => batch.delete_cf(handle, key),
+                    Some(value) => batch.put_cf(place.family, place.key(&key), value),
+                    None => batch.delete_cf(place.family, place.key(&key)),
                 }
             }
         }
@@ -108,27 +107,22 @@ impl<'a> Txn<'a> {
 impl Reader for Txn<'_> {}
 
 impl sealed::Read for Txn<'_> {
-    fn get_raw(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Status> {
-        if let Some(change) = self.changes.get(family).and_then(|changes| changes.get(key)) {
+    fn get_raw(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Status> {
+        if let Some(change) = self.changes.get(table).and_then(|changes| changes.get(key)) {
             return Ok(change.clone());
         }
-        let handle = handle(self.db, family)?;
-        self.db.get_cf(handle, key).map_err(|error| failure::status("read", self.path, &error))
+        let place = self.tables.place(self.db, table)?;
+        self.db.get_cf(place.family, place.key(key)).map_err(|error| failure::status("read", self.path, &error))
     }
 
-    fn scan_raw(
-        &self,
-        family: &'static str,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Rows, Status> {
-        let Some(changes) = self.changes.get(family) else {
-            return scan(self.db, self.path, family, ReadOptions::default(), prefix, after, limit);
+    fn scan_raw(&self, table: &'static str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Rows, Status> {
+        let place = self.tables.place(self.db, table)?;
+        let Some(changes) = self.changes.get(table) else {
+            return scan(self.db, self.path, &place, ReadOptions::default(), prefix, after, limit);
         };
         // Deleted rows may hide as many stored ones as there are changes.
         let more = limit.saturating_add(changes.len());
-        let stored = scan(self.db, self.path, family, ReadOptions::default(), prefix, after, more)?;
+        let stored = scan(self.db, self.path, &place, ReadOptions::default(), prefix, after, more)?;
         let last = (stored.len() == more).then(|| stored.last().map(|(key, _)| key.clone())).flatten();
         let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
         for (key, change) in changes {
@@ -145,35 +139,33 @@ impl sealed::Read for Txn<'_> {
     }
 }
 
-fn handle<'a>(db: &'a DB, family: &str) -> Result<&'a rocksdb::ColumnFamily, Status> {
-    db.cf_handle(family)
-        .ok_or_else(|| Status::internal(format!("table {family} is not among those the store was opened with")))
-}
-
 fn scan(
     db: &DB,
     path: &Path,
-    family: &str,
+    place: &Place<'_>,
     mut options: ReadOptions,
     prefix: &[u8],
     after: Option<&[u8]>,
     limit: usize,
 ) -> Result<Rows, Status> {
     // The iteration stops at the prefix's end by itself, so that it never walks over what was deleted behind it.
-    if let Some(end) = successor(prefix) {
+    if let Some(end) = successor(&place.key(prefix)) {
         options.set_iterate_upper_bound(end);
     }
-    let start = after.map_or(prefix, |after| after.max(prefix));
+    let start = place.key(after.map_or(prefix, |after| after.max(prefix)));
     let mut rows = Rows::new();
-    for row in db.iterator_cf_opt(handle(db, family)?, options, IteratorMode::From(start, Direction::Forward)) {
+    for row in db.iterator_cf_opt(place.family, options, IteratorMode::From(&start, Direction::Forward)) {
         if rows.len() >= limit {
             break;
         }
         let (key, value) = row.map_err(|error| failure::status("read", path, &error))?;
-        if after == Some(&*key) {
+        let key = place
+            .own(&key)
+            .ok_or_else(|| Status::internal(format!("the store at {} gave a key of another table", path.display())))?;
+        if after == Some(key) {
             continue;
         }
-        rows.push((key.into_vec(), value.into_vec()));
+        rows.push((key.to_vec(), value.into_vec()));
     }
     Ok(rows)
 }

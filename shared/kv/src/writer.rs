@@ -92,7 +92,8 @@ impl Writer {
                         (change.answer)(Err(status));
                     }
                 }
-                next = if count < GROUP { queue.try_recv().ok() } else { None };
+                // Behind an error the next one begins anew, with opening the store again.
+                next = if count < GROUP && poison.is_none() { queue.try_recv().ok() } else { None };
             }
             self.counters.changes.fetch_add(count as u64, Ordering::Relaxed);
             if waiting.is_empty() {
@@ -123,7 +124,7 @@ impl Writer {
     fn apply(&self, run: Box<dyn FnOnce(&mut Txn<'_>) -> bool + Send>) -> Result<bool, Status> {
         let store = self.store.read();
         let db = store.as_ref().ok_or_else(|| Store::closed(&self.path))?;
-        let mut txn = Txn::new(db, &self.path);
+        let mut txn = Txn::new(db, self.store.tables, &self.path);
         // The closure's own panic is its caller's to hear of (its answer is lost with it); the writer goes on.
         let wanted = catch_unwind(AssertUnwindSafe(|| run(&mut txn))).unwrap_or(false);
         if !wanted {

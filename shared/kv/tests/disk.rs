@@ -15,7 +15,7 @@ const ROWS: Table<u64, prost_types::Struct> = Table::new("rows");
 const CHILD: &str = "BERTH_KV_TEST_CHILD";
 
 fn options() -> Options {
-    Options { durability: Durability::Synced, families: &["rows"], holder: "berth serve".into() }
+    Options { durability: Durability::Synced, tables: &["rows"], holder: "berth serve".into() }
 }
 
 fn big(bytes: usize) -> prost_types::Struct {

@@ -19,7 +19,7 @@ pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode>
     // What can be refused without a store is refused before one is made.
     pull.reference.parse::<berth_model::Reference>()?;
     let access = access(&pull)?;
-    let client = Client::connect(global, "pull").await?;
+    let mut client = Client::begin(global, "pull").await?;
     if client.is_local && !pull.no_unpack && !rustix::process::geteuid().is_root() {
         return Err(Status::failed_precondition(
             "unpacking needs root, for owners, devices and overlayfs; run as root, or use --no-unpack to only fetch",
@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let shown = Shown { json: pull.json, quiet: pull.quiet, chain_ids: pull.print_chainid };
-    following::follow(&client, Way::Start(request), shown).await
+    client.while_starting(async |client| following::follow(client, Way::Start(request), shown).await).await
 }
 
 /// Who asks the registry. A password comes from the command line, the environment, or the keyboard.

@@ -52,7 +52,7 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
                 numbers(berth_gateway::page(&bus, info.clone(), stop.asked()), true).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(address = %address.display(), root = %root.display(), "listening");
-                berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stop.asked()).await?;
+                berth_gateway::serve(listener, berth_gateway::routes(&bus, info).described()?, stop.asked()).await?;
                 (bus, serving)
             }
             (Some(Service::Gateway), Some(url)) => {
@@ -61,7 +61,7 @@ pub(crate) async fn run(global: &Global, serve: Serve, telemetry: &Telemetry) ->
                 let listener = listener(&address, &access).await?;
                 found.send_replace(Some(bus.clone()));
                 tracing::info!(address = %address.display(), "listening");
-                berth_gateway::serve(listener, berth_gateway::routes(&bus, info)?, stop.asked()).await?;
+                berth_gateway::serve(listener, berth_gateway::routes(&bus, info).described()?, stop.asked()).await?;
                 (bus, Vec::new())
             }
             (Some(service), Some(url)) => {

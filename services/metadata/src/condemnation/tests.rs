@@ -27,7 +27,7 @@ struct Clocked {
 impl Clocked {
     fn open() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let options = Options { durability: Durability::None, families: tables::FAMILIES, holder: "a test".into() };
+        let options = Options { durability: Durability::None, tables: tables::TABLES, holder: "a test".into() };
         Self { db: Db::open(root.path(), options).unwrap(), _root: root }
     }
 

@@ -34,22 +34,33 @@ struct Doubles {
     records: Arc<Records>,
     resolved: Arc<AtomicUsize>,
     answer: tokio::sync::watch::Sender<Option<Status>>,
-    _serving: Vec<Serving>,
+    serving: Vec<Serving>,
 }
 
 impl Doubles {
+    async fn serve_records(&mut self, bus: &Bus) {
+        let records = Arc::<Records>::clone(&self.records);
+        self.serving.extend(berth_api::pull_records::serve(bus, records).await.unwrap());
+    }
+
     fn running(&self) -> usize {
         self.records.all().iter().filter(|pull| pull.state() == State::Running).count()
     }
 }
 
 async fn doubles(bus: &Bus) -> Doubles {
+    let mut doubles = without_records(bus).await;
+    doubles.serve_records(bus).await;
+    doubles
+}
+
+/// Metadata is still starting.
+async fn without_records(bus: &Bus) -> Doubles {
     let records = Arc::new(Records::default());
     let resolved = Arc::new(AtomicUsize::new(0));
     let answer = tokio::sync::watch::Sender::new(None);
     let (r, a) = (Arc::clone(&resolved), answer.clone());
-    let mut serving = berth_api::pull_records::serve(bus, Arc::<Records>::clone(&records)).await.unwrap();
-    serving.extend([
+    let serving = vec![
         bus.serve(|_: unpacker::CheckHostRequest| async { Ok(unpacker::CheckHostReply {}) }).await.unwrap(),
         bus.serve(move |_: fetcher::ResolveRequest| {
             r.fetch_add(1, Ordering::SeqCst);
@@ -58,8 +69,8 @@ async fn doubles(bus: &Bus) -> Doubles {
         })
         .await
         .unwrap(),
-    ]);
-    Doubles { records, resolved, answer, _serving: serving }
+    ];
+    Doubles { records, resolved, answer, serving }
 }
 
 fn request(reference: &str, secret: &str) -> msg::StartPullRequest {
@@ -122,6 +133,36 @@ async fn equal_pulls_are_one_and_the_last_to_leave_cancels() {
 
     let gone = client.get_access(msg::GetAccessRequest { pull_id: first.pull_id.clone() }).await.unwrap_err();
     assert_eq!(gone.code, Code::NotFound, "no access outlives its pull");
+}
+
+#[tokio::test]
+async fn the_registry_is_asked_while_metadata_starts_and_once_for_each_pull() {
+    let bus = Bus::in_process();
+    let mut doubles = without_records(&bus).await;
+    let _serving = berth_transfer::start(&bus, Config { take_up: false, ..Config::default() }).await.unwrap();
+    let client = TransferClient::new(bus.clone());
+    let starting = tokio::spawn({
+        let client = client.clone();
+        async move { client.start_pull(by("a", request("alpine", ""))).await }
+    });
+    let asked = async {
+        while doubles.resolved.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("the registry was not asked");
+    assert!(!starting.is_finished(), "no pull is begun before it is recorded");
+    doubles.serve_records(&bus).await;
+    let first = starting.await.unwrap().unwrap();
+    let second = client.start_pull(by("b", request("alpine", ""))).await.unwrap();
+    assert!(second.attached && second.pull_id == first.pull_id);
+    doubles.answer.send_replace(Some(Status::not_found("no such thing")));
+    let state = end_of(&client, &first.pull_id).await;
+    assert_eq!(Code::from_number(state.code), Code::NotFound, "{}", state.message);
+    assert_eq!(doubles.resolved.load(Ordering::SeqCst), 1);
+    let again = client.start_pull(by("a", request("alpine", ""))).await.unwrap();
+    end_of(&client, &again.pull_id).await;
+    assert_eq!(doubles.resolved.load(Ordering::SeqCst), 2);
 }
 
 /// Serves until it is stopped, as a process does that ends; another one then finds its pulls.

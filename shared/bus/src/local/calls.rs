@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use berth_model::Status;
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Local, lock};
@@ -25,6 +25,8 @@ type Table = HashMap<&'static str, Vec<Arc<Endpoint>>>;
 pub(super) struct Calls {
     table: Arc<Mutex<Table>>,
     turn: AtomicUsize,
+    /// Somebody serves what nobody did.
+    appeared: watch::Sender<()>,
 }
 
 impl fmt::Debug for Calls {
@@ -56,6 +58,7 @@ impl Local {
             wait: self.wait,
             place: "in this process",
             remedy: "; is it part of what `berth serve` was told to run?",
+            appeared: Some(&self.calls.appeared),
         };
         calling
             .drive(|left| {
@@ -82,6 +85,7 @@ impl Local {
         let life = Life::default();
         let endpoint = Arc::new(Endpoint::new(subject, handler, LOCAL_MAX_PAYLOAD, life.clone()));
         lock(&self.calls.table).entry(subject).or_default().push(Arc::clone(&endpoint));
+        self.calls.appeared.send_replace(());
         let (table, stop) = (Arc::clone(&self.calls.table), life.stop.clone());
         life.tasks.spawn(async move {
             stop.cancelled().await;
@@ -90,5 +94,31 @@ impl Local {
             }
         });
         Serving::of_calls(life, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pauses between tries are for homes where nobody can tell.
+    #[tokio::test]
+    async fn a_service_that_appears_is_called_at_once() {
+        let local = Arc::new(Local::new(Duration::from_secs(10)));
+        let handler: CallHandler = Arc::new(|body| Box::pin(async move { Ok(body) }));
+        let _other = local.serve("berth.other.v1.Call", Arc::clone(&handler));
+        let (caller, limit) = (Arc::clone(&local), Duration::from_secs(10));
+        let call =
+            tokio::spawn(async move { caller.call("berth.late.v1.Call", "x".into(), Headers::default(), limit).await });
+        tokio::task::yield_now().await;
+        let _another = local.serve("berth.another.v1.Call", Arc::clone(&handler));
+        tokio::task::yield_now().await;
+        assert!(!call.is_finished());
+        let _late = local.serve("berth.late.v1.Call", handler);
+        for _turn in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(call.is_finished(), "it pauses though the service is there");
+        assert_eq!(call.await.unwrap().unwrap(), "x");
     }
 }

@@ -38,7 +38,7 @@ impl Nats {
     ) -> Result<Bytes, Status> {
         let place = format!("on the bus at {}", self.link.url);
         let remedy = format!("; start one with `berth serve {{service}} --nats {}`", self.link.url);
-        let calling = Calling { subject, limit, wait: self.wait, place: &place, remedy: &remedy };
+        let calling = Calling { subject, limit, wait: self.wait, place: &place, remedy: &remedy, appeared: None };
         let address = self.names.call(subject);
         let result = calling
             .drive(|left| {

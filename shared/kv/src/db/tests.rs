@@ -12,7 +12,7 @@ const ROWS: Table<(String, u64), prost_types::Timestamp> = Table::new("rows");
 const OTHER: Table<String, prost_types::Timestamp> = Table::new("other");
 
 fn options() -> Options {
-    Options { durability: Durability::Synced, families: &["rows", "other"], holder: "a test".into() }
+    Options { durability: Durability::Synced, tables: &["rows", "other"], holder: "a test".into() }
 }
 
 fn value(seconds: i64) -> prost_types::Timestamp {
