@@ -6,6 +6,7 @@
 //!   puts on a file.
 //! - [`writers`] are the threads that make a layer's regular files (`file`), in any order; `made` knows when order matters.
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
+//!   Of small layers the names are read at once (`index`), and remembered for a while (`memory`).
 //! - [`snapshotter`] is what the ways to keep snapshots have in common: [`overlay`] and [`native`]; [`layout`] lays out their
 //!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
 //! - [`diff`] writes a layer from two trees, [`onto`] applies one to mounts; [`view`] looks at what mounts show.
@@ -38,10 +39,12 @@ pub mod hidden;
 pub mod idmap;
 #[cfg(feature = "igzip")]
 mod igzip;
+mod index;
 pub mod inflate;
 pub mod layout;
 pub mod lock;
 mod made;
+mod memory;
 pub mod merge;
 pub mod merged;
 pub mod name;

@@ -1,6 +1,12 @@
 //! The calls of the contract, and what most of them need of snapshots.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use berth_api::{
     blocking,
@@ -21,7 +27,14 @@ use berth_wire::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{Config, layout::Layout, orphans, snapshotter::Snapshotter, writers::Writers};
+use crate::{
+    Config,
+    layout::Layout,
+    memory::{self, Memory},
+    orphans,
+    snapshotter::Snapshotter,
+    writers::Writers,
+};
 
 /// Directories erased at once.
 const ERASERS: usize = 2;
@@ -35,6 +48,8 @@ pub struct Service {
     sync_remove: bool,
     erasers: Arc<Semaphore>,
     writers: Arc<Writers>,
+    memory: Arc<Memory>,
+    forgetting: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -49,6 +64,8 @@ impl Service {
             sync_remove: config.sync_remove,
             erasers: Arc::new(Semaphore::new(ERASERS)),
             writers: Arc::new(Writers::new(config.writers, config.flush)),
+            memory: Arc::default(),
+            forgetting: Arc::default(),
         }
     }
 
@@ -71,6 +88,28 @@ impl Service {
     /// Who makes the files of layers.
     pub(crate) fn writers(&self) -> Arc<Writers> {
         Arc::clone(&self.writers)
+    }
+
+    /// What is remembered of committed layers.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Has what is remembered of committed layers forgotten when nobody needs it any more.
+    pub(crate) fn forget_later(&self) {
+        if self.forgetting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (memory, forgetting) = (Arc::clone(&self.memory), Arc::clone(&self.forgetting));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(memory::KEPT).await;
+                if memory.forget_unused(memory::KEPT) {
+                    break;
+                }
+            }
+            forgetting.store(false, Ordering::Release);
+        });
     }
 
     /// The snapshotter of this name.
