@@ -1,6 +1,7 @@
 //! The unpacker: snapshot directories, and layers applied to them.
 //!
-//! - [`pipeline`] runs the stages of one layer side by side: read and inflate ([`decompress`]), hash, untar.
+//! - [`pipeline`] runs the stages of one layer side by side: read and inflate ([`decompress`]), hash, untar;
+//!   `small` those of a small one after the other.
 //! - [`apply`](apply::apply) puts the entries of an archive into a directory of the layer's own, in overlayfs form. [`name`] and
 //!   [`sparse`] are its pure parts; [`tree`] is how it reaches a place without ever leaving the directory; [`facts`] what it
 //!   puts on a file.
@@ -58,6 +59,7 @@ mod pour;
 pub mod rebase;
 pub mod residue;
 mod service;
+mod small;
 mod snapshots;
 pub mod snapshotter;
 pub mod sparse;
