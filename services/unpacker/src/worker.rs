@@ -49,10 +49,12 @@ const SMALL_AT_ONCE: usize = 4;
 static UNPACKED: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("berth.unpack", "By", "Bytes of layers that were unpacked, as they are uncompressed"));
 
-/// Works on unpack jobs, so many at once; of small layers more.
+/// Works on unpack jobs, so many at once; in one process, of small layers more.
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
     let others = Arc::new(Semaphore::new(jobs));
-    bus.work(jobs.saturating_mul(SMALL_AT_ONCE), move |job: UnpackJob, context| {
+    // Where there may be other unpackers, none takes more than it can begin at once, whatever it is.
+    let most = if bus.is_remote() { jobs } else { jobs.saturating_mul(SMALL_AT_ONCE) };
+    bus.work(most, move |job: UnpackJob, context| {
         let service = Arc::clone(&service);
         let (digest, chain_id) = (job.layer.as_ref().map(|layer| layer.digest.clone()), job.chain_id.clone());
         let span = tracing::info_span!("unpack", digest, chain_id);
