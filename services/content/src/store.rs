@@ -78,29 +78,45 @@ impl Store {
     /// Finds or makes an ingest. What is said of it and was not known is kept.
     pub(crate) fn begin(&self, reference: &str, expected: Option<&Digest>, total: u64) -> Result<Kept, Status> {
         let dir = self.layout.ingest(reference);
-        let known = layout::read_ingest(&dir)?;
-        let old = known.clone().unwrap_or_default();
-        let now = Time::now().to_string();
-        if known.is_none() {
-            self.disk.make_dir(&dir, 0o700).map_err(|error| Status::io("make directory", &dir, &error))?;
-            self.write_whole(&dir.join("startedat"), &now)?;
-        }
-        self.write_whole(&dir.join("updatedat"), &now)?;
-        if let (Some(expected), None) = (expected, old.expected) {
+        let Some(known) = layout::read_ingest(&dir)? else { return self.begin_fresh(&dir, reference, expected, total) };
+        self.write_whole(&dir.join("updatedat"), &Time::now().to_string())?;
+        if let (Some(expected), None) = (expected, known.expected) {
             self.write_whole(&dir.join("expected"), &expected.to_string())?;
         }
-        if total > 0 && old.total == 0 {
+        if total > 0 && known.total == 0 {
             self.write_whole(&dir.join("total"), &total.to_string())?;
         }
         let data = dir.join("data");
-        if known.is_none() {
-            self.disk.create(&data).map_err(|error| Status::io("make", &data, &error))?;
-            self.write_whole(&dir.join("ref"), reference)?;
-        } else if std::fs::metadata(&data).is_ok_and(|facts| facts.permissions().readonly()) {
+        if std::fs::metadata(&data).is_ok_and(|facts| facts.permissions().readonly()) {
             // A commit came as far as to protect it.
             self.disk.set_mode(&data, 0o644).map_err(|error| Status::io("open up", &data, &error))?;
         }
         layout::read_ingest(&dir)?.ok_or_else(|| Status::internal(format!("the ingest in {} vanished", dir.display())))
+    }
+
+    /// Makes an ingest. Its `ref` comes last, and whole: until then what is in the directory is nothing, so the other files
+    /// need no such care.
+    fn begin_fresh(&self, dir: &Path, reference: &str, expected: Option<&Digest>, total: u64) -> Result<Kept, Status> {
+        self.disk.make_dir(dir, 0o700).map_err(|error| Status::io("make directory", dir, &error))?;
+        let now = Time::now();
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            self.disk.write(&path, text).map_err(|error| Status::io("write", &path, &error))
+        };
+        for name in ["startedat", "updatedat"] {
+            write(name, &now.to_string())?;
+        }
+        if let Some(expected) = expected {
+            write("expected", &expected.to_string())?;
+        }
+        if total > 0 {
+            write("total", &total.to_string())?;
+        }
+        let data = dir.join("data");
+        self.disk.create(&data).map_err(|error| Status::io("make", &data, &error))?;
+        self.write_whole(&dir.join("ref"), reference)?;
+        let (expected, times) = (expected.copied(), Some(now));
+        Ok(Kept { reference: reference.to_owned(), expected, total, length: 0, started_at: times, updated_at: times })
     }
 
     /// Notes that an ingest was written to. Only for people who look; so a failure is no failure.

@@ -15,6 +15,7 @@ use crate::{
     ledger::What,
     pull::Pull,
     slots::{Leading, UnderWay},
+    work::is_tiny,
 };
 
 /// How far the bytes of a blob have come, as its unpacking needs to know it.
@@ -114,7 +115,7 @@ async fn run_fetch(
     }
 }
 
-/// Unpacks a layer from the moment its bytes begin to arrive.
+/// Unpacks a layer from the moment its bytes begin to arrive; a tiny one when they are there.
 ///
 /// An unpacking that began before the blob was proved may fail because the bytes were wrong; then the fetch says so, or
 /// fetches them again. So its failure counts only when the blob is complete, and one more unpacking of the proved blob
@@ -130,7 +131,7 @@ pub(crate) async fn unpack(
         // The sender lives in our caller: it cannot be gone.
         drop(seen.wait_for(|arrival| *arrival >= level).await);
     };
-    at_least(&mut seen, Arrival::Begun).await;
+    at_least(&mut seen, if is_tiny(descriptor) { Arrival::Complete } else { Arrival::Begun }).await;
     let began_complete = *seen.borrow() == Arrival::Complete;
     let first = in_turn(pull, job.clone(), descriptor).await;
     match first {
@@ -159,7 +160,8 @@ async fn in_turn(pull: &Pull, job: UnpackJob, descriptor: &Descriptor) -> Result
         if let Some(other) = pull.work.unpacking.present(&key) {
             ledger.step(subject, What::UnpackTurn, follow(other, shows)).await;
         }
-        let _place = ledger.step(subject, What::UnpackTurn, pull.work.unpacks.take(&pull.id, pull.weight())).await;
+        let _place =
+            ledger.step(subject, What::UnpackTurn, pull.work.unpacks(descriptor).take(&pull.id, pull.weight())).await;
         if let Ok(leading) = pull.work.unpacking.begin(&key) {
             let unpacking = run_unpack(pull, job, descriptor, &leading, shows);
             let outcome = ledger.step(subject, What::Unpack, unpacking).await;

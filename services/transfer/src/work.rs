@@ -19,6 +19,8 @@ pub struct InFlight {
     pub large: usize,
     /// Layers being unpacked.
     pub unpacks: usize,
+    /// The same of tiny ones, beside those: they mostly wait for the disk, and unpackers take more of them at once.
+    pub tiny_unpacks: usize,
     /// From so many bytes on a blob is large.
     pub large_bytes: u64,
 }
@@ -26,7 +28,7 @@ pub struct InFlight {
 impl Default for InFlight {
     /// For four fetchers and four unpackers with their own defaults.
     fn default() -> Self {
-        Self { documents: 64, small: 128, large: 32, unpacks: 32, large_bytes: 1 << 20 }
+        Self { documents: 64, small: 128, large: 32, unpacks: 32, tiny_unpacks: 64, large_bytes: 1 << 20 }
     }
 }
 
@@ -40,9 +42,19 @@ impl InFlight {
             small: fetch_jobs.saturating_sub(documents + large).max(1),
             large: large.max(1),
             unpacks: unpack_jobs.max(1),
+            tiny_unpacks: unpack_jobs.saturating_mul(3).max(1),
             ..Self::default()
         }
     }
+}
+
+/// A layer of at most so many bytes is tiny: its unpacking takes no time beside its fetching, so it begins when that is over,
+/// and no place is taken by one that waits for its blob to be on disk.
+const TINY: u64 = 64 << 10;
+
+/// Whether a layer is.
+pub(crate) fn is_tiny(layer: &Descriptor) -> bool {
+    layer.size <= TINY
 }
 
 /// The places of one transfer service.
@@ -50,7 +62,8 @@ pub(crate) struct Work {
     documents: Slots,
     small: Slots,
     large: Slots,
-    pub(crate) unpacks: Slots,
+    unpacks: Slots,
+    tiny_unpacks: Slots,
     large_bytes: u64,
     pub(crate) fetching: Equals,
     pub(crate) unpacking: Equals,
@@ -63,6 +76,7 @@ impl Work {
             small: Slots::new(limits.small),
             large: Slots::new(limits.large),
             unpacks: Slots::new(limits.unpacks),
+            tiny_unpacks: Slots::new(limits.tiny_unpacks),
             large_bytes: limits.large_bytes,
             fetching: Equals::default(),
             unpacking: Equals::default(),
@@ -77,5 +91,10 @@ impl Work {
             _ if descriptor.size < self.large_bytes => &self.small,
             _ => &self.large,
         }
+    }
+
+    /// Where a layer's unpacking waits.
+    pub(crate) fn unpacks(&self, layer: &Descriptor) -> &Slots {
+        if is_tiny(layer) { &self.tiny_unpacks } else { &self.unpacks }
     }
 }

@@ -52,6 +52,7 @@ impl Service {
             self.record(&stack, batch).await?;
         }
         drop(locks);
+        self.forget_later();
         Ok(CommitLayersReply {})
     }
 
@@ -59,7 +60,7 @@ impl Service {
     async fn settle(&self, stack: &Stack<'_>, layers: Vec<LayerCommit>) -> Result<Vec<Settled>, Status> {
         let mut settled = Vec::new();
         let mut below: Option<(String, Vec<u64>)> = None;
-        let mut known = Below::default();
+        let mut known = Below::with(self.memory());
         for layer in layers {
             let mut chain = match below.take() {
                 Some((name, chain)) if name == layer.parent => chain,

@@ -51,7 +51,15 @@ pub fn gunzip<'a>(source: impl Read + Send + 'a, engine: &inflate::Engine) -> im
 
 /// Undoes the compression of a stream, whichever it has.
 pub fn open<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
-    let mut source = BufReader::with_capacity(READ_BYTES, source);
+    open_by(source, READ_BYTES)
+}
+
+/// The same, reading so many compressed bytes at once.
+pub(crate) fn open_by<'a>(
+    source: impl Read + Send + 'a,
+    at_once: usize,
+) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
+    let mut source = BufReader::with_capacity(at_once, source);
     let mut head = [0_u8; 4];
     let mut length = 0;
     while let Some(rest) = head.get_mut(length..).filter(|rest| !rest.is_empty()) {
@@ -63,7 +71,7 @@ pub fn open<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression, Box<d
     let head = head.get(..length).unwrap_or_default().to_vec();
     let compression = Compression::of(&head);
     // The head was at most four bytes of a fresh buffer; put it before the rest again.
-    let whole = BufReader::with_capacity(READ_BYTES, io::Cursor::new(head).chain(source));
+    let whole = BufReader::with_capacity(at_once, io::Cursor::new(head).chain(source));
     let reader: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(whole),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),

@@ -207,10 +207,32 @@ pub fn is_redirected(dir: &Dir, name: &[u8]) -> bool {
 /// Whether a directory hides what lower layers have in it.
 #[must_use]
 pub fn is_opaque(dir: &Dir, name: &[u8]) -> bool {
+    if name == b"." {
+        return is_opaque_itself(dir.fd.as_fd());
+    }
     let path = dir.path_of(name);
     [OPAQUE, USER_OPAQUE].into_iter().any(|xattr| {
         let mut value = [0_u8; 2];
-        let found = rustix::fs::lgetxattr(path.as_slice(), xattr, value.as_mut_slice());
-        found.is_ok_and(|length| length == 1) && value.first() == Some(&b'y')
+        says_yes(rustix::fs::lgetxattr(path.as_slice(), xattr, value.as_mut_slice()), value)
     })
+}
+
+/// The same of what is open; most directories have no attributes, which takes one question.
+fn is_opaque_itself(fd: BorrowedFd<'_>) -> bool {
+    let mut list = [0_u8; 512];
+    let known = match rustix::fs::flistxattr(fd, list.as_mut_slice()) {
+        Ok(length) => list.get(..length),
+        // So many that the list is longer, or it cannot be had.
+        Err(_) => None,
+    };
+    let may_have =
+        |xattr: &str| known.is_none_or(|known| known.split(|byte| *byte == 0).any(|has| has == xattr.as_bytes()));
+    [OPAQUE, USER_OPAQUE].into_iter().filter(|xattr| may_have(xattr)).any(|xattr| {
+        let mut value = [0_u8; 2];
+        says_yes(rustix::fs::fgetxattr(fd, xattr, value.as_mut_slice()), value)
+    })
+}
+
+fn says_yes(length: Result<usize, Errno>, value: [u8; 2]) -> bool {
+    length == Ok(1) && value.first() == Some(&b'y')
 }

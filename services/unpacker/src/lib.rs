@@ -1,12 +1,14 @@
 //! The unpacker: snapshot directories, and layers applied to them.
 //!
-//! - [`pipeline`] runs the stages of one layer side by side: read and inflate ([`decompress`]), hash, untar.
+//! - [`pipeline`] runs the stages of one layer side by side: read and inflate ([`decompress`]), hash, untar;
+//!   `small` those of a small one after the other.
 //! - [`apply`](apply::apply) puts the entries of an archive into a directory of the layer's own, in overlayfs form. [`name`] and
 //!   [`sparse`] are its pure parts; [`tree`] is how it reaches a place without ever leaving the directory; [`facts`] what it
 //!   puts on a file.
 //! - [`writers`] are the threads that make a layer's regular files (`file`), in any order; `made` knows when order matters.
 //! - [`shares`] divides the processors between the layers under way.
 //! - [`rebase`](rebase::rebase) settles, when the layers below are known ([`merged`]), what a layer left open ([`residue`]).
+//!   Of small layers the names are read at once (`index`), and remembered for a while (`memory`).
 //! - [`snapshotter`] is what the ways to keep snapshots have in common: [`overlay`] and [`native`]; [`layout`] lays out their
 //!   directories, [`usage`] counts what is in them, [`copy`] and [`merge`] make whole trees.
 //! - [`diff`] writes a layer from two trees, [`onto`] applies one to mounts; [`view`] looks at what mounts show.
@@ -39,10 +41,12 @@ pub mod hidden;
 pub mod idmap;
 #[cfg(feature = "igzip")]
 mod igzip;
+mod index;
 pub mod inflate;
 pub mod layout;
 pub mod lock;
 mod made;
+mod memory;
 pub mod merge;
 pub mod merged;
 pub mod name;
@@ -57,6 +61,7 @@ pub mod rebase;
 pub mod residue;
 mod service;
 pub mod shares;
+mod small;
 mod snapshots;
 pub mod snapshotter;
 pub mod sparse;

@@ -2,9 +2,10 @@
 //! opaque directories hide what is under them. Read-only.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, OnceCell, RefCell},
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -15,6 +16,8 @@ use rustix::{
 use crate::{
     facts,
     file::open_dir,
+    index::{Index, Says},
+    memory::{Identity, Memory},
     name::Place,
     tree::{self, Dir, Tree, Unreachable},
 };
@@ -25,17 +28,27 @@ const MAX_LINKS: usize = 40;
 const KEPT_OPEN: usize = 128;
 /// Places that are remembered of a layer.
 const REMEMBERED: usize = 10_000;
+/// A layer that was asked so often is read, if it is small: that takes about as long as so many questions.
+const OFTEN: u32 = 4;
 
 /// The layers below, newest first. They do not change: what was once seen is remembered.
 pub struct Merged {
     layers: VecDeque<Layer>,
+    memory: Arc<Memory>,
 }
 
 struct Layer {
     path: PathBuf,
-    tree: Tree,
+    identity: Identity,
+    /// Opened when it is first looked into.
+    tree: OnceCell<Tree>,
+    /// Its names, if it is small. `None` inside: it is not.
+    index: OnceCell<Option<Arc<Index>>>,
+    asked: Cell<u32>,
     /// Where it has nothing to show; `true`: it hides what lower layers have there.
     nothing: RefCell<HashMap<Place, bool>>,
+    /// Where it has no directory, though perhaps something else.
+    no_way: RefCell<HashMap<Place, bool>>,
     /// The directory that was looked into last, and whether it hides what lower layers have there.
     last: RefCell<Option<(Place, Dir, bool)>>,
 }
@@ -53,8 +66,9 @@ pub struct Found {
 
 impl Merged {
     /// The layers in these directories, newest first.
-    pub fn open(layers: &[PathBuf]) -> Result<Self, (PathBuf, Errno)> {
-        Ok(Self { layers: layers.iter().map(|path| Layer::open(path)).collect::<Result<_, _>>()? })
+    pub(crate) fn open(layers: &[PathBuf], memory: &Arc<Memory>) -> Result<Self, (PathBuf, Errno)> {
+        let opened = layers.iter().map(|path| Layer::open(path, memory)).collect::<Result<_, _>>()?;
+        Ok(Self { layers: opened, memory: Arc::clone(memory) })
     }
 
     /// Becomes that of these layers; of those below its own newest one nothing is read again.
@@ -62,18 +76,24 @@ impl Merged {
         let more = layers.len().checked_sub(self.layers.len());
         let (new, old) = more.and_then(|more| layers.split_at_checked(more)).unwrap_or((layers, &[]));
         if old.iter().ne(self.layers.iter().map(|layer| &layer.path)) {
-            *self = Self::open(layers)?;
+            *self = Self::open(layers, &self.memory)?;
             return Ok(());
         }
         for path in new.iter().rev() {
-            self.layers.push_front(Layer::open(path)?);
+            self.layers.push_front(Layer::open(path, &self.memory)?);
         }
         Ok(())
     }
 
     /// What is at a place, links not followed; `None` if nothing is to be seen there.
     pub fn look(&self, place: &Place) -> Result<Option<Found>, Errno> {
+        let path = place.0.join(&b'/');
         for layer in &self.layers {
+            match self.says(layer, &path)? {
+                Some(Says::Hidden) => return Ok(None),
+                Some(Says::Nothing) => continue,
+                Some(Says::Here) | None => {}
+            }
             match layer.look(place, self.layers.len() <= KEPT_OPEN)? {
                 Seen::Found(found) => return Ok(Some(found)),
                 Seen::Hidden => return Ok(None),
@@ -81,6 +101,30 @@ impl Merged {
             }
         }
         Ok(None)
+    }
+
+    /// Whether there is anything to be seen at a place: [`Merged::look`], where no more is asked than that.
+    pub fn shows(&self, place: &Place) -> Result<bool, Errno> {
+        let path = place.0.join(&b'/');
+        for layer in &self.layers {
+            match self.says(layer, &path)? {
+                Some(Says::Here) => return Ok(true),
+                Some(Says::Hidden) => return Ok(false),
+                Some(Says::Nothing) => continue,
+                None => {}
+            }
+            match layer.look(place, self.layers.len() <= KEPT_OPEN)? {
+                Seen::Found(_) => return Ok(true),
+                Seen::Hidden => return Ok(false),
+                Seen::Nothing => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is known of a layer without looking into it.
+    fn says(&self, layer: &Layer, path: &[u8]) -> Result<Option<Says>, Errno> {
+        Ok(layer.index(&self.memory)?.map(|index| index.look(path)))
     }
 
     /// Where a place really is, links followed in all components but, unless `last`, the last. A component that is not
@@ -144,14 +188,48 @@ enum Way {
 }
 
 impl Layer {
-    fn open(path: &Path) -> Result<Self, (PathBuf, Errno)> {
-        let tree = Tree::open(path).map_err(|errno| (path.to_owned(), errno))?;
-        Ok(Self { path: path.to_owned(), tree, nothing: RefCell::default(), last: RefCell::default() })
+    fn open(path: &Path, memory: &Memory) -> Result<Self, (PathBuf, Errno)> {
+        let identity = Identity::of(path).map_err(|errno| (path.to_owned(), errno))?;
+        let index = memory.get(path, identity).map_or_else(OnceCell::new, |index| OnceCell::from(Some(index)));
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+            tree: OnceCell::new(),
+            index,
+            asked: Cell::new(0),
+            nothing: RefCell::default(),
+            no_way: RefCell::default(),
+            last: RefCell::default(),
+        })
+    }
+
+    fn tree(&self) -> Result<&Tree, Errno> {
+        if let Some(tree) = self.tree.get() {
+            return Ok(tree);
+        }
+        let tree = Tree::open(&self.path)?;
+        Ok(self.tree.get_or_init(|| tree))
+    }
+
+    /// Its names, if it was asked often enough and is small.
+    fn index(&self, memory: &Memory) -> Result<Option<&Index>, Errno> {
+        if let Some(known) = self.index.get() {
+            return Ok(known.as_deref());
+        }
+        self.asked.set(self.asked.get() + 1);
+        if self.asked.get() <= OFTEN {
+            return Ok(None);
+        }
+        let read = Index::read(self.tree()?.root())?.map(Arc::new);
+        if let Some(index) = &read {
+            memory.put(&self.path, self.identity, index);
+        }
+        Ok(self.index.get_or_init(|| read).as_deref())
     }
 
     fn look(&self, place: &Place, keep: bool) -> Result<Seen, Errno> {
         let Some((name, above)) = place.0.split_last() else {
-            let here = self.tree.root().clone();
+            let here = self.tree()?.root().clone();
             let stat = here.stat(b".")?;
             return Ok(stat.map_or(Seen::Nothing, |stat| Seen::Found(Found { dir: here, name: b".".to_vec(), stat })));
         };
@@ -166,7 +244,7 @@ impl Layer {
                 None => hides,
             },
         };
-        self.remember(place.clone(), hides);
+        remember(&self.nothing, place.clone(), hides);
         Ok(Seen::nothing(hides))
     }
 
@@ -178,22 +256,22 @@ impl Layer {
             return Ok(Way::Dir(dir.clone(), *hides));
         }
         let place = Place(above.to_vec());
-        if let Some(hides) = self.nothing.borrow().get(&place) {
+        if let Some(hides) = self.no_way.borrow().get(&place) {
             return Ok(Way::Nothing(*hides));
         }
-        let way = walk(&self.tree, above)?;
+        let way = walk(self.tree()?, above)?;
         match &way {
             Way::Dir(dir, hides) => *self.last.borrow_mut() = keep.then(|| (place, dir.clone(), *hides)),
-            Way::Nothing(hides) => self.remember(place, *hides),
+            Way::Nothing(hides) => remember(&self.no_way, place, *hides),
         }
         Ok(way)
     }
+}
 
-    fn remember(&self, place: Place, hides: bool) {
-        let mut nothing = self.nothing.borrow_mut();
-        if nothing.len() < REMEMBERED {
-            nothing.insert(place, hides);
-        }
+fn remember(places: &RefCell<HashMap<Place, bool>>, place: Place, hides: bool) {
+    let mut places = places.borrow_mut();
+    if places.len() < REMEMBERED {
+        places.insert(place, hides);
     }
 }
 
@@ -206,12 +284,12 @@ fn walk(layer: &Tree, above: &[Vec<u8>]) -> Result<Way, Errno> {
             // A whiteout, a file or a link: there is nothing below it, neither here nor further down.
             return Ok(Way::Nothing(true));
         }
-        hides |= facts::is_opaque(&here, part);
         here = match open_below(&here, part) {
             Ok(dir) => dir,
             Err(Unreachable::System(errno)) => return Err(errno),
             Err(_) => return Ok(Way::Nothing(true)),
         };
+        hides |= facts::is_opaque(&here, b".");
     }
     Ok(Way::Dir(here, hides))
 }
@@ -219,4 +297,80 @@ fn walk(layer: &Tree, above: &[Vec<u8>]) -> Result<Way, Errno> {
 fn open_below(dir: &Dir, name: &[u8]) -> Result<Dir, Unreachable> {
     let fd = open_dir(std::os::fd::AsFd::as_fd(dir.fd.as_ref()), name)?;
     Ok(Dir { fd: std::sync::Arc::new(fd), place: std::sync::Arc::new(dir.place.join(name)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, Mode};
+
+    /// A few names in one layer, of all kinds; not the same in each.
+    fn make(path: &Path, number: usize) {
+        for (count, name) in ["a", "a/a", "a/b", "b", "b/a", "b/a/a", "b/b", "c"].into_iter().enumerate() {
+            let (at, what) = (path.join(name), number.wrapping_mul(7).wrapping_add(count * 3) % 8);
+            if !at.parent().unwrap().symlink_metadata().is_ok_and(|above| above.is_dir()) {
+                continue;
+            }
+            match what {
+                0 => std::fs::write(&at, "x").unwrap(),
+                1 => std::os::unix::fs::symlink("a", &at).unwrap(),
+                2 => rustix::fs::mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0).unwrap(),
+                3 => {}
+                _ => std::fs::create_dir(&at).unwrap(),
+            }
+            if what == 4 {
+                facts::set_opaque(Tree::open(&at).unwrap().root(), b".").unwrap();
+            }
+        }
+    }
+
+    fn shown(found: Option<Found>) -> Option<(u64, u64)> {
+        found.map(|found| (found.stat.st_dev, found.stat.st_ino))
+    }
+
+    /// Needs root; does nothing without.
+    #[test]
+    fn names_in_memory_say_the_same_as_the_files() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let layers: Vec<PathBuf> = (0..40).map(|number| scratch.path().join(number.to_string())).collect();
+        for (number, path) in layers.iter().enumerate() {
+            std::fs::create_dir(path).unwrap();
+            make(path, number);
+        }
+        let names = ["a", "b", "c", "d"];
+        let deep = names.iter().flat_map(|a| names.iter().map(move |b| format!("{a}/{b}")));
+        let deeper = names.iter().flat_map(|a| names.iter().map(move |b| format!("b/{a}/{b}")));
+        let places: Vec<Place> = deep
+            .chain(deeper)
+            .chain(names.map(str::to_owned))
+            .map(|name| Place::parse(name.as_bytes()).unwrap())
+            .collect();
+        let (mut seen, mut hidden) = (0, 0);
+        for stack in layers.windows(6) {
+            let memory = Arc::default();
+            let (often, files) = [&memory, &Arc::default()].map(|memory| Merged::open(stack, memory).unwrap()).into();
+            for layer in &files.layers {
+                // As if it were large.
+                layer.index.set(None).unwrap();
+            }
+            for _ in 0..2 {
+                for place in &places {
+                    // Asked once, nothing is read but what the question is about.
+                    let found = shown(Merged::open(stack, &Arc::default()).unwrap().look(place).unwrap());
+                    let remembered = Merged::open(stack, &memory).unwrap();
+                    for merged in [&often, &files, &remembered] {
+                        assert_eq!(shown(merged.look(place).unwrap()), found, "{stack:?} {place:?}");
+                        assert_eq!(merged.shows(place).unwrap(), found.is_some(), "{stack:?} {place:?}");
+                    }
+                    if found.is_some() { seen += 1 } else { hidden += 1 }
+                }
+            }
+            assert!(often.layers.iter().any(|layer| matches!(layer.index.get(), Some(Some(_)))));
+            assert!(stack.iter().any(|path| memory.get(path, Identity::of(path).unwrap()).is_some()));
+        }
+        assert!(seen > 200 && hidden > 200, "{seen} {hidden}");
+    }
 }

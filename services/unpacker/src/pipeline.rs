@@ -109,7 +109,7 @@ pub fn timed<T>(
 }
 
 /// What the thread of a layer was at: alone, and while it waited for others.
-fn with_help(own: Effort, help: Effort) -> Effort {
+pub(crate) fn with_help(own: Effort, help: Effort) -> Effort {
     // To itself, waiting for others looks like being held up.
     let held_up = own.held_up.saturating_sub(help.busy) + help.held_up;
     Effort { busy: own.busy, starved: own.starved + help.starved, held_up }
@@ -140,7 +140,7 @@ fn inflate_all(
     reading: &mut Duration,
     mut hand_over: impl FnMut(Bytes) -> bool,
 ) -> Result<(), ApplyError> {
-    let mut counted = Counted { inner: source, offset: 0, reading };
+    let mut counted = Counted::new(source, reading);
     let (compression, mut reader) = decompress::open(&mut counted).map_err(|error| source_error(error, "", 0))?;
     let pool = Pool::new(BUFFER, 2 * QUEUE);
     let failed = loop {
@@ -173,7 +173,7 @@ fn inflate_all(
 }
 
 /// An error of the stream: the source's own, if it is one; otherwise damage, with the place.
-fn source_error(error: io::Error, compression: &str, offset: u64) -> ApplyError {
+pub(crate) fn source_error(error: io::Error, compression: &str, offset: u64) -> ApplyError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<berth_model::Status>()) {
         Some(status) => ApplyError::Source(status.clone()),
         None if error.kind() == io::ErrorKind::UnexpectedEof => ApplyError::Damaged(format!(
@@ -196,10 +196,21 @@ fn hash(from: &Receiver<Bytes>) -> (Streamed, Effort) {
     (Streamed { diff_id: Digest::from_sha256(state.finalize().into()), size }, watch.end(waited))
 }
 
-struct Counted<'a, R> {
+/// Counts the bytes that are read, and the time that takes.
+pub(crate) struct Counted<'a, R> {
     inner: R,
     offset: u64,
     reading: &'a mut Duration,
+}
+
+impl<'a, R> Counted<'a, R> {
+    pub(crate) fn new(inner: R, reading: &'a mut Duration) -> Self {
+        Self { inner, offset: 0, reading }
+    }
+
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
 }
 
 impl<R: Read> Read for Counted<'_, R> {

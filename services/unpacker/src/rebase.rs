@@ -11,10 +11,11 @@
 //! in the middle leaves a tree that the next one settles from the start.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use berth_failpoint::{Point, check};
@@ -27,6 +28,7 @@ use crate::{
     apply::set_times,
     error::ApplyError,
     facts::{self, Facts},
+    memory::Memory,
     merged::{Found, Merged},
     name::Place,
     residue::Residue,
@@ -35,18 +37,26 @@ use crate::{
 
 /// What lies below the layers of a stack, which are settled one after another.
 #[derive(Default)]
-pub struct Below(Option<Merged>);
+pub struct Below {
+    merged: Option<Merged>,
+    memory: Arc<Memory>,
+}
 
 impl Below {
+    /// With what is remembered of committed layers.
+    pub(crate) fn with(memory: &Arc<Memory>) -> Self {
+        Self { merged: None, memory: Arc::clone(memory) }
+    }
+
     fn of(&mut self, lowers: &[PathBuf]) -> Result<&Merged, ApplyError> {
         let refused = |(path, errno): (PathBuf, Errno)| {
             ApplyError::refused(path.as_os_str().as_encoded_bytes(), "open a layer below", errno)
         };
-        let merged = match self.0.take() {
+        let merged = match self.merged.take() {
             Some(mut merged) => merged.grow_to(lowers).map(|()| merged),
-            None => Merged::open(lowers),
+            None => Merged::open(lowers, &self.memory),
         };
-        Ok(self.0.insert(merged.map_err(refused)?))
+        Ok(self.merged.insert(merged.map_err(refused)?))
     }
 }
 
@@ -62,15 +72,17 @@ pub fn rebase_in(upper: &Path, lowers: &[PathBuf], residue: Residue, below: &mut
     }
     let tree = Tree::open(upper).map_err(|errno| refused(&Place::default(), "open the directory", errno))?;
     let below = below.of(lowers)?;
-    let mut rebase = Rebase { tree, below, residue, times: BTreeMap::new() };
+    let links = !residue.links.is_empty();
+    let (times, changed) = (BTreeMap::new(), BTreeSet::new());
+    let mut rebase = Rebase { tree, below, residue, times, changed, anywhere: links, opaque: HashMap::new() };
     rebase.implied()?;
     rebase.links()?;
     rebase.whiteouts()?;
-    let mut times: BTreeMap<Place, (i64, u32)> = rebase.residue.times.iter().cloned().collect();
+    let (changed, anywhere) = (rebase.changed, rebase.anywhere);
+    let own = rebase.residue.times.iter().filter(|(place, _)| anywhere || changed.contains(place)).cloned();
     // A time taken over counts only where the layer itself says nothing.
-    for (place, time) in rebase.times {
-        times.entry(place).or_insert(time);
-    }
+    let mut times = rebase.times;
+    times.extend(own);
     let times: Vec<_> = times.into_iter().collect();
     set_times(&mut rebase.tree, &times)?;
     Ok(rebase.residue)
@@ -82,6 +94,12 @@ struct Rebase<'a> {
     residue: Residue,
     /// Times taken over from below.
     times: BTreeMap<Place, (i64, u32)>,
+    /// Directories whose own times were changed by what was done in them, now or by a try that died.
+    changed: BTreeSet<Place>,
+    /// Those of any directory may have been.
+    anywhere: bool,
+    /// Which directories of the layer hide what is below them.
+    opaque: HashMap<Place, bool>,
 }
 
 fn refused(place: &Place, doing: &'static str, errno: Errno) -> ApplyError {
@@ -140,6 +158,8 @@ impl Rebase<'_> {
             return Ok(());
         }
         let Some((from, name)) = self.at(place)? else { return Ok(()) };
+        self.anywhere = true;
+        self.opaque.clear();
         self.make_way(&target)?;
         self.move_into(&from, &name, place, &target)?;
         // Passed through under its old name, so under the new one too, unless the layer speaks of that itself.
@@ -216,28 +236,41 @@ impl Rebase<'_> {
 
     /// Whether the layer shows nothing of those below at this place: it hides what they have in a directory above.
     fn is_cut_off(&mut self, place: &Place) -> Result<bool, ApplyError> {
-        if facts::is_opaque(self.tree.root(), b".") {
-            return Ok(true);
-        }
-        for length in 1..place.0.len() {
+        for length in 0..place.0.len() {
             let above = Place(place.0.get(..length).unwrap_or_default().to_vec());
-            if let Some((dir, name)) = self.at(&above)?
-                && facts::is_opaque(&dir, &name)
-            {
+            if self.is_opaque(above)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
+    fn is_opaque(&mut self, place: Place) -> Result<bool, ApplyError> {
+        if let Some(opaque) = self.opaque.get(&place) {
+            return Ok(*opaque);
+        }
+        let opaque = match self.tree.dir(&place) {
+            // Not what a link leads to.
+            Ok(dir) if *dir.place == place => facts::is_opaque(&dir, b"."),
+            _ => match self.at(&place)? {
+                Some((dir, name)) => facts::is_opaque(&dir, &name),
+                None => false,
+            },
+        };
+        self.opaque.insert(place, opaque);
+        Ok(opaque)
+    }
+
     /// Removes the whiteouts that hide nothing.
     fn whiteouts(&mut self) -> Result<(), ApplyError> {
         for place in std::mem::take(&mut self.residue.whiteouts) {
-            let found = self.below.look(&place).map_err(|errno| refused(&place, "look below", errno))?;
-            if found.is_some() && !self.is_cut_off(&place)? {
+            let hides = self.below.shows(&place).map_err(|errno| refused(&place, "look below", errno))?;
+            if hides && !self.is_cut_off(&place)? {
                 continue;
             }
             let Some((dir, name)) = self.at(&place)? else { continue };
+            // Also if it is gone: whoever removed it may have died before the time was set again.
+            self.changed.extend(place.split().map(|(above, _)| above));
             let failed = |errno| refused(&place, "remove a whiteout that hides nothing", errno);
             // Something else may have come in its place.
             if dir.stat(&name).map_err(failed)?.is_some_and(|stat| tree::is_whiteout(&stat)) {

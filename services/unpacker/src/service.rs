@@ -1,6 +1,12 @@
 //! The calls of the contract, and what most of them need of snapshots.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use berth_api::{
     blocking,
@@ -21,7 +27,15 @@ use berth_wire::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{Config, layout::Layout, orphans, shares::Shares, snapshotter::Snapshotter, writers::Writers};
+use crate::{
+    Config,
+    layout::Layout,
+    memory::{self, Memory},
+    orphans,
+    shares::Shares,
+    snapshotter::Snapshotter,
+    writers::Writers,
+};
 
 /// Directories erased at once.
 const ERASERS: usize = 2;
@@ -36,6 +50,8 @@ pub struct Service {
     erasers: Arc<Semaphore>,
     writers: Arc<Writers>,
     shares: Arc<Shares>,
+    memory: Arc<Memory>,
+    forgetting: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -51,6 +67,8 @@ impl Service {
             erasers: Arc::new(Semaphore::new(ERASERS)),
             writers: Arc::new(Writers::new(config.writers, config.flush)),
             shares: Arc::default(),
+            memory: Arc::default(),
+            forgetting: Arc::default(),
         }
     }
 
@@ -78,6 +96,28 @@ impl Service {
     /// How layers share the processors.
     pub(crate) fn shares(&self) -> &Arc<Shares> {
         &self.shares
+    }
+
+    /// What is remembered of committed layers.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Has what is remembered of committed layers forgotten when nobody needs it any more.
+    pub(crate) fn forget_later(&self) {
+        if self.forgetting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (memory, forgetting) = (Arc::clone(&self.memory), Arc::clone(&self.forgetting));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(memory::KEPT).await;
+                if memory.forget_unused(memory::KEPT) {
+                    break;
+                }
+            }
+            forgetting.store(false, Ordering::Release);
+        });
     }
 
     /// The snapshotter of this name.

@@ -76,7 +76,7 @@ impl Service {
         blocking(move || {
             trees.make(made, &Wanted::default())?;
             let dir = trees.layout().dir(made);
-            let streamed = apply_blob(reader, &AtomicU64::new(0), None, &dir, &layer.digest, &writers, &cancelled)?;
+            let streamed = apply_blob(reader, &AtomicU64::new(0), None, &dir, &layer, &writers, &cancelled)?;
             let (streamed, _) = streamed.ok_or_else(|| Status::unavailable("the layer was fetched anew meanwhile"))?;
             if streamed.diff_id != diff_id {
                 return Err(Status::data_loss(format!(

@@ -22,13 +22,16 @@ use berth_wire::{
 };
 
 use opentelemetry::metrics::Counter;
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::{
     ApplyError, Service, apply,
     lock::Lock,
+    pieces::Pieces,
     pipeline::{self, Spent, Streamed},
     shares::Share,
+    small::{self, SMALL},
     snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
     writers::Writers,
@@ -40,17 +43,37 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const MAX_RESTARTS: usize = 5;
 /// How long an unpacking waits for another one of the same layer.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// So many times as many small layers are unpacked at once as others: they take next to no memory and no other threads, and
+/// mostly wait for the disk to have their records, which they best do together.
+const SMALL_AT_ONCE: usize = 4;
 
 static UNPACKED: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("berth.unpack", "By", "Bytes of layers that were unpacked, as they are uncompressed"));
 
-/// Works on unpack jobs, so many at once.
+/// Works on unpack jobs, so many at once; in one process, of small layers more.
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
-    bus.work(jobs, move |job: UnpackJob, context| {
+    let others = Arc::new(Semaphore::new(jobs));
+    // Where there may be other unpackers, none takes more than it can begin at once, whatever it is.
+    let most = if bus.is_remote() { jobs } else { jobs.saturating_mul(SMALL_AT_ONCE) };
+    bus.work(most, move |job: UnpackJob, context| {
         let service = Arc::clone(&service);
         let (digest, chain_id) = (job.layer.as_ref().map(|layer| layer.digest.clone()), job.chain_id.clone());
         let span = tracing::info_span!("unpack", digest, chain_id);
-        async move { unpack(&service, job, context).await }.instrument(span)
+        let others = Arc::clone(&others);
+        async move {
+            let small = job.layer.as_ref().is_some_and(|layer| layer.size <= SMALL);
+            let _place = match small {
+                true => None,
+                false => tokio::select! {
+                    place = wait::on("other layers", others.acquire()) => place.ok(),
+                    () = context.cancelled() => {
+                        return Err(Status::cancelled("the unpacking was cancelled while it waited for those of other layers"));
+                    }
+                },
+            };
+            unpack(&service, job, context).await
+        }
+        .instrument(span)
     })
     .await
 }
@@ -180,11 +203,10 @@ async fn extract(
         };
         let reader =
             BlobReader::new(service.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
-        let (counted, dir, digest) = (Arc::clone(&done), dir.to_owned(), layer.digest);
+        let (counted, dir, blob) = (Arc::clone(&done), dir.to_owned(), layer.clone());
         let (writers, share) = (service.writers(), service.shares().begin(layer.size));
-        let work = berth_api::blocking(move || {
-            apply_blob(reader, &counted, Some(&share), &dir, &digest, &writers, &cancelled)
-        });
+        let work =
+            berth_api::blocking(move || apply_blob(reader, &counted, Some(&share), &dir, &blob, &writers, &cancelled));
         tokio::pin!(work);
         // Whoever is done sooner says no more than that.
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + REPORT_EVERY, REPORT_EVERY);
@@ -215,7 +237,7 @@ pub(crate) fn apply_blob(
     done: &AtomicU64,
     share: Option<&Arc<Share>>,
     dir: &Path,
-    digest: &Digest,
+    layer: &Descriptor,
     writers: &Writers,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<(Streamed, Spent)>, Status> {
@@ -224,7 +246,9 @@ pub(crate) fn apply_blob(
     clear(&upper)?;
     let counted = Counting { reader: &mut reader, done, share };
     let begun = SystemTime::now();
-    let outcome = pipeline::timed(counted, share, |archive| apply::apply(archive, &upper, writers, cancelled));
+    let untar = |archive: &mut dyn Pieces| apply::apply(archive, &upper, writers, cancelled);
+    let outcome =
+        if layer.size <= SMALL { small::timed(counted, untar) } else { pipeline::timed(counted, share, untar) };
     match outcome {
         Ok((residue, streamed, spent)) => {
             tell(begun, &spent);
@@ -237,7 +261,7 @@ pub(crate) fn apply_blob(
         Err(ApplyError::Source(status)) => Err(status),
         Err(error) => match reader.end() {
             Some(Followed::Failed(status)) if status.code != Code::Cancelled => Err(status.clone()),
-            _ => Err(error.status(&digest.to_string(), &upper)),
+            _ => Err(error.status(&layer.digest.to_string(), &upper)),
         },
     }
 }

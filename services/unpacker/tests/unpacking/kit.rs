@@ -211,6 +211,11 @@ impl Home {
 
     /// Unpacks layers at once and commits them on one another; the name of the last.
     pub(crate) async fn stack(&self, layers: &[Layer]) -> Result<String, Status> {
+        self.stack_by(layers, usize::MAX).await
+    }
+
+    /// The same, not more than so many with one commit.
+    pub(crate) async fn stack_by(&self, layers: &[Layer], most: usize) -> Result<String, Status> {
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
         let chain = chain_ids(&diff_ids);
         let mut jobs = Vec::new();
@@ -225,10 +230,19 @@ impl Home {
             commits.push(msg::LayerCommit { key: outcome.key, id: outcome.id, chain_id: chain_id.clone(), parent });
             parent = chain_id;
         }
-        let request =
-            msg::CommitLayersRequest { namespace: NS.into(), snapshotter: SNAPSHOTTER.into(), layers: commits };
-        self.unpacker.commit_layers(request).await?;
+        for group in commits.chunks(most) {
+            let (namespace, snapshotter) = (NS.into(), SNAPSHOTTER.into());
+            let request = msg::CommitLayersRequest { namespace, snapshotter, layers: group.to_vec() };
+            self.unpacker.commit_layers(request).await?;
+        }
         Ok(parent)
+    }
+
+    /// Removes a snapshot.
+    pub(crate) async fn remove(&self, name: &str) {
+        let (namespace, snapshotter) = (NS.into(), SNAPSHOTTER.into());
+        let request = msg::RemoveTreeRequest { namespace, snapshotter, key: name.to_owned() };
+        self.unpacker.remove_tree(request).await.unwrap();
     }
 
     /// What somebody sees who mounts a committed snapshot.

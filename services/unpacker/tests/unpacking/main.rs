@@ -3,6 +3,7 @@
 //! - `hostile`: what tries to leave its directory, or is no archive.
 //! - `compression`: every packing, whole and broken.
 //! - `algebra`: random stacks of layers against a model in memory.
+//! - `remembered`: stacks committed in groups, removed and made anew.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -13,3 +14,4 @@ mod hostile;
 mod kit;
 mod layer;
 mod model;
+mod remembered;

@@ -1,0 +1,128 @@
+//! What is remembered of committed layers from one commit to the next: the names of small ones. Layers of one image are
+//! mostly committed in several groups, and each group looks into all layers below it.
+//!
+//! A committed layer does not change. One that was removed and made anew, or repaired, is another directory, and is told by
+//! that: what is remembered counts only while inode and time of change of the tree's root are the same.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD},
+    io::Errno,
+};
+
+use crate::index::Index;
+
+/// Names remembered in all, at some hundred bytes each.
+const NAMES: usize = 100_000;
+/// Layers remembered, at most.
+const LAYERS: usize = 1_000;
+/// What nobody asked for so long is forgotten.
+pub(crate) const KEPT: Duration = Duration::from_secs(60);
+
+/// What is known of layers.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    layers: Mutex<HashMap<PathBuf, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    index: Arc<Index>,
+    used: Instant,
+}
+
+/// What tells a tree from another one at the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    changed: (i64, u64),
+}
+
+impl Identity {
+    /// Of the tree at a path.
+    pub(crate) fn of(path: &Path) -> Result<Self, Errno> {
+        let stat = rustix::fs::statat(CWD, path, AtFlags::empty())?;
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino, changed: (stat.st_ctime, stat.st_ctime_nsec) })
+    }
+}
+
+impl Memory {
+    /// What is known of this tree.
+    pub(crate) fn get(&self, path: &Path, identity: Identity) -> Option<Arc<Index>> {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = layers.get_mut(path).filter(|known| known.identity == identity)?;
+        known.used = Instant::now();
+        Some(Arc::clone(&known.index))
+    }
+
+    /// Remembers the names in a tree; what was not asked for longest gives way.
+    pub(crate) fn put(&self, path: &Path, identity: Identity, index: &Arc<Index>) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.insert(path.to_owned(), Known { identity, index: Arc::clone(index), used: Instant::now() });
+        let mut names: usize = layers.values().map(|known| known.index.len()).sum();
+        while names > NAMES || layers.len() > LAYERS {
+            let oldest = layers.iter().min_by_key(|(_, known)| known.used).map(|(path, _)| path.clone());
+            let Some(gone) = oldest.and_then(|path| layers.remove(&path)) else { return };
+            names -= gone.index.len();
+        }
+    }
+
+    /// Forgets what nobody asked for in this time; `true`: nothing is left.
+    pub(crate) fn forget_unused(&self, time: Duration) -> bool {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.retain(|_, known| known.used.elapsed() < time);
+        layers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Tree;
+
+    fn read(path: &Path) -> Arc<Index> {
+        Arc::new(Index::read(Tree::open(path).unwrap().root()).unwrap().unwrap())
+    }
+
+    #[test]
+    fn another_tree_at_the_same_path_is_not_known() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("fs");
+        std::fs::create_dir(&path).unwrap();
+        let (memory, first) = (Memory::default(), Identity::of(&path).unwrap());
+        memory.put(&path, first, &read(&path));
+        assert!(memory.get(&path, Identity::of(&path).unwrap()).is_some());
+        // Both are there for a moment, as in a repair.
+        std::fs::create_dir(scratch.path().join("new")).unwrap();
+        std::fs::rename(scratch.path().join("new"), &path).unwrap();
+        assert!(memory.get(&path, Identity::of(&path).unwrap()).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let scratch = tempfile::tempdir().unwrap();
+        for name in 0..1000 {
+            std::fs::write(scratch.path().join(name.to_string()), "").unwrap();
+        }
+        let (memory, index) = (Memory::default(), read(scratch.path()));
+        let identity = Identity::of(scratch.path()).unwrap();
+        let path = |n: usize| PathBuf::from(n.to_string());
+        for n in 0..NAMES / 1000 {
+            memory.put(&path(n), identity, &index);
+        }
+        assert!(memory.get(&path(0), identity).is_some(), "asked for last");
+        memory.put(&path(1000), identity, &index);
+        let there = [0, 1, 2, 1000].map(|n| memory.get(&path(n), identity).is_some());
+        assert_eq!(there, [true, false, true, true]);
+        assert!(!memory.forget_unused(KEPT));
+        assert!(memory.forget_unused(Duration::ZERO) && memory.get(&path(2), identity).is_none());
+    }
+}
