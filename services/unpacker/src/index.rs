@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A layer with more names is asked each time.
-const MOST: usize = 4_000;
+pub(crate) const MOST: usize = 4_000;
 /// Nor is one that is deeper kept: a directory is open for each level while it is read.
 const DEEPEST: usize = 64;
 
@@ -46,22 +46,28 @@ pub(crate) enum Says {
 }
 
 impl Index {
-    /// Reads the tree below a directory. `None`: it is too large.
-    pub(crate) fn read(root: &Dir) -> Result<Option<Self>, Errno> {
+    /// Reads the tree below a directory. `None`: it has more names than `most` or [`MOST`], or is too deep.
+    pub(crate) fn read(root: &Dir, most: usize) -> Result<Option<Self>, Errno> {
         let hides = facts::is_opaque(root, b".");
         let mut index = Self { names: HashMap::new(), hides };
-        let whole = index.read_dir(root, &[], hides, 0)?;
+        let whole = index.read_dir(root, &[], hides, (most.min(MOST), DEEPEST))?;
         Ok(whole.then_some(index))
     }
 
-    fn read_dir(&mut self, dir: &Dir, above: &[u8], hides: bool, depth: usize) -> Result<bool, Errno> {
+    fn read_dir(
+        &mut self,
+        dir: &Dir,
+        above: &[u8],
+        hides: bool,
+        (most, deepest): (usize, usize),
+    ) -> Result<bool, Errno> {
         for entry in rustix::fs::Dir::read_from(dir.fd.as_fd())? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
-            if self.names.len() >= MOST || depth >= DEEPEST {
+            if self.names.len() >= most || deepest == 0 {
                 return Ok(false);
             }
             let path = if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() };
@@ -79,7 +85,7 @@ impl Index {
                     let fd = open_dir(dir.fd.as_fd(), name)?;
                     let below = Dir { fd: std::sync::Arc::new(fd), place: std::sync::Arc::clone(&dir.place) };
                     let hides = hides || facts::is_opaque(&below, b".");
-                    if !self.read_dir(&below, &path, hides, depth + 1)? {
+                    if !self.read_dir(&below, &path, hides, (most, deepest - 1))? {
                         return Ok(false);
                     }
                     Kind::Directory { hides }
@@ -146,7 +152,7 @@ mod tests {
             gone.unwrap();
             facts::set_opaque(tree.root(), b"empty").unwrap();
         }
-        let index = Index::read(tree.root()).unwrap().unwrap();
+        let index = Index::read(tree.root(), MOST).unwrap().unwrap();
         let table = [
             ("", Says::Here),
             ("a/b/c", Says::Here),
@@ -171,6 +177,6 @@ mod tests {
         for name in 0..=MOST {
             std::fs::write(scratch.path().join(name.to_string()), "").unwrap();
         }
-        assert!(Index::read(Tree::open(scratch.path()).unwrap().root()).unwrap().is_none());
+        assert!(Index::read(Tree::open(scratch.path()).unwrap().root(), usize::MAX).unwrap().is_none());
     }
 }

@@ -89,7 +89,7 @@ mod tests {
     use crate::tree::Tree;
 
     fn read(path: &Path) -> Arc<Index> {
-        Arc::new(Index::read(Tree::open(path).unwrap().root()).unwrap().unwrap())
+        Arc::new(Index::read(Tree::open(path).unwrap().root(), usize::MAX).unwrap().unwrap())
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rustix::{
 use crate::{
     facts,
     file::open_dir,
-    index::{Index, Says},
+    index::{Index, MOST, Says},
     memory::{Identity, Memory},
     name::Place,
     tree::{self, Dir, Tree, Unreachable},
@@ -28,8 +28,10 @@ const MAX_LINKS: usize = 40;
 const KEPT_OPEN: usize = 128;
 /// Places that are remembered of a layer.
 const REMEMBERED: usize = 10_000;
-/// A layer that was asked so often is read, if it is small: that takes about as long as so many questions.
-const OFTEN: u32 = 4;
+/// A layer that was asked so often is read, if it is small; if it is not, once more when it was asked twice as often.
+const OFTEN: usize = 5;
+/// To read so many names takes no longer than to ask once.
+const WORTH: usize = 100;
 
 /// The layers below, newest first. They do not change: what was once seen is remembered.
 pub struct Merged {
@@ -44,7 +46,7 @@ struct Layer {
     tree: OnceCell<Tree>,
     /// Its names, if it is small. `None` inside: it is not.
     index: OnceCell<Option<Arc<Index>>>,
-    asked: Cell<u32>,
+    asked: Cell<usize>,
     /// Where it has nothing to show; `true`: it hides what lower layers have there.
     nothing: RefCell<HashMap<Place, bool>>,
     /// Where it has no directory, though perhaps something else.
@@ -216,13 +218,17 @@ impl Layer {
         if let Some(known) = self.index.get() {
             return Ok(known.as_deref());
         }
-        self.asked.set(self.asked.get() + 1);
-        if self.asked.get() <= OFTEN {
+        let asked = self.asked.get() + 1;
+        self.asked.set(asked);
+        if !asked.is_multiple_of(OFTEN) || !(asked / OFTEN).is_power_of_two() {
             return Ok(None);
         }
-        let read = Index::read(self.tree()?.root())?.map(Arc::new);
-        if let Some(index) = &read {
-            memory.put(&self.path, self.identity, index);
+        let most = asked * WORTH;
+        let read = Index::read(self.tree()?.root(), most)?.map(Arc::new);
+        match &read {
+            Some(index) => memory.put(&self.path, self.identity, index),
+            None if most < MOST => return Ok(None),
+            None => {}
         }
         Ok(self.index.get_or_init(|| read).as_deref())
     }
