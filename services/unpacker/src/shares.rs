@@ -1,16 +1,21 @@
 //! The processors, shared between the layers that are unpacked side by side: who has more left to read gets more of them, so
 //! that all end at about the same time.
 //!
-//! The share goes with the square of what is left: in proportion to it would do if all of a layer could be done by many
-//! threads, but it is read by one, which has to go on nearly always when its layer is most of an image. Without that all threads are equal, the largest layer among eight gets an eighth, and at the end of a pull its one
-//! inflater runs alone while the other processors have nothing to do. A thread's share is its nice value, of which each step
-//! is a factor of 1.25 (`sched(7)`; `sched_prio_to_weight` in the kernel). The layer with most to do has the usual one, the
-//! others higher ones: nobody is put before other programs. Who may not lower a nice value again (`CAP_SYS_NICE`) does not
-//! raise it.
+//! If all threads are equal, the largest layer among eight gets an eighth, and at the end of a pull its one inflater runs alone
+//! while the other processors have nothing to do. The share goes with the square of what is left: in proportion to it would
+//! do if many threads could work on one layer, but one thread reads it, and that one has to run nearly always if its layer
+//! is most of the image.
+//!
+//! A thread's share is its nice value, of which each step is a factor of 1.25 (`sched(7)`; `sched_prio_to_weight` in the
+//! kernel). The layer with most to do has the usual one, the others higher ones: nobody is put before other programs. Who may
+//! not lower a nice value again (`RLIMIT_NICE` of 20, or `CAP_SYS_NICE`) does not raise it.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -48,7 +53,7 @@ pub struct Share {
     shares: Arc<Shares>,
     id: u64,
     size: u64,
-    told: Mutex<u64>,
+    told: AtomicU64,
 }
 
 /// The thread that made it belongs to a layer, as long as it lives.
@@ -57,7 +62,7 @@ pub struct Member {
     thread: Pid,
 }
 
-/// How much nicer a layer with so much left is than the one with most left. Pure.
+/// How much nicer a layer with so much left is than the one with most left.
 fn nice(left: u64, most: u64) -> i32 {
     let ratio = most.max(1) as f64 / left.max(1) as f64;
     #[expect(clippy::cast_possible_truncation, reason = "a logarithm of a ratio of 64-bit numbers is small")]
@@ -77,7 +82,7 @@ impl Shares {
         layers.next += 1;
         layers.under_way.insert(id, Layer { left: size, nice: 0, threads: Vec::new() });
         layers.settle();
-        Arc::new(Share { shares: Arc::clone(self), id, size, told: Mutex::new(0) })
+        Arc::new(Share { shares: Arc::clone(self), id, size, told: AtomicU64::new(0) })
     }
 }
 
@@ -100,11 +105,10 @@ impl Layers {
 impl Share {
     /// So many bytes of it are read.
     pub fn read(&self, offset: u64) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if offset < *told + EVERY && offset >= *told {
+        if offset < self.told.load(Ordering::Relaxed) + EVERY {
             return;
         }
-        *told = offset;
+        self.told.store(offset, Ordering::Relaxed);
         let mut layers = self.shares.lock();
         if let Some(layer) = layers.under_way.get_mut(&self.id) {
             layer.left = self.size.saturating_sub(offset);
