@@ -5,6 +5,7 @@
 //! gate (`large_downloads` of the fetcher).
 
 use berth_model::{Descriptor, Kind};
+use berth_wire::job::SMALL_LAYER;
 
 use crate::slots::{Equals, Slots};
 
@@ -48,13 +49,10 @@ impl InFlight {
     }
 }
 
-/// A layer of at most so many bytes is tiny: its unpacking takes no time beside its fetching, so it begins when that is over,
-/// and no place is taken by one that waits for its blob to be on disk.
-const TINY: u64 = 64 << 10;
-
-/// Whether a layer is.
+/// Whether a layer is tiny: its unpacking takes no time beside its fetching, so it begins when that is over, and no place is
+/// taken by one that waits for its blob to be on disk.
 pub(crate) fn is_tiny(layer: &Descriptor) -> bool {
-    layer.size <= TINY
+    layer.size <= SMALL_LAYER
 }
 
 /// The places of one transfer service.

@@ -1,5 +1,5 @@
 //! The stages of a small layer, one after the other on the caller's thread: two threads and their queues would cost more than
-//! all there is to do.
+//! all there is to do. What is in a small blob may be large, and comes in pieces here too.
 
 use std::{
     io::{self, Read},
@@ -18,9 +18,6 @@ use crate::{
     pieces::Pieces,
     pipeline::{Counted, Spent, Streamed, source_error, with_help},
 };
-
-/// A blob of at most so many bytes is small. What is in it may be large, and comes in pieces here too.
-pub(crate) const SMALL: u64 = 64 << 10;
 
 /// As much as a small blob mostly holds.
 const BUFFER: usize = 64 << 10;

@@ -16,7 +16,8 @@ use berth_failpoint::{Point, pass};
 use berth_model::{Code, Descriptor, Digest, Status, labels};
 use berth_telemetry::{account::micros, effort::Effort, metrics::counter, wait};
 use berth_wire::{
-    convert,
+    Job as _, convert,
+    job::SMALL_LAYER,
     metadata::{PrepareSnapshotReply, PrepareSnapshotRequest, snapshot::Kind},
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
@@ -31,7 +32,7 @@ use crate::{
     pieces::Pieces,
     pipeline::{self, Spent, Streamed},
     shares::Share,
-    small::{self, SMALL},
+    small,
     snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
     writers::Writers,
@@ -53,7 +54,7 @@ static UNPACKED: LazyLock<Counter<u64>> =
 /// Works on unpack jobs, so many at once; in one process, of small layers more.
 pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Result<Serving, Status> {
     let others = Arc::new(Semaphore::new(jobs));
-    // Where there may be other unpackers, none takes more than it can begin at once, whatever it is.
+    // Where there may be other unpackers, the bus sees to it that none takes more than it can begin at once.
     let most = if bus.is_remote() { jobs } else { jobs.saturating_mul(SMALL_AT_ONCE) };
     bus.work(most, move |job: UnpackJob, context| {
         let service = Arc::clone(&service);
@@ -61,7 +62,7 @@ pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Resul
         let span = tracing::info_span!("unpack", digest, chain_id);
         let others = Arc::clone(&others);
         async move {
-            let small = job.layer.as_ref().is_some_and(|layer| layer.size <= SMALL);
+            let small = job.is_small();
             let _place = match small {
                 true => None,
                 false => tokio::select! {
@@ -248,7 +249,7 @@ pub(crate) fn apply_blob(
     let begun = SystemTime::now();
     let untar = |archive: &mut dyn Pieces| apply::apply(archive, &upper, writers, cancelled);
     let outcome =
-        if layer.size <= SMALL { small::timed(counted, untar) } else { pipeline::timed(counted, share, untar) };
+        if layer.size <= SMALL_LAYER { small::timed(counted, untar) } else { pipeline::timed(counted, share, untar) };
     match outcome {
         Ok((residue, streamed, spent)) => {
             tell(begun, &spent);

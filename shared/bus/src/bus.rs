@@ -127,7 +127,10 @@ impl Bus {
     pub async fn submit<J: Job>(&self, job: J) -> Result<JobHandle<J>, Status> {
         subject::check_subject(J::KIND)?;
         let span = trace::submitting(J::KIND, self.is_remote());
-        let headers = trace::outgoing_job(&span);
+        let mut headers = trace::outgoing_job(&span);
+        if job.is_small() {
+            headers.push((frame::JOB_SMALL.to_owned(), "1".to_owned()));
+        }
         let body = frame::encode(&job, self.max_payload(), Code::InvalidArgument, &format!("the `{}` job", J::KIND))?;
         let raw = match &self.home {
             Home::Local(local) => local.submit(J::KIND, job.key(), body, headers)?,
@@ -136,7 +139,8 @@ impl Bus {
         Ok(JobHandle::new(raw))
     }
 
-    /// Works on jobs of a kind, at most `concurrency` at a time, until the guard is dropped.
+    /// Works on jobs of a kind, at most `concurrency` at a time, until the guard is dropped. Over NATS of small jobs
+    /// ([`Job::is_small`]) up to four are taken in the place of another, since each comes by a message of its own.
     ///
     /// What the handler returns is the verdict: `Ok` is done; an error whose code is passing is retried, by any worker,
     /// with growing pauses and at most five times; any other error rejects the job.

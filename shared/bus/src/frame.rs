@@ -21,6 +21,8 @@ pub(crate) const WORKING: &str = "berth-working";
 pub(crate) const JOB_ID: &str = "berth-job-id";
 /// The idempotency key of a job, for people who look at the stream.
 pub(crate) const JOB_KEY: &str = "berth-job-key";
+/// Marks a job that takes next to nothing of a worker.
+pub(crate) const JOB_SMALL: &str = "berth-job-small";
 /// When a job was handed in, in microseconds since 1970; only with traces.
 pub(crate) const SUBMITTED: &str = "berth-submitted-us";
 /// Why a job was given up, in its dead letter.

@@ -20,4 +20,8 @@ pub trait Job: Message + Default + Clone + Send + Sync + 'static {
     type Outcome: Message + Default + Clone + Send + Sync + 'static;
     /// The idempotency key: equal keys are equal work.
     fn key(&self) -> String;
+    /// It takes next to nothing of a worker, which may take several such jobs in the place of one.
+    fn is_small(&self) -> bool {
+        false
+    }
 }

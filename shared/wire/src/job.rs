@@ -2,6 +2,9 @@
 
 use crate::{Job, fetcher, unpacker};
 
+/// The blob of a small layer has at most so many bytes: unpacking it takes next to no time beside waiting for the disk.
+pub const SMALL_LAYER: u64 = 64 << 10;
+
 impl Job for fetcher::FetchJob {
     const KIND: &'static str = "fetch";
     type Progress = fetcher::FetchProgress;
@@ -19,6 +22,10 @@ impl Job for unpacker::UnpackJob {
 
     fn key(&self) -> String {
         format!("{}/{}/{}", self.namespace, self.snapshotter, self.chain_id)
+    }
+
+    fn is_small(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.size <= SMALL_LAYER)
     }
 }
 

@@ -14,13 +14,16 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Nats;
+use super::{Nats, header};
 use crate::backoff::Backoff;
+use crate::frame;
 use crate::job::JobHandler;
 use crate::serving::{Life, Serving};
 
 /// How long one request for a job stays with the server.
 const ASK: Duration = Duration::from_secs(15);
+/// A place for a job is as much as so many small jobs take.
+const PLACE: usize = 4;
 /// Cancellations remembered for jobs that are still on their way to this worker.
 const REMEMBERED: usize = 1024;
 
@@ -77,7 +80,7 @@ impl Worker {
 
     /// Takes jobs until the worker is to stop, and begins anew whenever something is wrong with the consumer.
     async fn take(self: Arc<Self>, concurrency: usize) {
-        let places = Arc::new(Semaphore::new(concurrency));
+        let places = Arc::new(Semaphore::new(concurrency.saturating_mul(PLACE)));
         let mut backoff = Backoff::quick();
         while !self.life.stop.is_cancelled() {
             let consumer = match self.nats.job_consumer(self.kind).await {
@@ -116,7 +119,8 @@ impl Worker {
     }
 
     /// Asks for as many jobs as there are free places, again and again, until the connection breaks or the worker is to
-    /// stop; fails when something is wrong with the consumer.
+    /// stop; fails when something is wrong with the consumer. What will come is not known, so each job that is asked for has a
+    /// whole place kept for it; a small one leaves the rest of it to others.
     async fn take_from(
         self: &Arc<Self>,
         consumer: &Consumer<pull::Config>,
@@ -133,15 +137,16 @@ impl Worker {
             let mut free = tokio::select! {
                 biased;
                 () = &mut over => return Ok(()),
-                one = Arc::clone(places).acquire_owned() => match one {
+                one = Arc::clone(places).acquire_many_owned(count(PLACE)) => match one {
                     Ok(one) => one,
                     Err(_closed) => return Ok(()),
                 },
             };
-            if let Ok(more) = Arc::clone(places).try_acquire_many_owned(count(places.available_permits())) {
+            let more = places.available_permits() / PLACE * PLACE;
+            if let Ok(more) = Arc::clone(places).try_acquire_many_owned(count(more)) {
                 free.merge(more);
             }
-            let request = consumer.batch().max_messages(free.num_permits()).expires(ASK).messages();
+            let request = consumer.batch().max_messages(free.num_permits() / PLACE).expires(ASK).messages();
             let mut batch = request.await.map_err(|error| error.to_string())?;
             loop {
                 let message = tokio::select! {
@@ -151,7 +156,13 @@ impl Worker {
                 };
                 let Some(message) = message else { break };
                 let message = message.map_err(|error| error.to_string())?;
-                let (worker, place) = (Arc::clone(self), free.split(1));
+                let small = header(message.headers.as_ref(), frame::JOB_SMALL).is_some();
+                // The rest of its place is free at once, also while more of the batch is waited for.
+                let mut place = free.split(PLACE);
+                if small && let Some(place) = &mut place {
+                    drop(place.split(PLACE - 1));
+                }
+                let worker = Arc::clone(self);
                 self.life.tasks.spawn(async move {
                     worker.deliver(message).await;
                     drop(place);
@@ -183,7 +194,7 @@ impl Nats {
             Arc::new(Worker { nats: Arc::clone(self), kind, handler, life: life.clone(), cancels: Mutex::default() });
         life.tasks.spawn(Arc::clone(&worker).take(concurrency));
         let counted = Arc::downgrade(&worker);
-        let busy = move || counted.upgrade().map_or(0, |worker| worker.cancels().running.len());
+        let busy = move || counted.upgrade().map_or(0, |worker| worker.cancels().running.len().min(concurrency));
         let beating = Arc::clone(self);
         let stop = life.stop.clone();
         life.tasks.spawn(async move { beating.beat(kind, concurrency, busy, stop).await });

@@ -36,12 +36,20 @@ pub(crate) struct Counted {
     pub(crate) at: u32,
 }
 
+/// Counting from here on is a small job,
+pub(crate) const SMALL: u32 = 1_000_000;
+/// and from here on none any more.
+pub(crate) const BIG: u32 = 2_000_000;
+
 impl Job for Count {
     const KIND: &'static str = "count";
     type Progress = Counted;
     type Outcome = Counted;
     fn key(&self) -> String {
         self.to.to_string()
+    }
+    fn is_small(&self) -> bool {
+        (SMALL..BIG).contains(&self.to)
     }
 }
 

@@ -1,14 +1,15 @@
 //! What only a real server can do: be away, be restarted, lose its data, forbid.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use berth_bus::{Bus, BusEvent, JobContext, NatsOptions};
 use berth_model::{Code, Status};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Barrier, Notify, Semaphore};
 
 use crate::homes::{PATIENCE, Server, free_port, within};
-use crate::messages::{Ask, Count, Counted, ask, told};
+use crate::messages::{Ask, BIG, Count, Counted, SMALL, ask, told};
 
 #[tokio::test]
 async fn no_server_is_a_clear_error_without_secrets() {
@@ -285,4 +286,44 @@ async fn a_handler_notices_that_the_process_of_its_caller_is_gone() {
     });
     within("the news", noticed.notified()).await;
     caller.join().unwrap();
+}
+
+#[tokio::test]
+async fn small_jobs_share_a_place_and_others_do_not() {
+    let server = Server::start(&[]);
+    let bus = Bus::connect(NatsOptions::new(server.url(), "suite")).await.unwrap();
+    // In small jobs, of which four are as much as another.
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    // None of the small ones gets past it alone.
+    let together = Arc::new(Barrier::new(4));
+    let handler = {
+        let most = Arc::clone(&most);
+        move |job: Count, _: JobContext<Count>| {
+            let (running, most, together) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&together));
+            async move {
+                let size = if job.to < BIG { 1 } else { 4 };
+                most.fetch_max(running.fetch_add(size, Ordering::SeqCst) + size, Ordering::SeqCst);
+                if job.to < BIG {
+                    together.wait().await;
+                } else {
+                    for _ in 0..100 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                running.fetch_sub(size, Ordering::SeqCst);
+                Ok(Counted { at: job.to })
+            }
+        }
+    };
+    let _serving = bus.work(2, handler).await.unwrap();
+    let mut handles = Vec::new();
+    for to in
+        [BIG, BIG + 1, SMALL, SMALL + 1, SMALL + 2, BIG + 2, SMALL + 3, SMALL + 4, SMALL + 5, SMALL + 6, SMALL + 7]
+    {
+        handles.push(bus.submit(Count { to }).await.unwrap());
+    }
+    for handle in handles {
+        within("outcome", handle.outcome()).await.unwrap();
+    }
+    assert!((4..=8).contains(&most.load(Ordering::SeqCst)), "{most:?}");
 }
