@@ -8,6 +8,7 @@ use berth_integration_tests::{
     image::digests,
 };
 use berth_testing::{
+    berth::Berth,
     hostile::{Fault, Faults, HostileRegistry},
     image::{Compression, Image, ImageBuilder, Layer},
     running::Running,
@@ -124,5 +125,28 @@ async fn a_connection_that_breaks_is_no_failure(stage: Stage) -> Result<()> {
     assert_eq!(blobs(&stage)?, digests(&image));
     let asked: Vec<_> = registry.seen_at(&path).into_iter().map(|request| request.range).collect();
     assert!(asked.iter().any(|range| range.as_deref().is_some_and(|range| range != "bytes=0-")), "{asked:?}");
+    Ok(())
+}
+
+/// What was gathered behind a write that failed has no place: it must not come to where that should be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_before_a_failed_write_stays_and_is_right() -> Result<()> {
+    let image = big_image();
+    let registry = HostileRegistry::start(Faults::none()).await;
+    registry.add_image("app", "v1", &image);
+    let reference = registry.reference("app", "v1");
+    let berth = Berth::new()?;
+    let mut pull = berth.command(["pull", "--plain-http", &reference]);
+    let failed = pull.env(berth_failpoint::VARIABLE, "blob.write=enospc@12").output()?;
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(!failed.status.success() && said.contains("No space left on device"), "{said}");
+    let ingests = std::fs::read_dir(berth.root().join("content/ingest"))?.flatten();
+    let kept = ingests.filter_map(|ingest| std::fs::read(ingest.path().join("data")).ok()).max_by_key(Vec::len);
+    let kept = kept.unwrap_or_default();
+    assert!(kept.len() > 100_000, "{} bytes were kept: {said}", kept.len());
+    assert!(image.blobs[&image.layers[0].digest].starts_with(&kept), "what was kept is the beginning of the layer");
+    berth.ok(["pull", "--plain-http", &reference])?;
+    let range = registry.seen_at(&format!("/blobs/{}", image.layers[0].digest)).pop().and_then(|last| last.range);
+    assert_eq!(range, Some(format!("bytes={}-", kept.len())));
     Ok(())
 }

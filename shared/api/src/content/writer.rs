@@ -146,7 +146,12 @@ impl BlobWriter {
         if let Some(part) = &mut self.under_way {
             let done = part.work.end().await;
             let length = self.under_way.take().map_or(0, |part| part.length);
-            done?;
+            if let Err(status) = done {
+                // What was gathered behind it would come to its place.
+                self.pending.clear();
+                self.pending_len = 0;
+                return Err(status);
+            }
             self.written += length;
         }
         Ok(())
