@@ -13,6 +13,15 @@ pub trait Pieces: Read {
     fn piece(&mut self, most: usize) -> io::Result<Bytes>;
 }
 
+/// Reads by a copy, for who wants no pieces.
+pub(crate) fn read(from: &mut impl Pieces, buffer: &mut [u8]) -> io::Result<usize> {
+    let part = from.piece(buffer.len())?;
+    if let Some(to) = buffer.get_mut(..part.len()) {
+        to.copy_from_slice(&part);
+    }
+    Ok(part.len())
+}
+
 /// A plain slice is one piece; it is copied.
 impl Pieces for &[u8] {
     fn piece(&mut self, most: usize) -> io::Result<Bytes> {

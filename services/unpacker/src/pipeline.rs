@@ -21,7 +21,7 @@ use crate::{
     decompress,
     error::ApplyError,
     helped,
-    pieces::{Pieces, Pool},
+    pieces::{self, Pieces, Pool},
     shares::Share,
 };
 
@@ -261,11 +261,7 @@ impl Pieces for Buffers {
 
 impl Read for Buffers {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let part = self.piece(buffer.len())?;
-        if let Some(to) = buffer.get_mut(..part.len()) {
-            to.copy_from_slice(&part);
-        }
-        Ok(part.len())
+        pieces::read(self, buffer)
     }
 }
 

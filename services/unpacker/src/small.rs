@@ -15,7 +15,7 @@ use crate::{
     decompress,
     error::ApplyError,
     helped,
-    pieces::Pieces,
+    pieces::{self, Pieces},
     pipeline::{Counted, Spent, Streamed, source_error, with_help},
 };
 
@@ -115,11 +115,7 @@ impl Pieces for Inline<'_> {
 
 impl Read for Inline<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let part = self.piece(buffer.len())?;
-        if let Some(to) = buffer.get_mut(..part.len()) {
-            to.copy_from_slice(&part);
-        }
-        Ok(part.len())
+        pieces::read(self, buffer)
     }
 }
 
