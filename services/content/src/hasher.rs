@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use berth_api::early_flush;
+use berth_api::{
+    content::{Follower, Stage},
+    early_flush,
+};
 use berth_model::{Digest, Status};
 use sha2::Digest as _;
 use tokio::sync::watch;
@@ -203,25 +206,37 @@ impl Shared {
     fn follow(&self, progress: &mut Progress) -> io::Result<()> {
         // As large as what is read at once ever was: there may be a thousand of these, of small blobs.
         let mut buffer = Vec::new();
-        let mut file: Option<File> = None;
+        let mut file: Option<(File, Option<Follower>)> = None;
         let mut begun = progress.hashed;
         while let Some((generation, written)) = self.next(progress) {
             if progress.generation != generation {
                 (*progress, file) = (Progress::none(generation), None);
                 begun = 0;
             }
-            let file = match &mut file {
-                Some(file) => file,
-                empty => empty.insert(File::open(&self.path)?),
+            let (file, follower) = match &mut file {
+                Some(both) => both,
+                empty => {
+                    let file = File::open(&self.path)?;
+                    let follower = Follower::join(&file, Stage::Hash, progress.hashed);
+                    empty.insert((file, follower))
+                }
             };
             let want = usize::try_from(written.saturating_sub(progress.hashed)).unwrap_or(CHUNK).min(CHUNK);
-            if buffer.len() < want {
-                buffer.resize(want, 0_u8);
+            if let Some(bytes) = follower.as_ref().and_then(|follower| follower.bytes(progress.hashed, want)) {
+                progress.state.update(&bytes);
+                progress.hashed += bytes.len() as u64;
+            } else {
+                if buffer.len() < want {
+                    buffer.resize(want, 0_u8);
+                }
+                if let Some(part) = buffer.get_mut(..want) {
+                    file.read_exact_at(part, progress.hashed)?;
+                    progress.state.update(&*part);
+                    progress.hashed += want as u64;
+                }
             }
-            if let Some(part) = buffer.get_mut(..want) {
-                file.read_exact_at(part, progress.hashed)?;
-                progress.state.update(&*part);
-                progress.hashed += want as u64;
+            if let Some(follower) = follower {
+                follower.passed(progress.hashed);
             }
             if progress.hashed - begun >= SPAN {
                 early_flush::begin(file, begun, progress.hashed - begun);

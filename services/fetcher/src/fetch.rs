@@ -22,6 +22,10 @@ pub trait BlobSink: Send {
     fn offset(&self) -> u64;
     /// Appends bytes at [`BlobSink::offset`].
     async fn write(&mut self, bytes: Bytes) -> Result<(), Status>;
+    /// For how long it was held up by those who use the bytes, since it was last asked.
+    fn held_up(&mut self) -> Duration {
+        Duration::ZERO
+    }
     /// Called now and then while there is nothing to write.
     async fn alive(&mut self) -> Result<(), Status> {
         Ok(())

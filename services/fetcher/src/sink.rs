@@ -1,5 +1,7 @@
 //! The contract's blob writer as the download's sink, and who is to blame when a download fails.
 
+use std::time::{Duration, Instant};
+
 use async_trait::async_trait;
 use berth_api::content::BlobWriter;
 use berth_model::Status;
@@ -16,6 +18,10 @@ impl BlobSink for BlobWriter {
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
         BlobWriter::write(self, bytes).await
+    }
+
+    fn held_up(&mut self) -> Duration {
+        BlobWriter::held_up(self)
     }
 
     async fn alive(&mut self) -> Result<(), Status> {
@@ -43,7 +49,11 @@ impl<S: BlobSink> BlobSink for Blamed<'_, S> {
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
-        let result = account::timed("disk", self.sink.write(bytes)).await;
+        let since = Instant::now();
+        let result = self.sink.write(bytes).await;
+        let held_up = self.sink.held_up();
+        account::spent("unpack", held_up);
+        account::spent("disk", since.elapsed().saturating_sub(held_up));
         self.note(result)
     }
 

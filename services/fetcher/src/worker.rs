@@ -227,7 +227,7 @@ impl<'a> Report<'a> {
 }
 
 /// Waits that are part of a download, beside the bytes themselves.
-const WITHIN: [&str; 4] = ["answer", "rate limit", "retry", "disk"];
+const WITHIN: [&str; 5] = ["answer", "rate limit", "retry", "disk", "unpack"];
 
 /// What an account says, with the time in which bytes came. What of it was rather a wait for a processor is no fault of the
 /// registry or of the disk.

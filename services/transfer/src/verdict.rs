@@ -16,11 +16,12 @@ use berth_wire::metadata::{
 use crate::ledger::{Facts, Step, What};
 
 /// What a fetch may be at; what is left of its time it lay in the fetchers' queue.
-const OF_FETCH: [&str; 9] = [
+const OF_FETCH: [&str; 10] = [
     "answer",
     "transfer",
     "processor",
     "disk",
+    "unpack",
     "commit",
     "rate limit",
     "retry",

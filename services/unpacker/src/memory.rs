@@ -1,5 +1,5 @@
-//! What is remembered of committed layers from one commit to the next: the names of small ones. Layers of one image are
-//! mostly committed in several groups, and each group looks into all layers below it.
+//! What is remembered of committed layers from one commit to the next: the names of small ones, and which ones are not
+//! small. Layers of one image are mostly committed in several groups, and each group looks into all layers below it.
 //!
 //! A committed layer does not change. One that was removed and made anew, or repaired, is another directory, and is told by
 //! that: what is remembered counts only while inode and time of change of the tree's root are the same.
@@ -34,8 +34,15 @@ pub(crate) struct Memory {
 #[derive(Debug)]
 struct Known {
     identity: Identity,
-    index: Arc<Index>,
+    /// `None`: it has too many names to be read.
+    index: Option<Arc<Index>>,
     used: Instant,
+}
+
+impl Known {
+    fn len(&self) -> usize {
+        self.index.as_ref().map_or(0, |index| index.len())
+    }
 }
 
 /// What tells a tree from another one at the same path.
@@ -55,23 +62,23 @@ impl Identity {
 }
 
 impl Memory {
-    /// What is known of this tree.
-    pub(crate) fn get(&self, path: &Path, identity: Identity) -> Option<Arc<Index>> {
+    /// What is known of this tree; `None` inside: that it is large.
+    pub(crate) fn get(&self, path: &Path, identity: Identity) -> Option<Option<Arc<Index>>> {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = layers.get_mut(path).filter(|known| known.identity == identity)?;
         known.used = Instant::now();
-        Some(Arc::clone(&known.index))
+        Some(known.index.clone())
     }
 
-    /// Remembers the names in a tree; what was not asked for longest gives way.
-    pub(crate) fn put(&self, path: &Path, identity: Identity, index: &Arc<Index>) {
+    /// Remembers the names in a tree, or that it is large; what was not asked for longest gives way.
+    pub(crate) fn put(&self, path: &Path, identity: Identity, index: Option<Arc<Index>>) {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        layers.insert(path.to_owned(), Known { identity, index: Arc::clone(index), used: Instant::now() });
-        let mut names: usize = layers.values().map(|known| known.index.len()).sum();
+        layers.insert(path.to_owned(), Known { identity, index, used: Instant::now() });
+        let mut names: usize = layers.values().map(Known::len).sum();
         while names > NAMES || layers.len() > LAYERS {
             let oldest = layers.iter().min_by_key(|(_, known)| known.used).map(|(path, _)| path.clone());
             let Some(gone) = oldest.and_then(|path| layers.remove(&path)) else { return };
-            names -= gone.index.len();
+            names -= gone.len();
         }
     }
 
@@ -88,8 +95,8 @@ mod tests {
     use super::*;
     use crate::tree::Tree;
 
-    fn read(path: &Path) -> Arc<Index> {
-        Arc::new(Index::read(Tree::open(path).unwrap().root(), usize::MAX).unwrap().unwrap())
+    fn read(path: &Path) -> Option<Arc<Index>> {
+        Index::read(Tree::open(path).unwrap().root(), usize::MAX).unwrap().map(Arc::new)
     }
 
     #[test]
@@ -98,8 +105,10 @@ mod tests {
         let path = scratch.path().join("fs");
         std::fs::create_dir(&path).unwrap();
         let (memory, first) = (Memory::default(), Identity::of(&path).unwrap());
-        memory.put(&path, first, &read(&path));
-        assert!(memory.get(&path, Identity::of(&path).unwrap()).is_some());
+        memory.put(&path, first, read(&path));
+        assert!(matches!(memory.get(&path, Identity::of(&path).unwrap()), Some(Some(_))));
+        memory.put(&path, first, None);
+        assert!(matches!(memory.get(&path, Identity::of(&path).unwrap()), Some(None)));
         // Both are there for a moment, as in a repair.
         std::fs::create_dir(scratch.path().join("new")).unwrap();
         std::fs::rename(scratch.path().join("new"), &path).unwrap();
@@ -116,10 +125,10 @@ mod tests {
         let identity = Identity::of(scratch.path()).unwrap();
         let path = |n: usize| PathBuf::from(n.to_string());
         for n in 0..NAMES / 1000 {
-            memory.put(&path(n), identity, &index);
+            memory.put(&path(n), identity, index.clone());
         }
         assert!(memory.get(&path(0), identity).is_some(), "asked for last");
-        memory.put(&path(1000), identity, &index);
+        memory.put(&path(1000), identity, index);
         let there = [0, 1, 2, 1000].map(|n| memory.get(&path(n), identity).is_some());
         assert_eq!(there, [true, false, true, true]);
         assert!(!memory.forget_unused(KEPT));

@@ -24,7 +24,7 @@ use crate::{
 
 const MAX_LINKS: usize = 40;
 
-/// Above so many layers no directory of theirs is kept open: descriptors are few.
+/// Directories of the layers that are kept open, in all: descriptors are few.
 const KEPT_OPEN: usize = 128;
 /// Places that are remembered of a layer.
 const REMEMBERED: usize = 10_000;
@@ -51,8 +51,9 @@ struct Layer {
     nothing: RefCell<HashMap<Place, bool>>,
     /// Where it has no directory, though perhaps something else.
     no_way: RefCell<HashMap<Place, bool>>,
-    /// The directory that was looked into last, and whether it hides what lower layers have there.
-    last: RefCell<Option<(Place, Dir, bool)>>,
+    /// The last directories of the way that was gone last, each in the one before, and whether they hide what lower layers
+    /// have there.
+    way: RefCell<Vec<(Dir, bool)>>,
 }
 
 /// What is at a place.
@@ -96,7 +97,7 @@ impl Merged {
                 Some(Says::Nothing) => continue,
                 Some(Says::Here) | None => {}
             }
-            match layer.look(place, self.layers.len() <= KEPT_OPEN)? {
+            match layer.look(place, KEPT_OPEN / self.layers.len())? {
                 Seen::Found(found) => return Ok(Some(found)),
                 Seen::Hidden => return Ok(None),
                 Seen::Nothing => {}
@@ -115,7 +116,7 @@ impl Merged {
                 Some(Says::Nothing) => continue,
                 None => {}
             }
-            match layer.look(place, self.layers.len() <= KEPT_OPEN)? {
+            match layer.look(place, KEPT_OPEN / self.layers.len())? {
                 Seen::Found(_) => return Ok(true),
                 Seen::Hidden => return Ok(false),
                 Seen::Nothing => {}
@@ -192,7 +193,7 @@ enum Way {
 impl Layer {
     fn open(path: &Path, memory: &Memory) -> Result<Self, (PathBuf, Errno)> {
         let identity = Identity::of(path).map_err(|errno| (path.to_owned(), errno))?;
-        let index = memory.get(path, identity).map_or_else(OnceCell::new, |index| OnceCell::from(Some(index)));
+        let index = memory.get(path, identity).map_or_else(OnceCell::new, OnceCell::from);
         Ok(Self {
             path: path.to_owned(),
             identity,
@@ -201,7 +202,7 @@ impl Layer {
             asked: Cell::new(0),
             nothing: RefCell::default(),
             no_way: RefCell::default(),
-            last: RefCell::default(),
+            way: RefCell::default(),
         })
     }
 
@@ -225,15 +226,14 @@ impl Layer {
         }
         let most = asked * WORTH;
         let read = Index::read(self.tree()?.root(), most)?.map(Arc::new);
-        match &read {
-            Some(index) => memory.put(&self.path, self.identity, index),
-            None if most < MOST => return Ok(None),
-            None => {}
+        if read.is_none() && most < MOST {
+            return Ok(None);
         }
+        memory.put(&self.path, self.identity, read.clone());
         Ok(self.index.get_or_init(|| read).as_deref())
     }
 
-    fn look(&self, place: &Place, keep: bool) -> Result<Seen, Errno> {
+    fn look(&self, place: &Place, keep: usize) -> Result<Seen, Errno> {
         let Some((name, above)) = place.0.split_last() else {
             let here = self.tree()?.root().clone();
             let stat = here.stat(b".")?;
@@ -254,23 +254,37 @@ impl Layer {
         Ok(Seen::nothing(hides))
     }
 
-    /// The directory at a place. Who asks for one name mostly asks for its neighbours next.
-    fn way_to(&self, above: &[Vec<u8>], keep: bool) -> Result<Way, Errno> {
-        if let Some((place, dir, hides)) = &*self.last.borrow()
-            && place.0 == above
-        {
-            return Ok(Way::Dir(dir.clone(), *hides));
+    /// The directory at a place. Who asks for one name mostly asks for its neighbours next, and then for what is near.
+    fn way_to(&self, above: &[Vec<u8>], keep: usize) -> Result<Way, Errno> {
+        let mut way = self.way.borrow_mut();
+        while way.last().is_some_and(|(dir, _)| !above.starts_with(&dir.place.0)) {
+            way.pop();
         }
+        let known = match way.last() {
+            Some((dir, hides)) if dir.place.0.len() == above.len() => return Ok(Way::Dir(dir.clone(), *hides)),
+            Some((dir, hides)) => Some((dir.clone(), *hides)),
+            None => None,
+        };
         let place = Place(above.to_vec());
         if let Some(hides) = self.no_way.borrow().get(&place) {
             return Ok(Way::Nothing(*hides));
         }
-        let way = walk(self.tree()?, above)?;
-        match &way {
-            Way::Dir(dir, hides) => *self.last.borrow_mut() = keep.then(|| (place, dir.clone(), *hides)),
-            Way::Nothing(hides) => remember(&self.no_way, place, *hides),
+        let (dir, hides) = match known {
+            Some(known) => known,
+            None => {
+                let root = self.tree()?.root().clone();
+                let hides = facts::is_opaque(&root, b".");
+                way.push((root.clone(), hides));
+                (root, hides)
+            }
+        };
+        let gone = walk(dir, hides, above, &mut way)?;
+        if let Way::Nothing(hides) = &gone {
+            remember(&self.no_way, place, *hides);
         }
-        Ok(way)
+        let many = way.len().saturating_sub(keep);
+        way.drain(..many);
+        Ok(gone)
     }
 }
 
@@ -281,10 +295,9 @@ fn remember(places: &RefCell<HashMap<Place, bool>>, place: Place, hides: bool) {
     }
 }
 
-fn walk(layer: &Tree, above: &[Vec<u8>]) -> Result<Way, Errno> {
-    let mut here = layer.root().clone();
-    let mut hides = facts::is_opaque(&here, b".");
-    for part in above {
+/// Goes on from a directory, and notes those it goes through.
+fn walk(mut here: Dir, mut hides: bool, above: &[Vec<u8>], way: &mut Vec<(Dir, bool)>) -> Result<Way, Errno> {
+    for part in above.iter().skip(here.place.0.len()) {
         let Some(stat) = here.stat(part)? else { return Ok(Way::Nothing(hides)) };
         if tree::kind(&stat) != FileType::Directory {
             // A whiteout, a file or a link: there is nothing below it, neither here nor further down.
@@ -296,6 +309,7 @@ fn walk(layer: &Tree, above: &[Vec<u8>]) -> Result<Way, Errno> {
             Err(_) => return Ok(Way::Nothing(true)),
         };
         hides |= facts::is_opaque(&here, b".");
+        way.push((here.clone(), hides));
     }
     Ok(Way::Dir(here, hides))
 }
@@ -375,7 +389,7 @@ mod tests {
                 }
             }
             assert!(often.layers.iter().any(|layer| matches!(layer.index.get(), Some(Some(_)))));
-            assert!(stack.iter().any(|path| memory.get(path, Identity::of(path).unwrap()).is_some()));
+            assert!(stack.iter().any(|path| matches!(memory.get(path, Identity::of(path).unwrap()), Some(Some(_)))));
         }
         assert!(seen > 200 && hidden > 200, "{seen} {hidden}");
     }

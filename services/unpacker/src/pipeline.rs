@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_api::buffers::Pool;
 use berth_model::Digest;
 use berth_telemetry::effort::{Effort, OfThread};
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::{
     decompress,
     error::ApplyError,
     helped,
-    pieces::{self, Pieces, Pool},
+    pieces::{self, Pieces},
     shares::Share,
 };
 

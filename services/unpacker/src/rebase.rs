@@ -28,7 +28,8 @@ use crate::{
     apply::set_times,
     error::ApplyError,
     facts::{self, Facts},
-    memory::Memory,
+    index,
+    memory::{Identity, Memory},
     merged::{Found, Merged},
     name::Place,
     residue::Residue,
@@ -46,6 +47,13 @@ impl Below {
     /// With what is remembered of committed layers.
     pub(crate) fn with(memory: &Arc<Memory>) -> Self {
         Self { merged: None, memory: Arc::clone(memory) }
+    }
+
+    /// A layer is settled and holds so many files: of a large one no names are read in vain.
+    pub(crate) fn counted(&self, tree: &Path, inodes: u64) {
+        if let (true, Ok(identity)) = (inodes > index::MOST as u64, Identity::of(tree)) {
+            self.memory.put(tree, identity, None);
+        }
     }
 
     fn of(&mut self, lowers: &[PathBuf]) -> Result<&Merged, ApplyError> {

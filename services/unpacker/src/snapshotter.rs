@@ -190,7 +190,10 @@ impl Snapshotter {
             overlay::like(&tree, parent)?;
         }
         match self.way {
-            Way::Overlay { .. } => Ok(Usage { inodes: settled.inodes + 1, size: settled.size + 4096 }),
+            Way::Overlay { .. } => {
+                below.counted(&tree, settled.inodes);
+                Ok(Usage { inodes: settled.inodes + 1, size: settled.size + 4096 })
+            }
             Way::Native => {
                 if !chain.is_empty() {
                     native::put_on(&self.layout, id, chain)?;

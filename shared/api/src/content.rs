@@ -1,6 +1,9 @@
 //! The content service's contract, and what moves bytes by its tickets.
 
+mod direct;
 mod document;
+mod gathered;
+mod passing;
 mod reader;
 mod turns;
 mod writer;
@@ -8,6 +11,7 @@ mod writer;
 use berth_wire::content as msg;
 
 pub use document::read_document;
+pub use passing::{Follower, Stage};
 pub use reader::{BlobReader, Followed};
 pub use turns::Turns;
 pub use writer::{BlobWriter, STORE_ID_FILE};

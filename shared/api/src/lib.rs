@@ -7,6 +7,7 @@
 
 mod contract;
 
+pub mod buffers;
 pub mod content;
 pub mod early_flush;
 pub mod fetcher;

@@ -14,7 +14,11 @@ use berth_wire::content::{self as msg, watch_blob_reply::State};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
-use super::{Content, writer::check_same_disk};
+use super::{
+    Content,
+    passing::{Follower, Stage},
+    writer::check_same_disk,
+};
 
 /// How long one poll of the service waits for news.
 const POLL_MS: u32 = 1_000;
@@ -42,6 +46,8 @@ pub struct BlobReader {
     runtime: Handle,
     digest: Digest,
     file: Option<File>,
+    /// Of the file, while it is being written.
+    follower: Option<Follower>,
     path: String,
     offset: u64,
     /// Up to here the page cache was told to forget the file.
@@ -69,6 +75,7 @@ impl BlobReader {
             runtime,
             digest,
             file: None,
+            follower: None,
             path: String::new(),
             offset: 0,
             forgotten: 0,
@@ -161,6 +168,13 @@ impl BlobReader {
         }
     }
 
+    /// Tells the writer how far it is.
+    fn pass(&self) {
+        if let Some(follower) = &self.follower {
+            follower.passed(self.offset);
+        }
+    }
+
     /// Gives back the memory of what was read: nobody reads the bytes of a layer again soon, and what is unpacked needs it.
     /// Pages that the disk has not got yet stay; so each is tried more than once.
     fn forget(&mut self) {
@@ -206,6 +220,9 @@ impl BlobReader {
         {
             return Err(self.finish(Followed::Void));
         }
+        if self.file.is_none() && news.state() != State::Committed {
+            self.follower = Follower::join(&file, Stage::Use, self.offset);
+        }
         self.file = Some(file);
         self.path.clone_from(&news.path);
         Ok(true)
@@ -232,6 +249,14 @@ impl Read for BlobReader {
                 let Some(part) = buffer.get_mut(..length) else {
                     return Ok(0);
                 };
+                let in_memory = self.follower.as_ref().and_then(|follower| follower.bytes(self.offset, length));
+                if let Some(bytes) = in_memory {
+                    let Some(part) = part.get_mut(..bytes.len()) else { return Ok(0) };
+                    part.copy_from_slice(&bytes);
+                    self.offset += bytes.len() as u64;
+                    self.pass();
+                    return Ok(bytes.len());
+                }
                 let read = match file.read_at(part, self.offset) {
                     Ok(read) => read,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -244,6 +269,7 @@ impl Read for BlobReader {
                     return Err(self.finish(Followed::Void));
                 }
                 self.offset += read as u64;
+                self.pass();
                 self.forget();
                 return Ok(read);
             }

@@ -2,19 +2,19 @@
 
 use std::{
     fs::File,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use berth_failpoint::{Point, check};
 use berth_model::{Digest, Status};
 use berth_wire::content as msg;
 use bytes::Bytes;
 
 use super::{
     Content,
+    gathered::{Gathered, Past},
+    passing::PIECE,
     turns::{Turn, Turns},
 };
 
@@ -43,12 +43,15 @@ pub struct BlobWriter {
     reported_at: Instant,
     /// The service learns at the commit how far we are.
     commit_advances: bool,
-    pending: Vec<Bytes>,
-    pending_len: usize,
+    pending: Gathered,
     /// Being written, on a thread of its own, while more is gathered.
     under_way: Option<UnderWay>,
     /// Whose turn it is to write, and how many bytes there will be.
     turns: Option<(Turns, u64)>,
+    /// The way past the page cache.
+    past: Past,
+    /// Time in which nothing was written because those who read were too far behind.
+    held_up: Duration,
 }
 
 struct UnderWay {
@@ -83,10 +86,11 @@ impl BlobWriter {
             reported: ticket.offset,
             reported_at: Instant::now(),
             commit_advances: ticket.commit_advances,
-            pending: Vec::new(),
-            pending_len: 0,
+            pending: Gathered::default(),
             under_way: None,
             turns: None,
+            past: Past::No,
+            held_up: Duration::ZERO,
         };
         // A place that was given to another writer before the lock was there is not ours to write to.
         if asked.elapsed() >= Duration::from_millis(ticket.yours_for_ms) / 2 {
@@ -99,24 +103,24 @@ impl BlobWriter {
     /// written while more arrives: whoever calls this calls [`BlobWriter::flush`] when nothing arrives for a while.
     #[must_use]
     pub fn in_turns(self, turns: &Turns, total: u64) -> Self {
-        Self { turns: Some((turns.clone(), total)), ..self }
+        Self { turns: Some((turns.clone(), total)), past: Past::of(total), ..self }
     }
 
     /// Where the next byte goes, in bytes from the start of the blob.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        self.written + self.under_way.as_ref().map_or(0, |part| part.length) + self.pending_len as u64
+        self.written + self.under_way.as_ref().map_or(0, |part| part.length) + self.pending.len() as u64
     }
 
     /// Appends bytes. ABORTED: another writer took over.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
-        self.pending_len += bytes.len();
         self.pending.push(bytes);
         let soon = self.reported_at.elapsed() >= REPORT_EVERY;
-        if self.turns.is_some() && !soon && self.pending_len >= WRITE_BYTES {
+        let enough = if self.past.is_taken() { PIECE } else { WRITE_BYTES };
+        if self.turns.is_some() && !soon && self.pending.len() >= enough {
             self.begin().await?;
             self.report_if_due().await
-        } else if soon || self.pending_len >= WRITE_BYTES {
+        } else if soon || self.pending.len() >= enough {
             self.flush().await
         } else {
             Ok(())
@@ -137,8 +141,15 @@ impl BlobWriter {
     }
 
     async fn write_out(&mut self) -> Result<(), Status> {
-        self.begin().await?;
+        while self.pending.len() > 0 {
+            self.begin().await?;
+        }
         self.arrive().await
+    }
+
+    /// For how long it was held up by those who read, since it was last asked.
+    pub fn held_up(&mut self) -> Duration {
+        std::mem::take(&mut self.held_up)
     }
 
     /// Waits for what is being written.
@@ -149,7 +160,6 @@ impl BlobWriter {
             if let Err(status) = done {
                 // What was gathered behind it would come to its place.
                 self.pending.clear();
-                self.pending_len = 0;
                 return Err(status);
             }
             self.written += length;
@@ -157,28 +167,24 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Begins to write what was gathered, when all before it is written.
+    /// Begins to write what was gathered, when all before it is written; past the page cache only whole blocks.
     async fn begin(&mut self) -> Result<(), Status> {
         self.arrive().await?;
-        if self.pending_len == 0 {
+        if self.pending.len() == 0 {
             return Ok(());
         }
-        let turn = self.turn().await?;
-        let (pieces, at, length) = (std::mem::take(&mut self.pending), self.written, self.pending_len as u64);
-        self.pending_len = 0;
+        let since = Instant::now();
+        let way = self.past.way(&self.file, self.pending.len()).await?;
+        self.held_up += since.elapsed();
+        let turn = if way.is_some() { None } else { self.turn().await? };
+        let part = self.pending.part(self.written, way);
+        let (at, length) = (self.written, part.length());
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
-        let writing = crate::Blocking::begin(move || {
+        let work = crate::Blocking::begin(move || {
             let _turn = turn;
-            let mut at = at;
-            for piece in pieces {
-                check(Point::BlobWrite)
-                    .and_then(|()| file.write_all_at(&piece, at))
-                    .map_err(|error| Status::io("write", &path, &error))?;
-                at += piece.len() as u64;
-            }
-            Ok(())
+            part.write(&file, at).map_err(|error| Status::io("write", &path, &error))
         });
-        self.under_way = Some(UnderWay { length, work: writing });
+        self.under_way = Some(UnderWay { length, work });
         Ok(())
     }
 
@@ -231,11 +237,11 @@ impl BlobWriter {
         // What is still being written goes to the old file; whether it gets there does not matter.
         let _void = self.arrive().await;
         self.pending.clear();
-        self.pending_len = 0;
         self.content
             .restart_ingest(msg::RestartIngestRequest { r#ref: self.reference.clone(), session: self.session.clone() })
             .await?;
         // A new generation is a new file: readers of the old one never see the two mixed.
+        self.past = self.turns.as_ref().map_or(Past::No, |(_, total)| Past::of(*total));
         self.file = Arc::new(open(self.path.clone(), None).await?);
         self.written = 0;
         self.reported = 0;
@@ -259,7 +265,10 @@ impl BlobWriter {
             written: if self.commit_advances { self.written } else { 0 },
         };
         match self.content.commit_ingest(request).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.past.keep();
+                Ok(())
+            }
             Err(status) if status.code == berth_model::Code::AlreadyExists => Ok(()),
             Err(status) => Err(status),
         }

@@ -1,0 +1,357 @@
+//! Bytes in passing: what a writer has put into a blob's file stays in memory until those in this process who read it next, who
+//! hash and who unpack, have had it. So it need not go through the page cache on its way to the disk: a blob is read once
+//! and then not for long, and its pages would take the place of those that containers use.
+//!
+//! Nothing depends on it. What is not here is in the file, and is read there; who reads in another process does so always.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt as _,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+use crate::buffers::{Lent, Pool};
+
+/// Bytes kept and written at once.
+pub(super) const PIECE: usize = 1 << 20;
+/// Pieces kept of one file.
+const OF_ONE: usize = 12;
+/// Pieces kept of all files.
+const OF_ALL: usize = 48;
+/// A writer that is ahead by all that may be kept waits for its readers, but not longer.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+static FILES: LazyLock<Mutex<HashMap<Identity, Weak<Passing>>>> = LazyLock::new(Mutex::default);
+static BUFFERS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::new(PIECE, OF_ALL));
+static PLACES: Semaphore = Semaphore::const_new(OF_ALL);
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// Who reads what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Hashes it.
+    Hash,
+    /// Unpacks it, or whatever else is done with a blob that is not there yet.
+    Use,
+}
+
+/// One file.
+#[derive(Debug)]
+struct Passing {
+    identity: Identity,
+    /// As long as it is open nothing else is called so.
+    _file: File,
+    state: Mutex<State>,
+    /// A piece is gone, or a follower.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// One after the other, though perhaps with gaps.
+    pieces: VecDeque<Piece>,
+    followers: Vec<(u64, Stage, u64)>,
+    writer: Option<u64>,
+    names: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    at: u64,
+    bytes: Bytes,
+    _place: SemaphorePermit<'static>,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.at + self.bytes.len() as u64
+    }
+}
+
+impl State {
+    fn name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+
+    /// Both the next stages are in this process.
+    fn is_followed(&self) -> bool {
+        [Stage::Hash, Stage::Use].iter().all(|wanted| self.followers.iter().any(|(_, stage, _)| stage == wanted))
+    }
+
+    /// Drops what all have had; `true`: something.
+    fn drop_passed(&mut self) -> bool {
+        let passed = self.followers.iter().map(|(_, _, offset)| *offset).min().unwrap_or(u64::MAX);
+        let before = self.pieces.len();
+        while self.pieces.front().is_some_and(|piece| piece.end() <= passed) {
+            self.pieces.pop_front();
+        }
+        before > self.pieces.len()
+    }
+}
+
+impl Passing {
+    fn of(file: &File) -> io::Result<Arc<Self>> {
+        let facts = file.metadata()?;
+        let identity = (facts.dev(), facts.ino());
+        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = files.get(&identity).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let one =
+            Arc::new(Self { identity, _file: file.try_clone()?, state: Mutex::default(), changed: Notify::new() });
+        files.insert(identity, Arc::downgrade(&one));
+        Ok(one)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have come in its place.
+        if files.get(&self.identity).is_some_and(|known| known.strong_count() == 0) {
+            files.remove(&self.identity);
+        }
+        if files.is_empty() {
+            BUFFERS.clear();
+        }
+    }
+}
+
+/// A reader that is told of what passes.
+#[derive(Debug)]
+pub struct Follower {
+    of: Arc<Passing>,
+    name: u64,
+}
+
+impl Follower {
+    /// Reads this file from here on. `None`: the system knows nothing of it.
+    #[must_use]
+    pub fn join(file: &File, stage: Stage, offset: u64) -> Option<Self> {
+        let of = Passing::of(file).ok()?;
+        let mut state = of.state();
+        let name = state.name();
+        state.followers.push((name, stage, offset));
+        drop(state);
+        Some(Self { of, name })
+    }
+
+    /// The bytes at an offset, at most so many, if they are in memory.
+    #[must_use]
+    pub fn bytes(&self, offset: u64, most: usize) -> Option<Bytes> {
+        let state = self.of.state();
+        let piece = state.pieces.iter().find(|piece| piece.at <= offset && offset < piece.end())?;
+        let from = usize::try_from(offset - piece.at).ok()?;
+        Some(piece.bytes.slice(from..piece.bytes.len().min(from.saturating_add(most))))
+    }
+
+    /// Has had all before this offset.
+    pub fn passed(&self, offset: u64) {
+        let mut state = self.of.state();
+        for (name, _, at) in &mut state.followers {
+            if *name == self.name {
+                *at = offset;
+            }
+        }
+        if state.drop_passed() {
+            drop(state);
+            self.of.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut state = self.of.state();
+        state.followers.retain(|(name, ..)| *name != self.name);
+        state.drop_passed();
+        drop(state);
+        self.of.changed.notify_waiters();
+    }
+}
+
+/// The writer of a file. What it wrote is forgotten with it: another writer may come, and write other bytes.
+#[derive(Debug)]
+pub(super) struct Source {
+    of: Arc<Passing>,
+    name: u64,
+    /// Its readers were not too slow the last time.
+    patient: bool,
+    /// The file is a blob now, which does not change.
+    keep: bool,
+}
+
+/// Memory for one piece.
+pub(super) struct Place {
+    pub(super) buffer: Lent,
+    permit: SemaphorePermit<'static>,
+}
+
+impl Source {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let of = Passing::of(file)?;
+        let mut state = of.state();
+        let name = state.name();
+        state.writer = Some(name);
+        state.pieces.clear();
+        drop(state);
+        Ok(Self { of, name, patient: true, keep: false })
+    }
+
+    /// Memory for what is written next. `None`: nobody follows, or those who do are too far behind.
+    pub(super) async fn place(&mut self) -> Option<Place> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut changed = std::pin::pin!(self.of.changed.notified());
+            changed.as_mut().enable();
+            let waiting = {
+                let state = self.of.state();
+                if !state.is_followed() {
+                    return None;
+                }
+                state.pieces.len()
+            };
+            self.patient |= waiting == 0;
+            if waiting < OF_ONE
+                && let Ok(permit) = PLACES.try_acquire()
+            {
+                return Some(Place { buffer: BUFFERS.take(), permit });
+            }
+            // Behind others there is no telling for how long.
+            if !self.patient || waiting == 0 {
+                return None;
+            }
+            if tokio::time::timeout_at(until, changed).await.is_err() {
+                self.patient = false;
+                return None;
+            }
+        }
+    }
+
+    /// Keeps what it may have written from passing as the bytes of the next writer.
+    pub(super) fn pen(&self) -> Pen {
+        Pen { of: Arc::clone(&self.of), name: self.name }
+    }
+
+    /// What was written stays as it is.
+    pub(super) fn keep(&mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut state = self.of.state();
+        if state.writer == Some(self.name) {
+            state.writer = None;
+            if !self.keep {
+                state.pieces.clear();
+            }
+        }
+    }
+}
+
+/// By which a thread that writes for a [`Source`] tells what it wrote.
+#[derive(Debug)]
+pub(super) struct Pen {
+    of: Arc<Passing>,
+    name: u64,
+}
+
+impl Pen {
+    /// These bytes are in the file.
+    pub(super) fn wrote(&self, at: u64, place: Place) {
+        let mut state = self.of.state();
+        // Too late if nobody follows any more: nobody would ever drop it.
+        if state.writer == Some(self.name) && !state.followers.is_empty() {
+            state.pieces.push_back(Piece { at, bytes: place.buffer.share(), _place: place.permit });
+            state.drop_passed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, File) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("data")).unwrap();
+        (dir, file)
+    }
+
+    async fn write(source: &mut Source, at: u64, bytes: &[u8]) {
+        let mut place = source.place().await.unwrap();
+        place.buffer.room()[..bytes.len()].copy_from_slice(bytes);
+        place.buffer.filled(bytes.len());
+        source.pen().wrote(at, place);
+    }
+
+    #[tokio::test]
+    async fn another_writer_has_other_bytes() {
+        let (_dir, file) = file();
+        let followers = [Stage::Hash, Stage::Use].map(|stage| Follower::join(&file, stage, 0).unwrap());
+        let seen = |at| followers[0].bytes(at, 9);
+        let mut first = Source::of(&file).unwrap();
+        write(&mut first, 0, b"abc").await;
+        assert_eq!(seen(1).unwrap(), &b"bc"[..]);
+        let (pen, late) = (first.pen(), first.place().await.unwrap());
+        drop(first);
+        assert!(seen(1).is_none());
+        let mut second = Source::of(&file).unwrap();
+        write(&mut second, 3, b"def").await;
+        pen.wrote(0, late);
+        assert!(seen(0).is_none(), "the first one's thread came too late");
+        second.keep();
+        drop(second);
+        assert_eq!(seen(3).unwrap(), &b"def"[..], "it is a blob now");
+    }
+
+    /// The clock stands still but for what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_waits_for_its_readers_but_not_for_ever() {
+        let (_dir, file) = file();
+        let hash = Follower::join(&file, Stage::Hash, 0).unwrap();
+        let slow = Follower::join(&file, Stage::Use, 0).unwrap();
+        let mut source = Source::of(&file).unwrap();
+        for at in 0..OF_ONE as u64 {
+            write(&mut source, at, b"x").await;
+        }
+        hash.passed(100);
+        let begun = Instant::now();
+        assert!(source.place().await.is_none());
+        assert_eq!(begun.elapsed(), PATIENCE);
+        assert!(source.place().await.is_none());
+        assert_eq!(begun.elapsed(), PATIENCE, "it waits no second time");
+        slow.passed(3);
+        assert!(source.place().await.is_some());
+        slow.passed(100);
+        for at in 0..OF_ONE as u64 {
+            write(&mut source, 200 + at, b"x").await;
+        }
+        let passing = async {
+            hash.passed(300);
+            slow.passed(300);
+        };
+        let (place, ()) = tokio::join!(source.place(), passing);
+        assert!(place.is_some() && begun.elapsed() == PATIENCE, "they caught up");
+        drop(hash);
+        assert!(source.place().await.is_none(), "nobody hashes here");
+    }
+}
