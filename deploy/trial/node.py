@@ -11,7 +11,7 @@ import subprocess
 import time
 import uuid
 
-from trial import tree
+from trial import processors, tree
 from trial.engine import Failed, run, say
 
 SERVICES = ["content", "metadata", "fetcher", "unpacker", "transfer", "gc", "gateway"]
@@ -123,6 +123,10 @@ class Node:
             raise Failed(f"{reference} is not what it should be:\n" + "\n".join(wrong))
         say(f"{reference}: {len(found)} files, each as it should be")
 
+    def status(self, unit):
+        """What the kernel says of a unit's process."""
+        return self.do("sh", "-ec", f"cat /proc/$(systemctl show --property=MainPID --value {unit})/status")
+
     def is_well(self, *services):
         """Nothing failed, and nothing was forbidden that is needed."""
         failed = self.do("systemctl", "--failed", "--plain", "--no-legend")
@@ -138,6 +142,7 @@ def play(node, shelf, reference):
     node.do("systemctl", "start", "berth.socket")
     node.do("berth", "pull", "--plain-http", reference)
     node.has(reference, shelf.tree(reference))
+    processors.are_shared("berth.service", node.status("berth.service"))
     node.do("systemctl", "restart", "berth.service")
     if node.do("berth", "images", "ls", "-q").split() != [reference]:
         raise Failed(f"{reference} is gone after a restart of berth.service")
@@ -173,6 +178,7 @@ def play(node, shelf, reference):
     if owner != "root adm 660":
         raise Failed(f"the socket's owner, group and mode are {owner} after restarts, and were root adm 660")
     node.is_well(*SERVICES)
+    processors.are_shared("berth@unpacker", node.status("berth@unpacker"))
     say("berth@...: a pull went on while workers were killed and each service was restarted")
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import time
 
-from trial import tree
+from trial import processors, tree
 from trial.engine import Failed, say
 
 TARGET = "/tmp/look"
@@ -23,6 +23,9 @@ def first_pull(deployment, shelf, reference):
     for event in check_events(deployment):
         print(json.dumps(event))
     compare(deployment, shelf, reference)
+    for unpacker in deployment.containers("unpacker"):
+        with open(f"/proc/{deployment.pid_of(unpacker)}/status", encoding="utf-8") as status:
+            processors.are_shared("the unpacker", status.read())
     deployment.look("content", "fsck", "--deep")
 
 

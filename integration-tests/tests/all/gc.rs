@@ -1,6 +1,11 @@
 //! Collection as people see it: what nothing uses goes, what anything uses stays, and each can say why.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use berth_integration_tests::{
@@ -318,5 +323,33 @@ async fn what_a_failed_pull_left_stays_for_a_while() -> Result<()> {
     assert_eq!(ingests()?, 1, "it is young");
     stage.ok(gc)?;
     assert_eq!(ingests()?, 0);
+    Ok(())
+}
+
+/// A collector that dies in the middle is gone at once: the next one does not wait until its round would end by silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_round_of_a_dead_collector_is_taken_over_soon() -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    let registry = DockerRegistry::start()?;
+    let image = ImageBuilder::new().layer(Layer::new().file("a", b"x")).build();
+    let name = push(&image, &registry, "one", "v1").await?;
+    stage.ok(["pull", "--plain-http", &name])?;
+    // It gets as far as the directories, which nobody removes for it.
+    for unpacker in ["unpacker-1", "unpacker-2"] {
+        stage.kill(unpacker);
+    }
+    stage.ok(["images", "rm", &name])?;
+    let waiting = stage.spawn(["gc"])?;
+    let is_under_way = || blob_files(stage.root()).is_empty();
+    wait_until("a round", Duration::from_secs(60), is_under_way, || blob_files(stage.root()));
+    stage.kill("gc");
+    drop(waiting);
+    for service in ["unpacker-1", "gc"] {
+        stage.start_service(service)?;
+    }
+    let begun = Instant::now();
+    stage.ok(["gc"])?;
+    assert!(begun.elapsed() < Duration::from_secs(30), "it waited for a dead one: {:?}", begun.elapsed());
+    assert!(directories(stage.root()).is_empty(), "what the dead one left is collected");
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! How a service says that it is well, and that it ends in order when it is told to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use berth_integration_tests::ctr;
 use berth_testing::{
     running::Running,
     shape::{Shape, Stage},
@@ -76,5 +77,64 @@ async fn a_daemon_is_asked_on_its_own_socket() -> Result<()> {
     let config = settings.display().to_string();
     let refused = stage.fails(["--daemon-only", "--config", &config, "images", "ls"])?;
     assert!(refused.contains("no daemon listens"), "{refused}");
+    Ok(())
+}
+
+/// Whoever waits for news, in each way there is, and has had some.
+fn readers(stage: &Stage) -> Result<Vec<Running>> {
+    let foreign = Running::start(ctr::command(stage, ["events"]))?;
+    let mut made = 0;
+    // It is told what happens from some moment on.
+    wait_until(
+        "an event for ctr",
+        Duration::from_secs(60),
+        || {
+            made += 1;
+            ctr::ok(stage, ["namespaces", "create", &format!("n{made}")]).is_ok()
+                && foreign.output().contains("/create")
+        },
+        || foreign.output(),
+    );
+    let mut readers = vec![foreign];
+    for (args, word) in [
+        (["events", "--since", "0"].as_slice(), "/create"),
+        (&["events", "--with-state"], "listed"),
+        (&["pulls", "watch", "--json"], "{"),
+    ] {
+        let reader = stage.spawn(args)?;
+        let _news = reader.wait_for_line(word);
+        readers.push(reader);
+    }
+    Ok(readers)
+}
+
+fn stops_soon(stage: &mut Stage, name: &str) -> Result<()> {
+    let begun = Instant::now();
+    let ended = stage.server(name).stop()?;
+    let log = stage.server(name).log();
+    ensure!(ended.success() && begun.elapsed() < Duration::from_secs(5), "{name}: {:?}, {log}", begun.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_news_does_not_keep_a_daemon_from_stopping() -> Result<()> {
+    let mut stage = Stage::start(Shape::Daemon)?;
+    let readers = readers(&stage)?;
+    stops_soon(&mut stage, "daemon")?;
+    for reader in readers {
+        let ended = reader.finish()?;
+        assert!(ended.code > 0, "it was cut off, and says so: {ended:?}");
+    }
+    Ok(())
+}
+
+/// Metadata always has such a call: gc waits for something to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_news_does_not_keep_services_from_stopping() -> Result<()> {
+    let mut stage = Stage::start(Shape::Nats)?;
+    let _readers = readers(&stage)?;
+    for name in ["metadata", "transfer", "gc", "gateway"] {
+        stops_soon(&mut stage, name)?;
+    }
     Ok(())
 }

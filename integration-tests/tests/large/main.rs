@@ -70,7 +70,7 @@ async fn records_are_marked_and_swept_while_others_write() {
 
     let before = forget_memory();
     let begun = Instant::now();
-    let (marked, mut marking) = among_writers(&metadata, metadata.mark(msg::MarkRequest {})).await;
+    let (marked, mut marking) = among_writers(&metadata, metadata.mark(msg::MarkRequest::default())).await;
     let (marked, took) = (marked.unwrap(), begun.elapsed());
     println!("marked {} records, {} references in {took:?}", marked.records, marked.references);
     println!("writers meanwhile: {}", marking.told());

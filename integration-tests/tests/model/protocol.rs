@@ -150,8 +150,10 @@ impl Model for Play {
                 world.ended |= 1 << world.condemned.take()?;
             }
             Action::RoundForgotten => {
+                // Also of one whose collector lives and was only not heard; but not in the last round, as above.
                 let nobody = !matches!(world.collector, Collector::AwaitsMark | Collector::Deciding);
-                let forgotten = nobody && matches!(world.round, Round::Marked { .. } | Round::Decided { .. });
+                let unheard = nobody || !world.last_round;
+                let forgotten = unheard && matches!(world.round, Round::Marked { .. } | Round::Decided { .. });
                 (forgotten && self.has(Fence::RoundEnds)).then_some(())?;
                 world.round = Round::Idle;
                 world.noted = 0;

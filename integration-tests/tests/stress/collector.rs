@@ -46,7 +46,9 @@ async fn round(world: &Arc<World>, rng: &mut StdRng, messages: &mut JoinSet<()>)
 }
 
 async fn sweep(world: &World, rng: &mut StdRng) -> Option<()> {
-    let mark_id = match world.metadata.mark(msg::MarkRequest {}).await {
+    // Who does not come to watch loses its round while it lives.
+    let watched = rng.random_bool(0.5);
+    let mark_id = match world.metadata.mark(msg::MarkRequest { watched }).await {
         Ok(marked) => marked.mark_id,
         // Another's round is under way: the blobs can be gone through all the same.
         Err(status) if status.code == Code::Unavailable => return Some(()),
@@ -123,7 +125,7 @@ fn counted(world: &World, done: &Result<blobs::DeleteBlobsReply, Status>) {
 /// One round with all the time in the world: what is left then?
 pub(crate) async fn collect_the_rest(world: &World) -> Vec<String> {
     let mark_id = loop {
-        match world.metadata.mark(msg::MarkRequest {}).await {
+        match world.metadata.mark(msg::MarkRequest::default()).await {
             Ok(marked) => break marked.mark_id,
             Err(status) if status.code == Code::Unavailable => tokio::time::sleep(Duration::from_millis(10)).await,
             Err(status) => panic!("{status}"),

@@ -100,6 +100,7 @@ impl World {
             condemnation_leave: LEAVE,
             condemnation_grace: GRACE,
             round_silence: TOO_LATE,
+            round_unwatched: TOO_LATE / 10,
             fences,
             ..berth_metadata::Config::new(dirs[1].path())
         };

@@ -61,7 +61,7 @@ pub(crate) fn all() -> Vec<Role> {
                 metadata: AbsolveContentsRequest, CondemnContentsRequest, EndMarkRequest, ExplainRequest,
                     GetContentRequest, LeasedRequest, ListContentRequest, ListGarbageRequest, ListImagesRequest,
                     ListNamespacesRequest, ListPullRecordsRequest, ListSnapshotsRequest, ListUnnamedRequest, MarkRequest, MeasureImagesRequest,
-                    MeasureRecordsRequest, SweepRequest, WatchActivityRequest;
+                    MeasureRecordsRequest, SweepRequest, WatchActivityRequest, WatchMarkRequest;
                 unpacker: MeasureSnapshotsRequest, RemoveOrphansRequest, VerifySnapshotRequest;
             },
             ..Role::default()

@@ -1,5 +1,5 @@
 //! Who asks for a pull: the credentials of its caller, which only the transfer service keeps. The many jobs of one pull
-//! come together, and ask once.
+//! come together, and ask once. A refusal is a reason to ask again: somebody may have brought other credentials since.
 
 use std::{
     collections::HashMap,
@@ -48,6 +48,22 @@ impl Asker {
             Err(status) if status.code == Code::NotFound => Ok(Access::default()),
             Err(status) => Err(status),
         }
+    }
+
+    /// Who asks by now, if that is somebody else than before.
+    pub(crate) async fn other_than(&self, pull_id: &str, before: &Access) -> Option<Access> {
+        self.forget(pull_id, before);
+        // The refusal is told in any case; this one would only hide it.
+        let now = self.access(pull_id).await.ok()?;
+        (now.credentials.is_some() && now.credentials != before.credentials).then_some(now)
+    }
+
+    /// Drops an answer that says this, and not one that came since.
+    fn forget(&self, pull_id: &str, before: &Access) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|id, known| {
+            id != pull_id || known.access.get().is_none_or(|kept| kept.credentials != before.credentials)
+        });
     }
 
     /// The place of a pull's answer.

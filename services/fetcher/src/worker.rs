@@ -142,7 +142,7 @@ impl Worker {
         access.plain_http |= task.plain_http;
         let progress = |offset| report.tell(offset);
         let mut fetched = 0;
-        let mut anew = false;
+        let (mut anew, mut asked_again) = (false, false);
         if writer.offset() > descriptor.size {
             writer.restart().await?;
         }
@@ -162,6 +162,15 @@ impl Worker {
                     fetched += done.bytes;
                 }
                 Err(status) => {
+                    // What a registry says to somebody who may not have it is its own matter.
+                    if !sink.failed
+                        && !std::mem::replace(&mut asked_again, true)
+                        && let Some(now) = self.asker.other_than(&task.pull_id, &access).await
+                    {
+                        tracing::debug!(%status, "other credentials have come; asking the registry with these");
+                        access.credentials = now.credentials;
+                        continue;
+                    }
                     // The registry was asked again and again already.
                     if !sink.failed {
                         report.context.give_up();

@@ -10,7 +10,7 @@ use berth_wire::{
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{Backend, readers::Place, to_grpc, watch};
+use crate::{Backend, readers::Place, stopping::until_stopping, to_grpc, watch};
 
 const PAGE: u32 = 500;
 const WAIT_MS: u32 = 10_000;
@@ -22,7 +22,8 @@ impl Events for Backend {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchReply, Status>> + Send>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Ok(Response::new(Box::pin(watch::stream(self, request.into_inner()))))
+        let watched = watch::stream(self, request.into_inner());
+        Ok(Response::new(Box::pin(until_stopping(self, watched))))
     }
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
@@ -53,7 +54,7 @@ impl Events for Backend {
         let events = futures::stream::try_unfold(follower, |mut follower| async move {
             Ok(follower.next().await?.map(|event| (event, follower)))
         });
-        Ok(Response::new(Box::pin(events)))
+        Ok(Response::new(Box::pin(until_stopping(self, events))))
     }
 }
 

@@ -11,7 +11,7 @@ use berth_wire::{
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{Backend, pass, to_grpc};
+use crate::{Backend, pass, stopping::until_stopping, to_grpc};
 
 /// How long one poll waits.
 const WAIT_MS: u32 = 10_000;
@@ -22,7 +22,8 @@ impl Gc for Backend {
 
     async fn run(&self, request: Request<StartRunRequest>) -> Result<Response<Self::RunStream>, Status> {
         let run = self.gc.start_run(request.into_inner()).await.map_err(to_grpc)?;
-        Ok(Response::new(Box::pin(follow(Arc::clone(&self.gc), run.run_id))))
+        let run = follow(Arc::clone(&self.gc), run.run_id);
+        Ok(Response::new(Box::pin(until_stopping(self, run))))
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyReply>, Status> {

@@ -22,6 +22,7 @@ mod readers;
 mod serve;
 mod snapshots;
 mod status;
+mod stopping;
 mod trace;
 mod transfer;
 mod version;

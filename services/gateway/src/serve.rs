@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use berth_model::Status;
@@ -22,6 +23,9 @@ use crate::{Access, Routes, trace};
 const UNREADY: &str = "starting";
 /// The longest path a unix socket can have (unix(7): 108 bytes with the final zero).
 const MAX_PATH: usize = 107;
+/// How long requests may go on after the gateway was told to stop: a client that leaves a stream open and says nothing would
+/// hold it for ever.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// A bound socket. If it was bound here, its name goes when this does.
 #[derive(Debug)]
@@ -93,19 +97,30 @@ pub async fn listen(path: &Path, access: &Access) -> Result<Listener, Status> {
     Ok(Listener { socket, name: Some(Name(path.to_owned())) })
 }
 
-/// Serves on a socket until `stop`; requests that run are finished.
+/// Serves on a socket until `stop`; requests that run are finished, for up to 10 s.
 pub async fn serve(listener: Listener, routes: Routes, stop: impl Future<Output = ()>) -> Result<(), Status> {
     let Listener { socket, name } = listener;
     let Routes { routes, stopping } = routes;
+    let stopped = stopping.clone();
     let stop = async {
         stop.await;
         stopping.cancel();
     };
-    let served = Server::builder()
+    let serving = Server::builder()
         .trace_fn(trace::span)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop)
-        .await;
+        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop);
+    let too_long = async {
+        stopped.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        () = too_long => {
+            tracing::warn!("clients' requests still run, {DRAIN:?} after the gateway was told to stop; they are cut off");
+            Ok(())
+        }
+    };
     let name =
         || name.as_ref().map_or("the socket that was handed over".to_owned(), |name| name.0.display().to_string());
     served.map_err(|error| Status::internal(format!("serve on {}: {error}", name())))

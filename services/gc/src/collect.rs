@@ -10,7 +10,7 @@ use berth_wire::{
     metadata::EndMarkRequest,
 };
 
-use crate::{blobs, directories, ingests, records, report::Report};
+use crate::{blobs, directories, ingests, records, report::Report, watching::Watching};
 
 /// The services a collection works through.
 #[derive(Clone)]
@@ -30,11 +30,12 @@ pub(crate) struct Collection<'a> {
 }
 
 /// A completed mark.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Mark {
     pub(crate) id: String,
     /// Whose records they are.
     pub(crate) owner: String,
+    pub(crate) _watching: Watching,
 }
 
 /// Collects.

@@ -4,6 +4,7 @@
 //! - `runs` keeps the runs, one at a time; `report` is what one of them found and did, as callers read it.
 //! - `collect` is a collection: records first (`records`), then what was on the disk for them (`blobs`, `directories`),
 //!   then ingests past their age (`ingests`).
+//! - `watching` shows metadata that this collector is there, so that nobody waits for one that died.
 //! - `check` looks for damage in what is kept, and mends it.
 //! - `schedule` decides when to collect by itself: its rules are pure.
 //! - `why` finds out what a word of the user names; `disk` adds up sizes.
@@ -27,6 +28,7 @@ mod report;
 mod runs;
 mod schedule;
 mod service;
+mod watching;
 mod why;
 
 use std::sync::Arc;

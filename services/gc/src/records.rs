@@ -10,9 +10,13 @@ use berth_wire::{
     types::Measure,
 };
 
-use crate::collect::{Collection, Mark};
+use crate::{
+    collect::{Collection, Mark},
+    watching::Watching,
+};
 
-/// Another collector may have died in the middle of its round: that is forgotten after two minutes of silence.
+/// Another collector may have died in the middle of its round: that is seen after a few seconds, or, of one whose machine is
+/// gone without a word, after two minutes of silence.
 const PATIENCE: Duration = Duration::from_secs(150);
 const TRY_EVERY: Duration = Duration::from_secs(2);
 /// So often a sweep is begun anew because too much was written since the mark.
@@ -22,13 +26,14 @@ const MARKS: usize = 5;
 pub(crate) async fn mark(run: &Collection<'_>) -> Result<Mark, Status> {
     let begun = Instant::now();
     loop {
-        match run.backend.metadata.mark(MarkRequest {}).await {
+        match run.backend.metadata.mark(MarkRequest { watched: true }).await {
             Ok(marked) => {
                 run.report.count(|summary| {
                     summary.records = marked.records;
                     summary.references = marked.references;
                 });
-                return Ok(Mark { id: marked.mark_id, owner: marked.store_id });
+                let watching = Watching::begin(&run.backend.metadata, &marked.mark_id);
+                return Ok(Mark { id: marked.mark_id, owner: marked.store_id, _watching: watching });
             }
             Err(status) if status.code == Code::Unavailable && begun.elapsed() < PATIENCE => {
                 tracing::debug!(%status, "trying again");

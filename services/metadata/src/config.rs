@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use berth_kv::Durability;
 
-use crate::fences::Fences;
+use crate::{collection::Patience, fences::Fences};
 
 /// How subscribers get the facts of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub condemnation_grace: Duration,
     /// A round of collection of which nothing was heard for so long is over, and another may begin.
     pub round_silence: Duration,
+    /// The same, of one whose collector is not there any more. Longer than it takes to come back after a connection broke.
+    pub round_unwatched: Duration,
     /// How many records of pulls that ended are kept, and for how long.
     pub ended_pulls: u64,
     /// See `ended_pulls`.
@@ -62,10 +64,15 @@ impl Config {
             condemnation_grace: Duration::from_secs(10),
             // A collector asks for the next batch at once.
             round_silence: Duration::from_secs(120),
+            round_unwatched: Duration::from_secs(5),
             // A few hundred bytes each. Older ones are dropped when others end.
             ended_pulls: 1000,
             ended_pulls_age: Duration::from_secs(7 * 24 * 60 * 60),
             fences: Fences::default(),
         }
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { silence: self.round_silence, unwatched: self.round_unwatched }
     }
 }

@@ -142,6 +142,10 @@ impl Metadata for Service {
     async fn mark(&self, request: msg::MarkRequest) -> Result<msg::MarkReply, Status> {
         collection::mark(&self.store, request).await
     }
+    async fn watch_mark(&self, request: msg::WatchMarkRequest) -> Result<msg::WatchMarkReply, Status> {
+        let wait = Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
+        collection::watch(&self.store, &request.mark_id, wait).await
+    }
     async fn list_garbage(&self, request: msg::ListGarbageRequest) -> Result<msg::ListGarbageReply, Status> {
         collection::list(&self.store, request).await
     }

@@ -55,6 +55,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the tables, or makes them.
     pub(crate) async fn open(config: Config) -> Result<Self, Status> {
+        let patience = config.patience();
         let options = Options { durability: config.durability, tables: tables::TABLES, holder: config.holder };
         let root = config.root.clone();
         let db = berth_api::blocking(move || Db::open(&root, options)).await?;
@@ -67,7 +68,7 @@ impl Store {
             horizon: Arc::new(watch::Sender::new(last)),
             event_retention: config.event_retention,
             relayed: Arc::new(AtomicU64::new(NOBODY_RELAYS)),
-            collection: Arc::new(Collection::new(config.fences, config.round_silence)),
+            collection: Arc::new(Collection::new(config.fences, patience)),
             condemnation: Lasts { leave: config.condemnation_leave, grace: config.condemnation_grace },
             keep_pulls: Keep { most: config.ended_pulls, seconds: config.ended_pulls_age.as_secs() },
             activity: Arc::default(),

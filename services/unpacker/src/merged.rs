@@ -17,7 +17,7 @@ use crate::{
     facts,
     file::open_dir,
     index::{Index, MOST, Says},
-    memory::{Identity, Memory},
+    memory::{Identity, Memory, Names},
     name::Place,
     tree::{self, Dir, Tree, Unreachable},
 };
@@ -32,6 +32,8 @@ const REMEMBERED: usize = 10_000;
 const OFTEN: usize = 5;
 /// To read so many names takes no longer than to ask once.
 const WORTH: usize = 100;
+/// The first time, so many are.
+pub(crate) const FIRST: usize = OFTEN * WORTH;
 
 /// The layers below, newest first. They do not change: what was once seen is remembered.
 pub struct Merged {
@@ -46,6 +48,8 @@ struct Layer {
     tree: OnceCell<Tree>,
     /// Its names, if it is small. `None` inside: it is not.
     index: OnceCell<Option<Arc<Index>>>,
+    /// It has more names than that.
+    more_than: Cell<usize>,
     asked: Cell<usize>,
     /// Where it has nothing to show; `true`: it hides what lower layers have there.
     nothing: RefCell<HashMap<Place, bool>>,
@@ -193,12 +197,18 @@ enum Way {
 impl Layer {
     fn open(path: &Path, memory: &Memory) -> Result<Self, (PathBuf, Errno)> {
         let identity = Identity::of(path).map_err(|errno| (path.to_owned(), errno))?;
-        let index = memory.get(path, identity).map_or_else(OnceCell::new, OnceCell::from);
+        let (index, more_than) = match memory.get(path, identity) {
+            Some(Names::All(index)) => (OnceCell::from(Some(index)), 0),
+            Some(Names::MoreThan(names)) if names >= MOST => (OnceCell::from(None), names),
+            Some(Names::MoreThan(names)) => (OnceCell::new(), names),
+            None => (OnceCell::new(), 0),
+        };
         Ok(Self {
             path: path.to_owned(),
             identity,
             tree: OnceCell::new(),
             index,
+            more_than: Cell::new(more_than),
             asked: Cell::new(0),
             nothing: RefCell::default(),
             no_way: RefCell::default(),
@@ -224,12 +234,17 @@ impl Layer {
         if !asked.is_multiple_of(OFTEN) || !(asked / OFTEN).is_power_of_two() {
             return Ok(None);
         }
-        let most = asked * WORTH;
-        let read = Index::read(self.tree()?.root(), most)?.map(Arc::new);
-        if read.is_none() && most < MOST {
+        let most = MOST.min(asked * WORTH);
+        if most <= self.more_than.get() {
             return Ok(None);
         }
-        memory.put(&self.path, self.identity, read.clone());
+        let read = Index::read(self.tree()?.root(), most)?.map(Arc::new);
+        let names = read.as_ref().map_or(Names::MoreThan(most), |index| Names::All(Arc::clone(index)));
+        memory.put(&self.path, self.identity, names);
+        if read.is_none() && most < MOST {
+            self.more_than.set(most);
+            return Ok(None);
+        }
         Ok(self.index.get_or_init(|| read).as_deref())
     }
 
@@ -389,7 +404,9 @@ mod tests {
                 }
             }
             assert!(often.layers.iter().any(|layer| matches!(layer.index.get(), Some(Some(_)))));
-            assert!(stack.iter().any(|path| matches!(memory.get(path, Identity::of(path).unwrap()), Some(Some(_)))));
+            assert!(
+                stack.iter().any(|path| matches!(memory.get(path, Identity::of(path).unwrap()), Some(Names::All(_))))
+            );
         }
         assert!(seen > 200 && hidden > 200, "{seen} {hidden}");
     }

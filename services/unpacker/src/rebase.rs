@@ -28,9 +28,8 @@ use crate::{
     apply::set_times,
     error::ApplyError,
     facts::{self, Facts},
-    index,
-    memory::{Identity, Memory},
-    merged::{Found, Merged},
+    memory::{Identity, Memory, Names},
+    merged::{self, Found, Merged},
     name::Place,
     residue::Residue,
     tree::{self, Dir, Tree},
@@ -49,10 +48,11 @@ impl Below {
         Self { merged: None, memory: Arc::clone(memory) }
     }
 
-    /// A layer is settled and holds so many files: of a large one no names are read in vain.
+    /// A layer is settled and holds so many files: the names of a large one need not be counted by reading them.
     pub(crate) fn counted(&self, tree: &Path, inodes: u64) {
-        if let (true, Ok(identity)) = (inodes > index::MOST as u64, Identity::of(tree)) {
-            self.memory.put(tree, identity, None);
+        let more_than = usize::try_from(inodes).unwrap_or(usize::MAX).saturating_sub(1);
+        if let (true, Ok(identity)) = (more_than >= merged::FIRST, Identity::of(tree)) {
+            self.memory.put(tree, identity, Names::MoreThan(more_than));
         }
     }
 

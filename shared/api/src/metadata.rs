@@ -50,6 +50,8 @@ contract! {
         delete_lease_resources(msg::DeleteLeaseResourcesRequest);
         /// Finds what nothing refers to.
         mark(msg::MarkRequest) within |_request| MARK;
+        /// Shows that a mark's collector is there.
+        watch_mark(msg::WatchMarkRequest) within |request| long_poll(request.wait_ms);
         /// A page of what a mark found.
         list_garbage(msg::ListGarbageRequest);
         /// Deletes some of what a mark found.

@@ -89,6 +89,8 @@ impl Endpoint {
             result = admitted.run(work) => result,
             // A question nobody waits for any more would only hold its place, and the end of the service, for as long as it polls.
             () = gone.cancelled(), if only_asks => return Reply::Again("its caller left".to_owned()),
+            // Nothing is lost with it, and another replica, or the next one here, has the news as well.
+            () = self.life.stop.cancelled(), if only_asks => return Reply::Again("this replica is stopping".to_owned()),
             () = self.life.abort.cancelled() => return Reply::Again("this replica stopped".to_owned()),
             () = tokio::time::sleep_until(deadline + GRACE) => Err(Status::deadline_exceeded(format!("the handler of {} ran out of time", self.subject))),
         };

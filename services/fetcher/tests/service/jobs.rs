@@ -124,6 +124,17 @@ async fn a_live_writer_is_watched() {
     assert!(node.registry.seen().is_empty());
 }
 
+/// A pull that was interrupted gets its credentials back from whoever waits for it, and nobody waits for old answers then.
+#[tokio::test]
+async fn credentials_that_come_later_count_at_once() {
+    let node = Node::new(Faults::none()).await;
+    node.registry.require(Auth::Basic("me".to_owned(), "x".to_owned()));
+    let mut job = node.job();
+    job.pull_id = "late".to_owned();
+    assert_eq!(node.bus.submit(job).await.unwrap().outcome().await.unwrap().fetched, 3_000_000);
+    assert!(node.store.has(&node.layer.digest));
+}
+
 #[tokio::test]
 async fn credentials_are_asked_for_by_the_pull() {
     let node = Node::new(Faults::none()).await;

@@ -1,6 +1,12 @@
 //! A whole fetcher on a bus, with a registry that holds one blob.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use berth_api::{content::Content, transfer::Transfer};
@@ -18,14 +24,20 @@ use berth_wire::{
 
 use crate::content::Store;
 
-/// Knows one pull, `p`, of the user `me`.
-struct OnePull;
+/// Knows the pulls `p` and `late` of the user `me`; of `late` that is not known when it is asked for the first time.
+#[derive(Default)]
+struct Pulls {
+    asked: AtomicBool,
+}
 
 #[async_trait]
-impl Transfer for OnePull {
+impl Transfer for Pulls {
     async fn get_access(&self, request: msg::GetAccessRequest) -> Result<Access, Status> {
-        if request.pull_id != "p" {
-            return Err(Status::not_found("no such pull"));
+        match request.pull_id.as_str() {
+            "p" => {}
+            "late" if self.asked.swap(true, Ordering::Relaxed) => {}
+            "late" => return Ok(Access { plain_http: true, ..Access::default() }),
+            _ => return Err(Status::not_found("no such pull")),
         }
         Ok(Access { username: "me".to_owned(), secret: "x".to_owned(), plain_http: true })
     }
@@ -74,7 +86,7 @@ impl Node {
         let store = Arc::new(Store::new());
         let contract: Arc<dyn Content> = store.clone();
         let mut serving = berth_api::content::serve(&bus, contract).await.unwrap();
-        serving.extend(berth_api::transfer::serve(&bus, Arc::new(OnePull)).await.unwrap());
+        serving.extend(berth_api::transfer::serve(&bus, Arc::new(Pulls::default())).await.unwrap());
         let config = Config {
             client: ClientOptions {
                 backoff_min: Duration::from_millis(1),

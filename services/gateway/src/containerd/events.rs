@@ -20,7 +20,7 @@ use super::{
     Grpc, Scope, answer,
     convert::{payload, time},
 };
-use crate::{Backend, readers::Place, to_grpc};
+use crate::{Backend, readers::Place, stopping::until_stopping, to_grpc};
 
 const PAGE: u32 = 500;
 const WAIT_MS: u32 = 10_000;
@@ -76,9 +76,10 @@ async fn subscribe(
         ready: VecDeque::new(),
         place: Place::new("containerd", after),
     };
-    Ok(Box::pin(futures::stream::try_unfold(follower, |mut follower| async move {
+    let envelopes = futures::stream::try_unfold(follower, |mut follower| async move {
         follower.next().await.map(|event| Some((event, follower))).map_err(to_grpc)
-    })))
+    });
+    Ok(Box::pin(until_stopping(backend, envelopes)))
 }
 
 /// A subscriber's place in the outbox. There is no queue: one that is slow reads later, and one that is so slow that events

@@ -1,6 +1,6 @@
 //! Calls of a collector.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use berth_kv::View;
 use berth_model::{Digest, Status};
@@ -26,12 +26,12 @@ const FEW: usize = 64;
 /// So often what was noted is followed ahead of it: each time takes less than the one before, if writers are slower.
 const TIMES_AHEAD: usize = 4;
 
-pub(super) async fn mark(store: &Store, _: msg::MarkRequest) -> Result<msg::MarkReply, Status> {
+pub(super) async fn mark(store: &Store, request: msg::MarkRequest) -> Result<msg::MarkReply, Status> {
     let id = uuid::Uuid::new_v4().simple().to_string();
     let collection = Arc::clone(store.collection());
     collection.begin()?;
     // From here on somebody must say how it ended, also if the caller goes away.
-    let pending = Pending { collection: Arc::clone(&collection), done: false };
+    let pending = Pending { collection: Arc::clone(&collection), watched: request.watched, done: false };
     let raised = Arc::clone(&collection);
     // Among the writers: what comes after it is noted, what came before is in the view.
     store
@@ -49,12 +49,13 @@ pub(super) async fn mark(store: &Store, _: msg::MarkRequest) -> Result<msg::Mark
 
 struct Pending {
     collection: Arc<collection::Collection>,
+    watched: bool,
     done: bool,
 }
 
 impl Pending {
     fn complete(mut self, round: Round) {
-        self.collection.marked(Some(round));
+        self.collection.marked(Some(round), self.watched);
         self.done = true;
     }
 }
@@ -62,9 +63,16 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.done {
-            self.collection.marked(None);
+            self.collection.marked(None, false);
         }
     }
+}
+
+pub(super) async fn watch(store: &Store, mark_id: &str, wait: Duration) -> Result<msg::WatchMarkReply, Status> {
+    // Dropped with the call when its caller is gone.
+    let _there = store.collection().watch(mark_id)?;
+    tokio::time::sleep(wait).await;
+    Ok(msg::WatchMarkReply {})
 }
 
 pub(super) async fn list(store: &Store, request: msg::ListGarbageRequest) -> Result<msg::ListGarbageReply, Status> {

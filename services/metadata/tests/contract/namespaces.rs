@@ -218,7 +218,7 @@ async fn what_a_container_stands_on_is_kept(home: Home) {
     let kept = msg::Container { labels: named, snapshot_key: "stood-on".into(), ..container("box") };
     m.create_container(create_container(kept)).await.unwrap();
 
-    let mark = m.mark(msg::MarkRequest {}).await.unwrap();
+    let mark = m.mark(msg::MarkRequest::default()).await.unwrap();
     let request = msg::ListGarbageRequest { mark_id: mark.mark_id.clone(), ..Default::default() };
     let garbage: Vec<_> = m.list_garbage(request).await.unwrap().garbage.into_iter().map(|found| found.id).collect();
     assert_eq!(garbage, ["lonely".to_owned(), digest("lonely")]);

@@ -10,7 +10,7 @@ use berth_model::{Code, Status};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::homes::{Home, PATIENCE, WAIT, within};
-use crate::messages::{Ask, Told, ask, told};
+use crate::messages::{Ask, Told, WatchNews, ask, told};
 
 async fn serve_named(bus: &Bus, name: &'static str) -> Serving {
     bus.serve(move |_: Ask| async move { Ok(told(name)) }).await.unwrap()
@@ -210,6 +210,26 @@ pub(crate) async fn a_stopped_replica_hands_calls_over(home: Home) {
     for caller in running {
         assert!(within("caller", caller).await.unwrap() > 0);
     }
+}
+
+/// Its time is not waited for, and who waits hears the news from the next replica.
+pub(crate) async fn a_long_poll_does_not_hold_up_the_end(home: Home) {
+    let begun = Arc::new(Notify::new());
+    let handler = {
+        let begun = Arc::clone(&begun);
+        move |_: WatchNews| {
+            begun.notify_one();
+            std::future::pending()
+        }
+    };
+    let serving = home.bus().await.serve::<WatchNews, _, _>(handler).await.unwrap();
+    let bus = home.bus().await;
+    let watching = tokio::spawn(async move { bus.call_within(WatchNews {}, PATIENCE).await });
+    within("the poll", begun.notified()).await;
+    let _next = home.bus().await.serve(|_: WatchNews| async { Ok(told("news")) }).await.unwrap();
+    let stopped = tokio::time::timeout(Duration::from_secs(5), serving.stop());
+    assert!(stopped.await.is_ok(), "it waits for a long poll");
+    assert_eq!(within("the news", watching).await.unwrap().unwrap(), told("news"));
 }
 
 pub(crate) async fn a_handler_can_know_that_its_caller_left(home: Home) {

@@ -47,7 +47,7 @@ macro_rules! in_every_home {
 in_every_home! {
     calls: a_call_is_answered, an_error_keeps_its_code_and_message, a_panic_is_internal, nobody_answers, a_service_that_appears_is_waited_for,
         too_large_requests_and_replies_are_refused, replicas_share, many_at_once, long_polls_do_not_starve_quick_calls, a_handler_outlives_its_caller, a_handler_can_know_that_its_caller_left,
-        a_slow_handler_misses_the_deadline, a_stopped_replica_hands_calls_over;
+        a_slow_handler_misses_the_deadline, a_stopped_replica_hands_calls_over, a_long_poll_does_not_hold_up_the_end;
     jobs: a_job_is_done_with_progress, a_passing_error_is_retried, giving_up_rejects, another_error_rejects, a_panic_rejects, dropping_the_handle_cancels, a_deaf_handler_is_dropped_after_cancel,
         a_waiting_job_is_withdrawn, concurrency_is_bounded, workers_share, a_worker_that_stops_hands_its_job_over, without_workers_it_ends, a_busy_worker_is_waited_for,
         stopping_in_order_finishes_what_runs, done_stays_done, queues_say_how_long_the_first_has_waited;

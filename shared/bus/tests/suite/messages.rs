@@ -24,6 +24,15 @@ impl Call for Ask {
     type Reply = Told;
 }
 
+/// Waits for news.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct WatchNews {}
+
+impl Call for WatchNews {
+    const SUBJECT: &'static str = "oracle.v1.WatchNews";
+    type Reply = Told;
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Count {
     #[prost(uint32, tag = "1")]

@@ -11,7 +11,7 @@ use nkeys::KeyPair as Nkey;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
-use crate::messages::{Ask, Count, Filled};
+use crate::messages::{Ask, Count, Filled, WatchNews};
 
 /// A CA, and the files it has written.
 pub(crate) struct Authority {
@@ -74,7 +74,7 @@ impl Keyring {
     pub(crate) fn config(&self, jetstream: &str, more: &str) -> PathBuf {
         let role = Role {
             name: Self::ROLE,
-            calls: vec![Ask::SUBJECT],
+            calls: vec![Ask::SUBJECT, WatchNews::SUBJECT],
             works: vec![Count::KIND, Filled::KIND],
             submits: vec![Count::KIND, Filled::KIND],
             publishes: true,
