@@ -19,12 +19,13 @@ use berth_testing::tree::{Tree, read_tree};
 pub fn extracted_by_gnu_tar<'a>(layers: impl IntoIterator<Item = &'a [u8]>, directory: &Path) -> Result<Tree> {
     fs::create_dir_all(directory)?;
     for layer in layers {
-        apply(layer, directory)?;
+        apply_by_gnu_tar(layer, directory)?;
     }
     read_tree(directory)
 }
 
-fn apply(layer: &[u8], root: &Path) -> Result<()> {
+/// Applies one uncompressed layer to what those below it have left in a directory.
+pub fn apply_by_gnu_tar(layer: &[u8], root: &Path) -> Result<()> {
     let entries = list(layer)?;
     let before = directory_times(root)?;
     for entry in &entries {

@@ -35,6 +35,7 @@ macro_rules! in_shapes {
 use in_shapes;
 
 mod bad_input;
+mod benchmark;
 mod bit_flips;
 mod content;
 mod crash;

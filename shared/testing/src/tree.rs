@@ -113,9 +113,11 @@ fn read_entry(path: &Path, about: &Metadata) -> Result<Entry> {
     })
 }
 
-fn hash(path: &Path) -> Result<String> {
+/// The sha256 of a file, in hexadecimal.
+pub fn hash(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut Hashing(&mut hasher))?;
+    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    io::copy(&mut file, &mut Hashing(&mut hasher)).with_context(|| format!("read {}", path.display()))?;
     Ok(hex::encode(hasher.finalize()))
 }
 

@@ -58,7 +58,7 @@ impl Drop for Disk {
 }
 
 /// A mounted file system. Unmounted when dropped.
-pub(crate) struct Mounted<'a>(&'a Path);
+pub(crate) struct Mounted<'a>(pub(crate) &'a Path);
 
 impl Mounted<'_> {
     pub(crate) fn path(&self) -> &Path {

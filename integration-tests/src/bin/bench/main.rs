@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
+mod check;
 mod daemons;
 mod disk;
 mod images;
@@ -13,7 +14,9 @@ mod limits;
 mod link;
 mod measure;
 mod peers;
+mod reference;
 mod report;
+mod seen;
 mod sink;
 mod source;
 mod svg;
@@ -60,6 +63,10 @@ struct Options {
     /// Also measures what the machine can do at most, stage by stage, on two and on all processors.
     #[arg(long)]
     limits: bool,
+    /// Measures nothing: pulls each image once in each of these ways, and compares what a container would see of it, entry by
+    /// entry, and the blobs that are kept, with what GNU tar makes of the layers and with what the registry has.
+    #[arg(long, conflicts_with_all = ["rounds", "limits", "json", "svg"])]
+    check: bool,
     /// Writes all numbers there.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -86,14 +93,14 @@ fn main() -> Result<()> {
     let peers = peers::find(&options.peers, &options.berth, options.cpus.as_deref())?;
     let images = Images::prepare(&options.images, work.path())?;
     let disk = Disk::new(work.path(), options.disk)?;
+    if options.check {
+        return check::all(&peers, &options.links, options.cpus.as_deref(), &images, &disk);
+    }
     let cpus = std::thread::available_parallelism()?.get();
     let (mut all, mut bounds) = (Vec::new(), Vec::new());
     for link in &options.links {
         for image in images.list() {
-            let reference = match link.as_str() {
-                "loopback" => image.clone(),
-                shape => through(image, shape.parse().map_err(anyhow::Error::msg)?)?,
-            };
+            let reference = through(image, link)?;
             let mut series: Vec<Series> = peers.iter().map(|peer| Series::new(image, link, peer.name())).collect();
             for round in 0..=options.rounds {
                 let mut order: Vec<_> = peers.iter().zip(&mut series).collect();
@@ -134,7 +141,11 @@ fn main() -> Result<()> {
 }
 
 /// The same image, through a link before its registry.
-fn through(image: &str, shape: Shape) -> Result<String> {
+fn through(image: &str, link: &str) -> Result<String> {
+    if link == "loopback" {
+        return Ok(image.to_owned());
+    }
+    let shape: Shape = link.parse().map_err(anyhow::Error::msg)?;
     let (registry, rest) = image.split_once('/').context("a reference begins with its registry")?;
     Ok(format!("{}/{rest}", Link::before(registry, shape)?.host()))
 }

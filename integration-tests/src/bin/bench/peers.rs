@@ -37,7 +37,7 @@ enum Telemetry {
     Told(String),
 }
 
-enum Kind {
+pub(crate) enum Kind {
     /// The program, all services in its own process.
     Berth(PathBuf),
     /// The program as a daemon that is started for this pull; its start is not counted.
@@ -101,6 +101,15 @@ impl Peer {
         &self.name
     }
 
+    /// Whether it is Berth, in some shape.
+    pub(crate) fn is_berth(&self) -> bool {
+        matches!(self.kind, Kind::Berth(_) | Kind::Daemon(_) | Kind::Nats(_))
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
     /// Pulls an image into stores below an empty directory.
     pub(crate) fn pull(&self, image: &str, store: &Path) -> Result<Sample> {
         match &self.kind {
@@ -153,6 +162,16 @@ impl Peer {
     }
 
     fn containerd(&self, image: &str, store: &Path) -> Result<Sample> {
+        self.with_containerd(store, |socket, daemon| {
+            let mut command = self.command(Path::new("ctr"));
+            command.arg("--address").arg(socket);
+            command.args(["images", "pull", "--plain-http", "--snapshotter", "overlayfs", image]);
+            measure::run(&mut command, &[daemon], store)
+        })
+    }
+
+    /// Does something while a containerd of this store runs: at a socket, as a process.
+    pub(crate) fn with_containerd<T>(&self, store: &Path, work: impl FnOnce(&Path, u32) -> Result<T>) -> Result<T> {
         let config = store.join("config.toml");
         let socket = store.join("containerd.sock");
         let text = format!(
@@ -176,10 +195,7 @@ impl Peer {
                 answer => Seen::NotYet(format!("{answer:?}")),
             }
         })?;
-        let mut command = self.command(Path::new("ctr"));
-        command.arg("--address").arg(&socket);
-        command.args(["images", "pull", "--plain-http", "--snapshotter", "overlayfs", image]);
-        let done = measure::run(&mut command, &[daemon.pid()], store);
+        let done = work(&socket, daemon.pid());
         daemon.stop()?;
         done
     }

@@ -17,6 +17,10 @@ pub(crate) struct Source {
     repository: String,
     /// Digests of its layers, the largest first.
     pub(crate) layers: Vec<String>,
+    /// The same, each as often as it is there, the lowest first.
+    pub(crate) stack: Vec<String>,
+    /// The digest of its configuration.
+    pub(crate) config: String,
 }
 
 impl Source {
@@ -24,7 +28,8 @@ impl Source {
     pub(crate) fn of(reference: &str) -> Result<Self> {
         let (host, rest) = reference.split_once('/').context("a reference begins with a host")?;
         let (repository, tag) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
-        let mut source = Self { host: host.to_owned(), repository: repository.to_owned(), layers: Vec::new() };
+        let (layers, stack, config) = (Vec::new(), Vec::new(), String::new());
+        let mut source = Self { host: host.to_owned(), repository: repository.to_owned(), layers, stack, config };
         let mut manifest = source.manifest(tag)?;
         if let Some(digest) = manifest.pointer("/manifests/0/digest").and_then(Value::as_str) {
             manifest = source.manifest(digest)?;
@@ -33,7 +38,10 @@ impl Source {
         for layer in manifest.get("layers").and_then(Value::as_array).context("the manifest has no layers")? {
             let digest = layer.get("digest").and_then(Value::as_str).context("a layer has no digest")?;
             layers.push((layer.get("size").and_then(Value::as_u64).unwrap_or(0), digest.to_owned()));
+            source.stack.push(digest.to_owned());
         }
+        let config = manifest.pointer("/config/digest").and_then(Value::as_str);
+        config.context("the manifest has no configuration")?.clone_into(&mut source.config);
         layers.sort();
         layers.dedup();
         source.layers = layers.into_iter().rev().map(|(_, digest)| digest).collect();
