@@ -112,7 +112,9 @@ impl BlobWriter {
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
         self.pending_len += bytes.len();
         self.pending.push(bytes);
-        let soon = self.reported_at.elapsed() >= REPORT_EVERY;
+        // The end of it is told by the commit that follows.
+        let is_whole = self.turns.as_ref().is_some_and(|(_, total)| self.offset() >= *total);
+        let soon = !is_whole && self.reported_at.elapsed() >= REPORT_EVERY;
         if self.turns.is_some() && !soon && self.pending_len >= WRITE_BYTES {
             self.begin().await?;
             self.report_if_due().await
