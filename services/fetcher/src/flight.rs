@@ -40,20 +40,27 @@ pub(crate) async fn find<'a>(
     turns: &Turns,
     watched: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Place<'a>, Status> {
-    // Nobody waits for a permit for a blob that is there or on its way.
-    let mut news = look(content, descriptor, &WatchBlobReply::default()).await?;
-    if news.state() == State::Committed {
+    // Nobody waits for a permit for a blob that is there or on its way. Where none is needed, the place is asked for at once:
+    // a refusal says the same.
+    let mut news = match large {
+        Some(_) => Some(look(content, descriptor, &WatchBlobReply::default()).await?),
+        None => None,
+    };
+    if news.as_ref().is_some_and(|news| news.state() == State::Committed) {
         return Ok(Place::Existed);
     }
     let mut refusals = 0;
     loop {
-        let landed = match news.state() {
-            State::Committed => true,
-            State::Absent | State::Idle => false,
-            State::Growing => wait::on("another flight", follow(content, descriptor, news, watched)).await?,
-        };
-        if landed {
-            return Ok(Place::Landed);
+        let looked = news.is_some();
+        if let Some(news) = news {
+            let landed = match news.state() {
+                State::Committed => true,
+                State::Absent | State::Idle => false,
+                State::Growing => wait::on("another flight", follow(content, descriptor, news, watched)).await?,
+            };
+            if landed {
+                return Ok(Place::Landed);
+            }
         }
         let permit = match large {
             Some(large) => Some(
@@ -68,16 +75,21 @@ pub(crate) async fn find<'a>(
                 .await;
         match opened {
             Ok(writer) => return Ok(Place::Ours(Box::new(writer.in_turns(turns, descriptor.size)), permit)),
-            Err(status) if status.code == Code::AlreadyExists => return Ok(Place::Landed),
+            Err(status) if status.code == Code::AlreadyExists => {
+                return Ok(if looked { Place::Landed } else { Place::Existed });
+            }
             Err(status) if status.code == Code::Unavailable && refusals < REFUSALS => {
                 drop(permit);
-                refusals += 1;
                 tracing::debug!(%status, "another download is under way");
-                tokio::time::sleep(AGAIN).await;
+                // Who has not looked yet does so first.
+                if looked {
+                    refusals += 1;
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
             Err(status) => return Err(status),
         }
-        news = look(content, descriptor, &WatchBlobReply::default()).await?;
+        news = Some(look(content, descriptor, &WatchBlobReply::default()).await?);
     }
 }
 

@@ -19,6 +19,7 @@ use berth_telemetry::{
 use berth_wire::{
     convert::required,
     fetcher::{FetchJob, FetchOutcome, FetchProgress},
+    job::SMALL_LAYER,
 };
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, field::Empty};
@@ -35,6 +36,8 @@ use crate::{
 
 /// Progress is reported at most this often; people do not read faster, and each report may cross a network.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// A small layer is there sooner than anybody reads that it comes, and is not unpacked before; reports of it begin after so long.
+const SOON_THERE: Duration = Duration::from_millis(500);
 /// From so many bytes on it is looked whether a download waits for processors.
 const WATCHED: u64 = 1 << 20;
 /// In accounts: the part of a download in which work of this process waited for a processor.
@@ -211,22 +214,25 @@ fn mismatch(task: &Task) -> Status {
 struct Report<'a> {
     context: &'a JobContext<FetchJob>,
     total: u64,
-    told: Mutex<Option<Instant>>,
+    /// None before this.
+    not_before: Mutex<Option<Instant>>,
 }
 
 impl<'a> Report<'a> {
     fn new(context: &'a JobContext<FetchJob>, total: u64) -> Self {
-        Self { context, total, told: Mutex::new(None) }
+        let first = (total <= SMALL_LAYER).then(|| Instant::now() + SOON_THERE);
+        Self { context, total, not_before: Mutex::new(first) }
     }
 
     fn tell(&self, offset: u64) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        // The first byte is news at once: unpacking begins with it.
-        if offset == 0 || told.is_some_and(|told| told.elapsed() < REPORT_EVERY) {
+        let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // The first byte of others is news at once: unpacking begins with it.
+        if offset == 0 || not_before.is_some_and(|not_before| now < not_before) {
             return;
         }
-        *told = Some(Instant::now());
-        drop(told);
+        *not_before = Some(now + REPORT_EVERY);
+        drop(not_before);
         self.last(offset);
     }
 

@@ -45,8 +45,10 @@ impl Pull {
             plan::check_unpackable(image)?;
         }
         let planned = Planned::new(None);
-        let (unpacked, ()) =
-            tokio::try_join!(self.layers(lease, image, &planned), self.config(lease, image, sole, &planned))?;
+        // The config's job is submitted first: no layer is unpacked before it is read, and of a hundred small blobs that are
+        // asked for at once the last is there long after the first.
+        let ((), unpacked) =
+            tokio::try_join!(self.config(lease, image, sole, &planned), self.layers(lease, image, &planned))?;
 
         let planned = planned.borrow().clone().unwrap_or_default();
         let stack = &planned.stack;

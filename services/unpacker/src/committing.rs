@@ -93,12 +93,7 @@ impl Service {
     async fn record(&self, stack: &Stack<'_>, settled: &[Settled]) -> Result<(), Status> {
         let commits = settled.iter().map(|one| stack.commit(one)).collect();
         match self.metadata().commit_snapshots(CommitSnapshotsRequest { commits }).await {
-            Ok(_) => {
-                for one in settled {
-                    committed(stack, one.layer.id).await?;
-                }
-                Ok(())
-            }
+            Ok(_) => committed(stack, settled.iter().map(|one| one.layer.id).collect()).await,
             // Somebody was quicker with one of them.
             Err(status) if status.code == Code::AlreadyExists => {
                 for one in settled {
@@ -112,7 +107,7 @@ impl Service {
 
     async fn record_one(&self, stack: &Stack<'_>, one: &Settled) -> Result<(), Status> {
         match self.metadata().commit_snapshot(stack.commit(one)).await {
-            Ok(_) => committed(stack, one.layer.id).await,
+            Ok(_) => committed(stack, vec![one.layer.id]).await,
             Err(status) if status.code == Code::AlreadyExists => {
                 self.remove(stack.namespace, stack.snapshotter, &one.layer.key).await
             }
@@ -143,8 +138,13 @@ impl Stack<'_> {
     }
 }
 
-async fn committed(stack: &Stack<'_>, id: u64) -> Result<(), Status> {
-    pass(Point::UnpackCommitted);
+async fn committed(stack: &Stack<'_>, ids: Vec<u64>) -> Result<(), Status> {
     let trees = stack.trees.clone();
-    blocking(move || trees.committed(id)).await
+    blocking(move || {
+        ids.into_iter().try_for_each(|id| {
+            pass(Point::UnpackCommitted);
+            trees.committed(id)
+        })
+    })
+    .await
 }

@@ -8,7 +8,7 @@ pub struct Config {
     /// The directory below which each snapshotter has its own.
     pub root: PathBuf,
     /// Layers unpacked at once: each takes three threads, and up to 8 MiB beside the files under way. Of those of at most
-    /// 64 KiB, each of which takes one thread, up to four are unpacked in the place of another.
+    /// 64 KiB, each of which takes one thread, four are unpacked in the place of another, over NATS up to eight.
     pub jobs: usize,
     /// Threads that make files, for all layers together.
     pub writers: usize,

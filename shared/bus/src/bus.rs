@@ -140,7 +140,7 @@ impl Bus {
     }
 
     /// Works on jobs of a kind, at most `concurrency` at a time, until the guard is dropped. Over NATS of small jobs
-    /// ([`Job::is_small`]) up to four are taken in the place of another, since each comes by a message of its own.
+    /// ([`Job::is_small`]) up to eight are taken in the place of another, since each comes by a message of its own.
     ///
     /// What the handler returns is the verdict: `Ok` is done; an error whose code is passing is retried, by any worker,
     /// with growing pauses and at most five times; any other error rejects the job.

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,17 +37,23 @@ struct Inner {
 pub(crate) struct Store {
     dir: tempfile::TempDir,
     state: Mutex<Inner>,
+    looks: AtomicUsize,
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(STORE_ID_FILE), "tests").unwrap();
-        Self { dir, state: Mutex::default() }
+        Self { dir, state: Mutex::default(), looks: AtomicUsize::new(0) }
     }
 
     pub(crate) fn ingest(&self, reference: &str) -> Option<Ingest> {
         self.state.lock().unwrap().ingests.get(reference).cloned()
+    }
+
+    /// How often somebody asked what becomes of a blob.
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has(&self, digest: &Digest) -> bool {
@@ -139,6 +148,7 @@ impl Content for Store {
     }
 
     async fn watch_blob(&self, request: msg::WatchBlobRequest) -> Result<msg::WatchBlobReply, Status> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let until = Instant::now() + Duration::from_millis(request.wait_ms.into());
         loop {
             let news = {

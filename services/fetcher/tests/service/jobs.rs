@@ -33,6 +33,28 @@ async fn a_blob_is_fetched_once() {
 }
 
 #[tokio::test]
+async fn a_small_blob_takes_few_messages() {
+    let node = Node::of_size(3_000, Faults::none()).await;
+    let mut job = node.bus.submit(node.job()).await.unwrap();
+    let JobUpdate::Done(outcome) = job.next().await else { panic!("progress of what is there at once") };
+    assert_eq!(outcome.unwrap().fetched, 3_000);
+    assert!(node.fetch().await.unwrap().existed);
+    assert_eq!(node.store.looks(), 0, "the place is asked for, not looked for");
+    assert_eq!(node.registry.seen_at("/blobs/").len(), 1);
+}
+
+#[tokio::test]
+async fn equal_jobs_for_a_small_blob_fetch_once() {
+    let node =
+        Node::of_size(3_000, Faults::none().always("/blobs/", Fault::Trickle(100, Duration::from_millis(5)))).await;
+    let outcomes = futures::future::join_all((0..6).map(|_| node.fetch())).await;
+    let fetched: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.unwrap().fetched).collect();
+    assert_eq!((fetched.iter().max(), fetched.iter().sum()), (Some(&3_000), 3_000));
+    assert_eq!(node.registry.seen_at("/blobs/").len(), 1);
+    assert!(node.store.looks() > 0, "who is refused watches");
+}
+
+#[tokio::test]
 async fn equal_jobs_at_once_fetch_once() {
     let node = Node::new(Faults::none().always("/blobs/", Fault::Trickle(300_000, Duration::from_millis(10)))).await;
     let outcomes = futures::future::join_all((0..6).map(|_| node.fetch())).await;

@@ -82,6 +82,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn new(faults: Faults) -> Self {
+        Self::of_size(3_000_000, faults).await
+    }
+
+    /// One whose blob has so many bytes.
+    pub(crate) async fn of_size(size: usize, faults: Faults) -> Self {
         let bus = Bus::in_process();
         let store = Arc::new(Store::new());
         let contract: Arc<dyn Content> = store.clone();
@@ -99,7 +104,7 @@ impl Node {
         };
         serving.extend(berth_fetcher::start(&bus, config).await.unwrap());
         let registry = HostileRegistry::start(faults).await;
-        let blob = random_bytes(3_000_000, 3);
+        let blob = random_bytes(size, 3);
         registry.add_blob(blob.clone());
         let layer = Descriptor::new("application/vnd.oci.image.layer.v1.tar", Digest::of(&blob), blob.len() as u64);
         Self { bus, store, registry, blob, layer, _serving: serving }

@@ -115,7 +115,9 @@ impl BlobWriter {
     /// Appends bytes. ABORTED: another writer took over.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
         self.pending.push(bytes);
-        let soon = self.reported_at.elapsed() >= REPORT_EVERY;
+        // The end of it is told by the commit that follows.
+        let is_whole = self.turns.as_ref().is_some_and(|(_, total)| self.offset() >= *total);
+        let soon = !is_whole && self.reported_at.elapsed() >= REPORT_EVERY;
         let enough = if self.past.is_taken() { PIECE } else { WRITE_BYTES };
         if self.turns.is_some() && !soon && self.pending.len() >= enough {
             self.begin().await?;

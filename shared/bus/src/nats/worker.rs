@@ -23,7 +23,7 @@ use crate::serving::{Life, Serving};
 /// How long one request for a job stays with the server.
 const ASK: Duration = Duration::from_secs(15);
 /// A place for a job is as much as so many small jobs take.
-const PLACE: usize = 4;
+const PLACE: usize = 8;
 /// Cancellations remembered for jobs that are still on their way to this worker.
 const REMEMBERED: usize = 1024;
 
