@@ -102,6 +102,26 @@ fn freed(before: &[Step], what: What, turn: &Step) -> Duration {
     last.map_or(turn.begin, |other| other.end)
 }
 
+/// The stage of a layer's unpacking that worked longest, and what it was at.
+fn worked_on(facts: &Facts, step: &Step, worked: u64, path: &mut BTreeMap<&'static str, u64>) {
+    let spent = step.subject.and_then(|subject| facts.spent.get(&(subject, What::Unpack)));
+    let of = |what: &str| spent.and_then(|spent| spent.get(what)).copied().unwrap_or_default();
+    let stage = busiest(&of).unwrap_or("unpack");
+    let mut left = worked;
+    for lacked in ["processor", "disk"] {
+        let all = u128::from(of(&format!("{stage}: {lacked}"))) * u128::from(worked);
+        let share = all.checked_div(u128::from(of(stage))).and_then(|share| u64::try_from(share).ok());
+        let share = share.unwrap_or_default().min(left);
+        left -= share;
+        *path.entry(lacked).or_default() += share;
+    }
+    *path.entry(stage).or_default() += left;
+}
+
+fn busiest(of: &impl Fn(&str) -> u64) -> Option<&'static str> {
+    OF_UNPACK.into_iter().max_by_key(|stage| of(stage)).filter(|stage| of(stage) > 0)
+}
+
 /// Divides the time of a step among what it was at.
 fn share_out(facts: &Facts, step: &Step, time: Duration, path: &mut BTreeMap<&'static str, u64>) {
     let time = micros(time);
@@ -113,23 +133,16 @@ fn share_out(facts: &Facts, step: &Step, time: Duration, path: &mut BTreeMap<&'s
             for what in OF_FETCH {
                 let part = of(what).min(left);
                 left -= part;
-                *path.entry(what).or_default() += part;
+                match what {
+                    "unpack" => worked_on(facts, step, part, path),
+                    _ => *path.entry(what).or_default() += part,
+                }
             }
             *path.entry("queue").or_default() += left;
         }
         What::Unpack => {
-            let busiest = OF_UNPACK.into_iter().max_by_key(|stage| of(stage));
-            let stage = busiest.filter(|stage| of(stage) > 0).unwrap_or("unpack");
-            let worked = of(stage).min(time);
-            let mut left = worked;
-            for lacked in ["processor", "disk"] {
-                let all = u128::from(of(&format!("{stage}: {lacked}"))) * u128::from(worked);
-                let share = all.checked_div(u128::from(of(stage))).and_then(|share| u64::try_from(share).ok());
-                let share = share.unwrap_or_default().min(left);
-                left -= share;
-                *path.entry(lacked).or_default() += share;
-            }
-            *path.entry(stage).or_default() += left;
+            let worked = of(busiest(&of).unwrap_or_default()).min(time);
+            worked_on(facts, step, worked, path);
             // Of a short tail after a long read, nothing more is known.
             *path.entry(if of("read") > 0 { "unpack" } else { "queue" }).or_default() += time - worked;
         }

@@ -45,6 +45,7 @@ mod index;
 pub mod inflate;
 pub mod layout;
 pub mod lock;
+mod lower;
 mod made;
 mod memory;
 pub mod merge;

@@ -28,8 +28,9 @@ use crate::{
     apply::set_times,
     error::ApplyError,
     facts::{self, Facts},
+    lower,
     memory::{Identity, Memory, Names},
-    merged::{self, Found, Merged},
+    merged::{Found, Merged},
     name::Place,
     residue::Residue,
     tree::{self, Dir, Tree},
@@ -51,7 +52,7 @@ impl Below {
     /// A layer is settled and holds so many files: the names of a large one need not be counted by reading them.
     pub(crate) fn counted(&self, tree: &Path, inodes: u64) {
         let more_than = usize::try_from(inodes).unwrap_or(usize::MAX).saturating_sub(1);
-        if let (true, Ok(identity)) = (more_than >= merged::FIRST, Identity::of(tree)) {
+        if let (true, Ok(identity)) = (more_than >= lower::FIRST, Identity::of(tree)) {
             self.memory.put(tree, identity, Names::MoreThan(more_than));
         }
     }

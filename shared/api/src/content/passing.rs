@@ -122,6 +122,7 @@ impl Passing {
 
 impl Drop for Passing {
     fn drop(&mut self) {
+        self.state().pieces.clear();
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         // Another one may have come in its place.
         if files.get(&self.identity).is_some_and(|known| known.strong_count() == 0) {
