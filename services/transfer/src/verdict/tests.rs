@@ -121,3 +121,13 @@ fn what_a_download_lacked_is_not_blamed_on_the_registry() {
         assert_eq!(verdict.waits[0].what, what);
     }
 }
+
+#[test]
+fn a_download_that_waited_for_its_unpacking_waited_for_what_that_was_at() {
+    let (fetch, unpack) = ([("transfer", 500), ("unpack", 4400)], [("read", 400), ("hash", 300), ("untar", 4500)]);
+    let verdict = judge(&pull(5000, 5010, &fetch, &unpack), "registry.example");
+    assert_eq!(first(&verdict), "untar");
+    assert!(verdict.sentence.contains("making files"), "{}", verdict.sentence);
+    let unknown = judge(&pull(5000, 5010, &fetch, &[]), "registry.example");
+    assert_eq!(first(&unknown), "unpack");
+}
