@@ -1,13 +1,17 @@
 //! Readers and watchers of what is still arriving.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::Read as _,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
-use berth_api::content::{BlobReader, Followed};
+use berth_api::content::{BlobReader, Followed, Turns};
 use berth_model::{Code, Digest};
 use berth_wire::content::{self as msg, watch_blob_reply::State};
 use bytes::Bytes;
 
-use crate::kit::{Home, Kind, pattern, read_all, read_some};
+use crate::kit::{Home, Kind, SOON, pattern, read_all, read_some};
 
 pub(crate) async fn a_reader_follows_a_writer(kind: Kind) {
     let home = Home::new(kind).await;
@@ -27,6 +31,52 @@ pub(crate) async fn a_reader_follows_a_writer(kind: Kind) {
         assert!(read.unwrap() == bytes);
         assert_eq!(end, Some(Followed::Committed));
     }
+}
+
+/// Bytes that this process has read by calls of the system (proc(5), `/proc/pid/io`).
+fn read_by_calls() -> usize {
+    let counts = std::fs::read_to_string("/proc/self/io").unwrap();
+    counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+/// Neither who hashes nor who reads has to read it from the file.
+pub(crate) async fn a_large_blob_is_handed_on_in_memory(kind: Kind) {
+    const STEP: usize = 1 << 20;
+    /// What may be gathered, being written and not yet told.
+    const BEHIND: usize = 6;
+    let home = Home::new(kind).await;
+    let bytes = pattern(24 * STEP);
+    let digest = Digest::of(&bytes);
+    let writer = home.writer("layer-x", Some(&digest), bytes.len() as u64).await.unwrap();
+    let mut writer = writer.in_turns(&Turns::default(), bytes.len() as u64);
+    // Both are there before the rest comes.
+    writer.write(Bytes::copy_from_slice(&bytes[..STEP])).await.unwrap();
+    writer.flush().await.unwrap();
+    let (mut reader, first) = read_some(home.reader(digest), STEP).await;
+    assert!(first == bytes[..STEP]);
+    let before = read_by_calls();
+    let (steps, read) = mpsc::channel();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut rest = Vec::new();
+        while (&mut reader).take(STEP as u64).read_to_end(&mut rest).unwrap() > 0 {
+            let _unheard = steps.send(());
+        }
+        (rest, reader.end().cloned())
+    });
+    for (count, step) in bytes[STEP..].chunks(STEP).enumerate() {
+        for part in step.chunks(70_001) {
+            writer.write(Bytes::copy_from_slice(part)).await.unwrap();
+        }
+        // The writer waits for its reader only for a moment, and this shall not depend on how fast that is.
+        if count >= BEHIND {
+            tokio::task::block_in_place(|| read.recv_timeout(SOON)).unwrap();
+        }
+    }
+    writer.commit(bytes.len() as u64, &digest).await.unwrap();
+    let (rest, end) = reading.await.unwrap();
+    assert!(rest == bytes[STEP..] && end == Some(Followed::Committed));
+    let read = read_by_calls() - before;
+    assert!(read < bytes.len() / 2, "{read} of {} bytes were read from the file", 2 * bytes.len());
 }
 
 pub(crate) async fn a_restart_voids_what_was_read(kind: Kind) {

@@ -28,6 +28,7 @@ in_every_home! {
     the_same_bytes_twice_are_one_blob in blobs,
     a_blob_whose_file_was_taken_away_is_fetched_again in blobs,
     a_reader_follows_a_writer in following,
+    a_large_blob_is_handed_on_in_memory in following,
     a_restart_voids_what_was_read in following,
     a_reader_that_follows_outlives_its_writer in following,
     waiting_ends_with_news in following,
