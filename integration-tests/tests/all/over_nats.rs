@@ -177,7 +177,7 @@ async fn a_job_that_was_given_up_is_shown_and_put_back() -> Result<()> {
         assert_eq!(whole["job"]["descriptor"]["digest"], first["key"], "{whole:#}");
         assert!(stage.ok(["jobs", "ls"])?.contains("REASON"));
 
-        registry.heal();
+        registry.behave();
         stage.ok(["jobs", "requeue", id])?;
         let digest = first["key"].as_str().unwrap_or_default();
         let hex = digest.trim_start_matches("sha256:");

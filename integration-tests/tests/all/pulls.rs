@@ -52,8 +52,16 @@ fn image(seed: u64) -> Image {
 
 /// A registry that sends about 6 MB a second of each blob.
 async fn slow_registry(images: &[Image]) -> (HostileRegistry, Vec<String>) {
-    let slowly = Fault::Trickle(64 << 10, Duration::from_millis(10));
-    let registry = HostileRegistry::start(Faults::none().always("/blobs/", slowly)).await;
+    registry_with(Fault::Trickle(64 << 10, Duration::from_millis(10)), images).await
+}
+
+/// A registry that keeps back half of each large layer until it is told to behave.
+async fn holding_registry(images: &[Image]) -> (HostileRegistry, Vec<String>) {
+    registry_with(Fault::HeldAfter(LAYER / 2), images).await
+}
+
+async fn registry_with(fault: Fault, images: &[Image]) -> (HostileRegistry, Vec<String>) {
+    let registry = HostileRegistry::start(Faults::none().always("/blobs/", fault)).await;
     let references = images.iter().enumerate().map(|(n, image)| {
         registry.add_image(&format!("app{n}"), "v1", image);
         registry.reference(&format!("app{n}"), "v1")
@@ -103,17 +111,19 @@ fn ends_well(pull: Running) -> Result<()> {
 
 async fn a_detached_pull_goes_on_by_itself(stage: Stage) -> Result<()> {
     let image = image(1);
-    let (registry, references) = slow_registry(std::slice::from_ref(&image)).await;
+    let (registry, references) = holding_registry(std::slice::from_ref(&image)).await;
     let text = stage.ok(["pull", "--plain-http", "--detach", "--priority", "high", &references[0]])?;
     let id = text.trim();
     let listed = only(&stage)?;
     assert_eq!((&listed["id"], &listed["reference"]), (&Value::from(id), &Value::from(references[0].as_str())));
     assert_eq!((&listed["priority"], &listed["detached"]), (&Value::from("high"), &Value::from(true)));
-    wait_until_under_way(&stage);
-    let listed = only(&stage)?;
-    let percent = listed["percent"].as_u64().unwrap_or_default();
-    assert!(listed["state"] == "pulling" && (1..100).contains(&percent), "{listed:#}");
+    let listed = wait_for("some of it to be told", LIMIT, || match only(&stage) {
+        Ok(listed) if listed["percent"].as_u64() > Some(0) => Seen::Yes(listed),
+        listed => Seen::NotYet(listed),
+    });
+    assert!(listed["state"] == "pulling" && listed["percent"].as_u64() < Some(100), "{listed:#}");
     assert!(stage.ok(["pulls", "ls"])?.contains("pulling"));
+    registry.behave();
     let done = wait_for_state(&stage, id, "done");
     assert_eq!(done["target"]["digest"], Value::from(image.target.digest.to_string()));
     assert_eq!(blobs(&stage)?, digests(&image));
@@ -129,7 +139,7 @@ async fn a_detached_pull_goes_on_by_itself(stage: Stage) -> Result<()> {
 
 async fn several_watch_one_pull_and_the_last_to_leave_cancels(stage: Stage) -> Result<()> {
     let images = [image(2), image(3)];
-    let (registry, references) = slow_registry(&images).await;
+    let (registry, references) = holding_registry(&images).await;
     let first = stage.spawn(["pull", "--plain-http", &references[0]])?;
     wait_until_under_way(&stage);
     let id = only(&stage)?["id"].as_str().unwrap().to_owned();
@@ -142,10 +152,12 @@ async fn several_watch_one_pull_and_the_last_to_leave_cancels(stage: Stage) -> R
     }
     first.signal(Signal::SIGINT)?;
     assert_eq!(first.finish()?.code, 130);
+    registry.behave();
     ends_well(attached)?;
     ends_well(again)?;
     assert_eq!(registry.seen_at(&images[0].layers[0].digest.to_string()).len(), 1, "one pull");
 
+    registry.misbehave(Faults::none().always("/blobs/", Fault::HeldAfter(LAYER / 2)));
     let last = stage.spawn(["pull", "--plain-http", "--json", &references[1]])?;
     let state: Value = serde_json::from_str(&last.wait_for_line("pulling"))?;
     let id = state["id"].as_str().unwrap();
@@ -158,19 +170,20 @@ async fn several_watch_one_pull_and_the_last_to_leave_cancels(stage: Stage) -> R
 
 async fn who_leaves_a_detached_pull_does_not_cancel_it(stage: Stage) -> Result<()> {
     let image = image(4);
-    let (_registry, references) = slow_registry(std::slice::from_ref(&image)).await;
+    let (registry, references) = holding_registry(std::slice::from_ref(&image)).await;
     let text = stage.ok(["pull", "--plain-http", "--detach", &references[0]])?;
     let attached = stage.spawn(["pulls", "attach", "--json", &references[0]])?;
     assert!(attached.wait_for_line("\"layer\"").contains(text.trim()));
     attached.signal(Signal::SIGINT)?;
     assert_eq!(attached.finish()?.code, 130);
+    registry.behave();
     wait_for_state(&stage, text.trim(), "done");
     Ok(())
 }
 
 async fn a_pull_is_cancelled_by_anybody(stage: Stage) -> Result<()> {
     let image = image(5);
-    let (registry, references) = slow_registry(std::slice::from_ref(&image)).await;
+    let (registry, references) = holding_registry(std::slice::from_ref(&image)).await;
     let waiting = stage.spawn(["pull", "--plain-http", &references[0]])?;
     wait_until_under_way(&stage);
     let said = stage.ok(["pulls", "cancel", &references[0]])?;
@@ -205,7 +218,7 @@ async fn a_pull_has_its_time(stage: Stage) -> Result<()> {
 
 async fn equal_pulls_are_one_also_detached(stage: Stage) -> Result<()> {
     let image = image(7);
-    let (_registry, references) = slow_registry(std::slice::from_ref(&image)).await;
+    let (registry, references) = holding_registry(std::slice::from_ref(&image)).await;
     let waiting = stage.spawn(["pull", "--plain-http", "--priority", "low", &references[0]])?;
     wait_until_under_way(&stage);
     // The same, detached and urgent: it is that pull, which becomes both.
@@ -215,6 +228,7 @@ async fn equal_pulls_are_one_also_detached(stage: Stage) -> Result<()> {
     let listed = only(&stage)?;
     assert_eq!(listed["id"], Value::from(text.trim()));
     assert_eq!((&listed["detached"], &listed["priority"]), (&Value::from(true), &Value::from("high")));
+    registry.behave();
     wait_for_state(&stage, text.trim(), "done");
     Ok(())
 }

@@ -30,7 +30,7 @@ use std::{
 
 use berth_model::{Descriptor, Digest};
 use bytes::Bytes;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 pub use auth::Auth;
 pub use fault::{Fault, Faults};
@@ -71,6 +71,8 @@ pub(crate) struct State {
     cdn: SocketAddr,
     store: Mutex<Store>,
     faults: Mutex<Faults>,
+    /// It was told to, and not told otherwise since.
+    behaves: watch::Sender<bool>,
     seen: Mutex<Vec<Seen>>,
     sent: AtomicU64,
 }
@@ -98,6 +100,7 @@ impl HostileRegistry {
             cdn: cdn.local_addr().unwrap(),
             store: Mutex::default(),
             faults: Mutex::new(faults),
+            behaves: watch::Sender::new(false),
             seen: Mutex::default(),
             sent: AtomicU64::new(0),
         });
@@ -106,11 +109,6 @@ impl HostileRegistry {
             tokio::spawn(serve::accept(cdn, Arc::clone(&state), true)),
         ];
         Self { state, tasks }
-    }
-
-    /// From now on it is a decent registry.
-    pub fn heal(&self) {
-        *self.state.faults.lock().unwrap() = Faults::none();
     }
 
     /// `127.0.0.1:PORT` of the registry.
@@ -172,12 +170,14 @@ impl HostileRegistry {
 
     /// Adds faults to those that are left.
     pub fn misbehave(&self, faults: Faults) {
+        self.state.behaves.send_replace(false);
         self.state.faults.lock().unwrap().extend(faults);
     }
 
-    /// From now on it behaves.
+    /// From now on it behaves: what is held back is sent.
     pub fn behave(&self) {
         *self.state.faults.lock().unwrap() = Faults::none();
+        self.state.behaves.send_replace(true);
     }
 
     /// Who may pull.

@@ -23,6 +23,8 @@ pub enum Fault {
     ResetAfter(usize),
     /// So many bytes, and silence for an hour.
     StallAfter(usize),
+    /// So many bytes, and the rest when the registry behaves.
+    HeldAfter(usize),
     /// So many bytes at a time, with a pause before each.
     Trickle(usize, Duration),
     /// So many bytes more than there are.

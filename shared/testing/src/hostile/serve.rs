@@ -183,6 +183,19 @@ async fn write_body(
             tokio::time::sleep(FOR_EVER).await;
             return Ok(false);
         }
+        Some(Fault::HeldAfter(bytes)) => {
+            let (first, rest) = body.split_at(bytes.min(body.len()));
+            stream.write_all(first).await?;
+            sent(first.len());
+            if !rest.is_empty() {
+                let mut behaves = state.behaves.subscribe();
+                if behaves.wait_for(|behaves| *behaves).await.is_err() {
+                    return Ok(false);
+                }
+                stream.write_all(rest).await?;
+                sent(rest.len());
+            }
+        }
         Some(Fault::Trickle(bytes, pause)) => {
             for piece in body.chunks(bytes.max(1)) {
                 tokio::time::sleep(pause).await;
