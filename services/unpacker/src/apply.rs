@@ -30,16 +30,17 @@ use crate::{
     error::ApplyError,
     facts,
     file::{self, NewFile, put, told},
+    lane::Lane,
     made::Made,
     name::{self, Place, Wish},
     pieces::Pieces,
-    pour::{copy, copy_large, pieces_of},
+    pour::{copy, pieces_of},
     residue::Residue,
     tree::{self, Dir, Tree, Unreachable},
     writers::{LayerFiles, Writers},
 };
 
-/// Files larger than this are written as they come: it takes the stages before longer to bring such a file than to write it.
+/// Files larger than this are written as they come.
 const LARGE: u64 = 1 << 20;
 
 /// Applies a whole archive to the directory `upper`. `cancelled` is asked before each entry.
@@ -352,18 +353,18 @@ impl Applier<'_> {
         let fd = file::create(dir.fd.as_fd(), name, &entry.facts)
             .map_err(|errno| ApplyError::refused(&entry.name, "make a file", errno))?;
         let mut file = File::from(fd);
-        let written = match sparse {
-            Some((segments, size)) => {
-                let mut written = 0;
-                for (offset, length) in segments {
-                    file.seek(SeekFrom::Start(offset)).map_err(refused)?;
-                    written += copy(entry, data, &file, length)?;
-                }
-                file.set_len(size).map_err(refused)?;
-                written
-            }
-            None => copy_large(entry, data, &file)?,
+        let Some((segments, size)) = sparse else {
+            self.residue.count(entry.stored);
+            let lane = Arc::new(Lane::new(file, &entry.name, &entry.facts));
+            pieces_of(entry, data, entry.stored, |piece| self.files.pour(&lane, piece))?;
+            return self.files.end(lane);
         };
+        let mut written = 0;
+        for (offset, length) in segments {
+            file.seek(SeekFrom::Start(offset)).map_err(refused)?;
+            written += copy(entry, data, &file, length)?;
+        }
+        file.set_len(size).map_err(refused)?;
         self.residue.count(written);
         let facts = entry.facts.put_on(file.as_fd(), FileType::RegularFile);
         facts.map_err(|refused| told(&entry.name, refused))

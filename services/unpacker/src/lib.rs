@@ -43,6 +43,7 @@ pub mod idmap;
 mod igzip;
 mod index;
 pub mod inflate;
+mod lane;
 pub mod layout;
 pub mod lock;
 mod lower;

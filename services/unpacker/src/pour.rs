@@ -6,9 +6,6 @@ use bytes::Bytes;
 
 use crate::{archive, entry::Entry, error::ApplyError, file, pieces::Pieces};
 
-/// Bytes of a large file that are written at once, and told to be on their way to the disk.
-const SPAN: u64 = 8 << 20;
-
 /// Takes exactly `length` bytes of an entry's data.
 pub(crate) fn pieces_of(
     entry: &Entry,
@@ -38,16 +35,4 @@ pub(crate) fn copy(entry: &Entry, from: &mut impl Pieces, to: &File, length: u64
         file::write(to.as_fd(), &piece).map_err(|errno| ApplyError::refused(&entry.name, "write a file", errno))
     })?;
     Ok(length)
-}
-
-/// Copies a large file, and has the disk begin with it, so that the flush at the end finds little left.
-pub(crate) fn copy_large(entry: &Entry, from: &mut impl Pieces, to: &File) -> Result<u64, ApplyError> {
-    let mut written = 0;
-    while written < entry.stored {
-        let length = SPAN.min(entry.stored - written);
-        copy(entry, from, to, length)?;
-        berth_api::early_flush::begin(to, written, length);
-        written += length;
-    }
-    Ok(written)
 }

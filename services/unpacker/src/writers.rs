@@ -1,5 +1,5 @@
 //! Threads that make the files of layers: making one takes the kernel longer than inflating and hashing what is in it, so one
-//! thread for each layer would be what everything else waits for.
+//! thread for each layer would be what everything else waits for. Large ones come piece by piece ([`lane`](crate::lane)).
 //!
 //! The threads are there for all layers, as many as there are processors. A layer hands over files in batches, so that a
 //! hand-over costs little beside them and files of one directory mostly come from one thread (the kernel locks a directory
@@ -12,8 +12,9 @@ use std::{
 };
 
 use berth_telemetry::effort::{Effort, OfThread};
+use bytes::Bytes;
 
-use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped, shares};
+use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped, lane::Lane, shares};
 
 /// A batch holds at most so many files, and so many bytes (unless it is one file).
 const BATCH_FILES: usize = 32;
@@ -22,6 +23,8 @@ const BATCH_BYTES: usize = 256 << 10;
 const BATCH_LEAST: usize = 8;
 /// Batches that wait, for each thread.
 const QUEUE: usize = 4;
+/// Bytes of large files that wait, of one layer.
+const AHEAD: usize = 8 << 20;
 /// A thread that had nothing to do for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,8 +51,14 @@ struct Waiting {
 }
 
 struct Batch {
-    files: Vec<NewFile>,
+    work: Work,
     tally: Arc<Tally>,
+}
+
+enum Work {
+    Files(Vec<NewFile>),
+    /// What is there of a large one.
+    Large(Arc<Lane>),
 }
 
 /// What a layer has under way.
@@ -62,6 +71,8 @@ struct Tally {
 #[derive(Default)]
 struct Counted {
     batches: usize,
+    /// Bytes of large files that wait.
+    ahead: usize,
     /// Nobody wants the rest.
     over: bool,
     failed: Option<ApplyError>,
@@ -142,30 +153,59 @@ impl Queue {
 
     fn make(&self, batch: Batch) {
         let bytes = batch.make();
-        if let (Some(early), Some(file)) = (&self.early, batch.files.first()) {
-            early.wrote(&file.dir, batch.files.len(), bytes);
+        if let (Some(early), Work::Files(files)) = (&self.early, &batch.work)
+            && let Some(file) = files.first()
+        {
+            early.wrote(&file.dir, files.len(), bytes);
         }
     }
 }
 
 impl Batch {
-    /// Makes its files; not after the first failure of its layer. Answers how many bytes they have.
+    /// Makes what it holds. Answers how many bytes its files have.
     fn make(&self) -> usize {
-        let mut bytes = 0;
         let watch = OfThread::begin();
-        for file in &self.files {
-            if lock(&self.tally.state).over {
+        let (bytes, made) = match &self.work {
+            Work::Files(files) => self.tally.make(files),
+            Work::Large(lane) => (0, lane.run(|bytes| self.tally.wrote(bytes))),
+        };
+        let mut state = lock(&self.tally.state);
+        if let Err(error) = made {
+            state.over = true;
+            state.failed.get_or_insert(error);
+        }
+        state.effort.add(watch.end(Duration::ZERO));
+        bytes
+    }
+}
+
+impl Tally {
+    /// Makes files; not after the first failure of their layer.
+    fn make(&self, files: &[NewFile]) -> (usize, Result<(), ApplyError>) {
+        let mut bytes = 0;
+        for file in files {
+            if lock(&self.state).over {
                 break;
             }
             if let Err(error) = file.make() {
-                let mut state = lock(&self.tally.state);
-                state.over = true;
-                state.failed.get_or_insert(error);
+                return (bytes, Err(error));
             }
-            bytes += file.pieces.iter().map(bytes::Bytes::len).sum::<usize>();
+            bytes += file.pieces.iter().map(Bytes::len).sum::<usize>();
         }
-        lock(&self.tally.state).effort.add(watch.end(Duration::ZERO));
-        bytes
+        (bytes, Ok(()))
+    }
+
+    /// So many bytes of a large file wait no more. `false`: nobody wants the rest.
+    fn wrote(&self, bytes: usize) -> bool {
+        let mut state = lock(&self.state);
+        let before = state.ahead;
+        state.ahead -= bytes;
+        let goes_on = !state.over;
+        if before > AHEAD && state.ahead <= AHEAD {
+            drop(state);
+            self.less.notify_all();
+        }
+        goes_on
     }
 }
 
@@ -191,7 +231,7 @@ pub(crate) struct LayerFiles<'a> {
 impl LayerFiles<'_> {
     /// Has a file made, soon. Errs with the first failure there was, of this file or an earlier one.
     pub(crate) fn add(&mut self, file: NewFile) -> Result<(), ApplyError> {
-        let bytes: usize = file.pieces.iter().map(bytes::Bytes::len).sum();
+        let bytes: usize = file.pieces.iter().map(Bytes::len).sum();
         let same_dir = self.files.last().is_none_or(|last| Arc::ptr_eq(&last.dir, &file.dir));
         if self.files.len() >= BATCH_FILES
             || self.bytes + bytes > BATCH_BYTES
@@ -204,41 +244,76 @@ impl LayerFiles<'_> {
         Ok(())
     }
 
-    fn hand_over(&mut self) -> Result<(), ApplyError> {
-        if self.files.is_empty() {
-            return self.outcome();
+    /// More bytes of a large file. Waits while too many of them wait.
+    pub(crate) fn pour(&self, lane: &Arc<Lane>, piece: Bytes) -> Result<(), ApplyError> {
+        lock(&self.tally.state).ahead += piece.len();
+        if lane.push(piece) {
+            self.offer(Work::Large(Arc::clone(lane)));
         }
-        let batch = Batch { files: std::mem::take(&mut self.files), tally: Arc::clone(&self.tally) };
-        self.bytes = 0;
-        lock(&self.tally.state).batches += 1;
-        if let Some(refused) = self.writers.offer(batch) {
-            self.writers.queue.make(refused);
+        self.until(|state| state.ahead <= AHEAD || state.over);
+        self.outcome()
+    }
+
+    /// All bytes of a large file were given.
+    pub(crate) fn end(&self, lane: Arc<Lane>) -> Result<(), ApplyError> {
+        if lane.end() {
+            self.offer(Work::Large(lane));
         }
         self.outcome()
     }
 
+    fn hand_over(&mut self) -> Result<(), ApplyError> {
+        if let Some(files) = self.take() {
+            self.offer(files);
+        }
+        self.outcome()
+    }
+
+    /// The files that were not handed over yet.
+    fn take(&mut self) -> Option<Work> {
+        self.bytes = 0;
+        Some(std::mem::take(&mut self.files)).filter(|files| !files.is_empty()).map(Work::Files)
+    }
+
+    fn batch(&self, work: Work) -> Batch {
+        lock(&self.tally.state).batches += 1;
+        Batch { work, tally: Arc::clone(&self.tally) }
+    }
+
+    /// Has it made, by this thread if the others have enough to do.
+    fn offer(&self, work: Work) {
+        if let Some(refused) = self.writers.offer(self.batch(work)) {
+            self.writers.queue.make(refused);
+        }
+    }
+
     /// Waits until all files are made.
     pub(crate) fn settle(&mut self) -> Result<(), ApplyError> {
-        if !self.files.is_empty() {
-            let batch = Batch { files: std::mem::take(&mut self.files), tally: Arc::clone(&self.tally) };
-            self.bytes = 0;
-            lock(&self.tally.state).batches += 1;
-            self.writers.queue.make(batch);
+        if let Some(files) = self.take() {
+            self.writers.queue.make(self.batch(files));
         }
         self.wait();
         self.outcome()
     }
 
     fn wait(&self) {
+        self.until(|state| state.batches == 0);
+    }
+
+    /// Works until this layer has come so far, and waits for the rest of it.
+    fn until(&self, done: impl Fn(&Counted) -> bool) {
         // Rather work than wait, be it for another layer.
-        while lock(&self.tally.state).batches > 0 {
+        while !done(&lock(&self.tally.state)) {
             let next = lock(&self.writers.queue.waiting).batches.pop_front();
             let Some(batch) = next else { break };
             self.writers.queue.make(batch);
         }
-        let since = Instant::now();
         let state = lock(&self.tally.state);
-        let waited = self.tally.less.wait_while(state, |state| state.batches > 0);
+        if done(&state) {
+            return;
+        }
+        let since = Instant::now();
+        let waited = self.tally.less.wait_while(state, |state| !done(state));
         let state = waited.unwrap_or_else(PoisonError::into_inner);
         helped::waited(state.effort.scaled(since.elapsed()));
     }

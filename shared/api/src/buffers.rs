@@ -3,14 +3,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// Where a buffer begins in memory, and what direct writes are multiples of (open(2), `O_DIRECT`): no disk has larger blocks.
 pub const ALIGNED: usize = 4096;
 
+/// Memory for so many bytes of buffers is asked for at once.
+const SLAB: usize = 8 << 20;
+/// A huge page of most machines; where they are larger, pages are as they always are.
+const HUGE: usize = 2 << 20;
+
 /// Buffers of one size.
 pub struct Pool {
-    free: Mutex<Vec<Box<[u8]>>>,
+    free: Mutex<Vec<BytesMut>>,
     size: usize,
     most: usize,
 }
@@ -25,10 +30,17 @@ impl Pool {
     /// A buffer with whatever is in it.
     #[must_use]
     pub fn take(self: &Arc<Self>) -> Lent {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let bytes = free.unwrap_or_else(|| vec![0; self.size + ALIGNED].into());
-        let start = bytes.as_ptr().align_offset(ALIGNED).min(ALIGNED);
-        Lent { bytes, start, length: 0, pool: Arc::clone(self) }
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = free.pop().unwrap_or_else(|| {
+            let mut slab = slab(self.size, (SLAB / self.size).clamp(1, self.most.max(1)));
+            // The first ones are taken first.
+            while slab.len() > self.size {
+                free.push(slab.split_off(slab.len() - self.size));
+            }
+            slab
+        });
+        drop(free);
+        Lent { bytes, length: 0, pool: Arc::clone(self) }
     }
 
     /// Gives back the memory of those that nobody needs now.
@@ -37,10 +49,25 @@ impl Pool {
     }
 }
 
+/// Memory for so many buffers of a size, one after the other. Much of it may be in huge pages, with one fault for each of
+/// those (Documentation/admin-guide/mm/transhuge.rst of the kernel).
+fn slab(size: usize, buffers: usize) -> BytesMut {
+    let length = buffers * size;
+    let aligned = if length >= HUGE { HUGE } else { ALIGNED };
+    let mut slab = BytesMut::zeroed(length + aligned);
+    let _before = slab.split_to(slab.as_ptr().align_offset(aligned).min(aligned));
+    slab.truncate(length);
+    // madvise(2): an advice, which may be refused.
+    #[expect(unsafe_code, reason = "no safe crate offers it for memory that one has; it does not change what is in it")]
+    unsafe {
+        libc::madvise(slab.as_mut_ptr().cast(), slab.len(), libc::MADV_HUGEPAGE);
+    }
+    slab
+}
+
 /// A buffer that goes back to its pool when the last piece of it is gone.
 pub struct Lent {
-    bytes: Box<[u8]>,
-    start: usize,
+    bytes: BytesMut,
     length: usize,
     pool: Arc<Pool>,
 }
@@ -48,13 +75,17 @@ pub struct Lent {
 impl Lent {
     /// What may still be filled.
     pub fn room(&mut self) -> &mut [u8] {
-        let (from, to) = (self.start + self.length, self.start + self.pool.size);
-        self.bytes.get_mut(from..to).unwrap_or_default()
+        self.bytes.get_mut(self.length..).unwrap_or_default()
     }
 
     /// So many more bytes were put into the room.
     pub fn filled(&mut self, more: usize) {
         self.length = (self.length + more).min(self.pool.size);
+    }
+
+    /// Only the first so many bytes of what was put into it.
+    pub fn shorten(&mut self, length: usize) {
+        self.length = self.length.min(length);
     }
 
     /// What was put into it, to be shared.
@@ -66,7 +97,7 @@ impl Lent {
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        self.bytes.get(self.start..self.start + self.length).unwrap_or_default()
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 

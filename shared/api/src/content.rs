@@ -3,6 +3,7 @@
 mod direct;
 mod document;
 mod gathered;
+mod pace;
 mod passing;
 mod reader;
 mod turns;

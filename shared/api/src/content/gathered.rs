@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{
     direct::Direct,
-    passing::{PIECE, Pen, Place, Source},
+    passing::{PIECE, Pen, Place, Room, Source},
 };
 use crate::buffers::ALIGNED;
 
@@ -26,6 +26,8 @@ pub(super) enum Past {
         direct: Direct,
         /// The last bytes went this way.
         taken: bool,
+        /// The next ones should, when those who read have come further.
+        later: bool,
     },
 }
 
@@ -34,6 +36,23 @@ pub(super) struct Way {
     place: Place,
     pen: Pen,
     direct: Direct,
+}
+
+impl Way {
+    /// So many bytes are in its memory.
+    fn filled(&self) -> usize {
+        self.place.buffer.as_ref().len()
+    }
+
+    /// As many of these bytes as there is room for.
+    fn take(&mut self, bytes: &mut Bytes) {
+        let room = self.place.buffer.room();
+        let part = bytes.split_to(bytes.len().min(room.len()));
+        if let Some(room) = room.get_mut(..part.len()) {
+            room.copy_from_slice(&part);
+            self.place.buffer.filled(part.len());
+        }
+    }
 }
 
 impl Past {
@@ -47,20 +66,41 @@ impl Past {
         matches!(self, Self::Yes { taken: true, .. })
     }
 
+    /// Whether whoever asked for the way had better ask again.
+    pub(super) fn is_later(&self) -> bool {
+        matches!(self, Self::Yes { later: true, .. })
+    }
+
     /// The way for so many bytes of a file, if those who read next are near; waits a little for them.
     pub(super) async fn way(&mut self, file: &Arc<File>, length: usize) -> Result<Option<Way>, Status> {
+        if let Self::Yes { later, .. } = self {
+            *later = false;
+        }
         if length < LEAST {
             return Ok(None);
         }
         if matches!(self, Self::NotTried) {
             let file = Arc::clone(file);
             let both = crate::blocking(move || Ok(Source::of(&file).ok().zip(Direct::of(&file)))).await?;
-            *self = both.map_or(Self::No, |(source, direct)| Self::Yes { source, direct, taken: false });
+            *self = both.map_or(Self::No, |(source, direct)| Self::Yes { source, direct, taken: false, later: false });
         }
-        let Self::Yes { source, direct, taken } = self else { return Ok(None) };
-        let place = if direct.works() { source.place().await } else { None };
-        *taken = place.is_some();
-        Ok(place.map(|place| Way { place, pen: source.pen(), direct: direct.clone() }))
+        let Self::Yes { source, direct, taken, later } = self else { return Ok(None) };
+        let room = if direct.works() { source.place().await } else { Room::None };
+        *later = matches!(room, Room::Later);
+        *taken = matches!(room, Room::Here(_));
+        let Room::Here(place) = room else { return Ok(None) };
+        Ok(Some(Way { place, pen: source.pen(), direct: direct.clone() }))
+    }
+
+    /// The way for what comes behind what is being written so, if nobody need be waited for.
+    pub(super) fn next(&mut self, at: u64) -> Option<Way> {
+        match self {
+            Self::Yes { source, direct, .. } if direct.works() && at.is_multiple_of(ALIGNED as u64) => {
+                let place = source.place_at_once()?;
+                Some(Way { place, pen: source.pen(), direct: direct.clone() })
+            }
+            _ => None,
+        }
     }
 
     /// The file is a blob now, and stays as it is.
@@ -74,14 +114,18 @@ impl Past {
 /// Bytes that wait to be written, one after the other.
 #[derive(Default)]
 pub(super) struct Gathered {
+    /// The first ones, where they are written from: so what they came in is soon free for what comes next.
+    ready: Option<Way>,
     pieces: Vec<Bytes>,
+    /// Of all.
     length: usize,
 }
 
 /// What is written at once.
 pub(super) struct Part {
     bytes: Vec<Bytes>,
-    /// So many first bytes bring it to where blocks begin; the others are whole blocks.
+    /// So many first bytes bring it to where blocks begin; the others are whole blocks. They come behind what is in its
+    /// memory.
     past: Option<(usize, Way)>,
 }
 
@@ -92,7 +136,29 @@ impl Gathered {
 
     pub(super) fn push(&mut self, bytes: Bytes) {
         self.length += bytes.len();
-        self.pieces.push(bytes);
+        self.keep(bytes);
+    }
+
+    fn keep(&mut self, mut bytes: Bytes) {
+        if let Some(way) = &mut self.ready {
+            way.take(&mut bytes);
+        }
+        if !bytes.is_empty() {
+            self.pieces.push(bytes);
+        }
+    }
+
+    /// What comes is to be written past the page cache, and the first byte is where a block begins.
+    pub(super) fn prepare(&mut self, way: Way) {
+        self.ready = Some(way);
+        for piece in std::mem::take(&mut self.pieces) {
+            self.keep(piece);
+        }
+    }
+
+    /// Whether enough is where it is written from.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_some_and(|way| way.filled() >= LEAST)
     }
 
     pub(super) fn clear(&mut self) {
@@ -101,6 +167,17 @@ impl Gathered {
 
     /// Takes what is written next, at this place: all, or what may go past the page cache.
     pub(super) fn part(&mut self, at: u64, way: Option<Way>) -> Part {
+        if let Some(mut way) = self.ready.take() {
+            let blocks = if way.filled() < LEAST { 0 } else { way.filled() / ALIGNED * ALIGNED };
+            if let Some(rest) = way.place.buffer.as_ref().get(blocks..).filter(|rest| !rest.is_empty()) {
+                self.pieces.insert(0, Bytes::copy_from_slice(rest));
+            }
+            if blocks > 0 {
+                way.place.buffer.shorten(blocks);
+                self.length -= blocks;
+                return Part { bytes: Vec::new(), past: Some((0, way)) };
+            }
+        }
         let Some(way) = way else {
             return Part { bytes: std::mem::take(self).pieces, past: None };
         };
@@ -130,12 +207,13 @@ impl Gathered {
 
 impl Part {
     pub(super) fn length(&self) -> u64 {
-        self.bytes.iter().map(|piece| piece.len() as u64).sum()
+        let ready = self.past.as_ref().map_or(0, |(_, way)| way.filled());
+        ready as u64 + self.bytes.iter().map(|piece| piece.len() as u64).sum::<u64>()
     }
 
     /// Writes it to the file, beginning at this place.
     pub(super) fn write(self, file: &File, mut at: u64) -> io::Result<()> {
-        let Some((mut head, Way { mut place, pen, direct })) = self.past else {
+        let Some((mut head, mut way)) = self.past else {
             for piece in self.bytes {
                 check(Point::BlobWrite).and_then(|()| file.write_all_at(&piece, at))?;
                 at += piece.len() as u64;
@@ -148,11 +226,9 @@ impl Part {
             file.write_all_at(&first, at)?;
             at += first.len() as u64;
             head -= first.len();
-            if let Some(room) = place.buffer.room().get_mut(..piece.len()) {
-                room.copy_from_slice(&piece);
-                place.buffer.filled(piece.len());
-            }
+            way.take(&mut piece);
         }
+        let Way { place, pen, direct } = way;
         direct.write_all_at(place.buffer.as_ref(), at, file)?;
         pen.wrote(at, place);
         Ok(())
@@ -193,7 +269,7 @@ mod tests {
             assert!(past.way(&file, all.len()).await.unwrap().is_none(), "only one of both");
             let using = Follower::join(&read, Stage::Use, 0).unwrap();
             // As if some had been written before.
-            let first = Gathered { length: 10, pieces: all.take(10) }.part(0, None);
+            let first = gathered(&[&all.take(10).concat()]).part(0, None);
             at += first.length();
             first.write(&file, 0).unwrap();
             while all.len() > 0 {
@@ -217,5 +293,38 @@ mod tests {
                 assert!(direct.works() || dir.path().starts_with("/dev/shm"));
             }
         }
+    }
+
+    /// Pieces of any length, and now and then all is written that there is: nothing is lost, doubled or misplaced.
+    #[tokio::test]
+    async fn what_comes_is_put_where_it_is_written_from() {
+        let bytes: Vec<u8> = (0..9 * PIECE + 777).map(|n| (n / 5) as u8).collect();
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let file = Arc::new(File::options().write(true).create_new(true).open(dir.path().join("data")).unwrap());
+        let read = File::open(dir.path().join("data")).unwrap();
+        let followers = [Stage::Hash, Stage::Use].map(|stage| Follower::join(&read, stage, 0).unwrap());
+        let (mut all, mut past, mut at, mut ready) = (Gathered::default(), Past::of(LARGE), 0, 0);
+        for (n, piece) in bytes.chunks(100_003).enumerate() {
+            all.push(Bytes::copy_from_slice(piece));
+            let everything = n % 37 == 36 || piece.len() < 100_003;
+            while all.len() >= PIECE || (everything && all.len() > 0) {
+                let was_ready = all.is_ready();
+                let way = if was_ready { None } else { past.way(&file, all.len()).await.unwrap() };
+                let goes_past = was_ready || way.is_some();
+                let (part, before) = (all.part(at, way), all.len());
+                let next = past.next(at + part.length());
+                if let Some(way) = next.filter(|_| goes_past) {
+                    all.prepare(way);
+                }
+                assert_eq!(all.len(), before);
+                ready += usize::from(was_ready);
+                let length = part.length();
+                part.write(&file, at).unwrap();
+                at += length;
+                followers.iter().for_each(|follower| follower.passed(at));
+            }
+        }
+        assert!(std::fs::read(dir.path().join("data")).unwrap() == bytes);
+        assert!(ready > 5, "{ready} parts were ready");
     }
 }

@@ -19,6 +19,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::pace::Pace;
 use crate::buffers::{Lent, Pool};
 
 /// Bytes kept and written at once.
@@ -27,7 +28,8 @@ pub(super) const PIECE: usize = 1 << 20;
 const OF_ONE: usize = 12;
 /// Pieces kept of all files.
 const OF_ALL: usize = 48;
-/// A writer that is ahead by all that may be kept waits for its readers, but not longer.
+/// A writer that is ahead by all that may be kept waits for its readers, but not longer, unless they do move and it is much
+/// faster than they are ([`Pace`]).
 const PATIENCE: Duration = Duration::from_millis(250);
 
 static FILES: LazyLock<Mutex<HashMap<Identity, Weak<Passing>>>> = LazyLock::new(Mutex::default);
@@ -90,9 +92,14 @@ impl State {
         [Stage::Hash, Stage::Use].iter().all(|wanted| self.followers.iter().any(|(_, stage, _)| stage == wanted))
     }
 
+    /// All followers have had so much.
+    fn passed(&self) -> u64 {
+        self.followers.iter().map(|(_, _, offset)| *offset).min().unwrap_or(u64::MAX)
+    }
+
     /// Drops what all have had; `true`: something.
     fn drop_passed(&mut self) -> bool {
-        let passed = self.followers.iter().map(|(_, _, offset)| *offset).min().unwrap_or(u64::MAX);
+        let passed = self.passed();
         let before = self.pieces.len();
         while self.pieces.front().is_some_and(|piece| piece.end() <= passed) {
             self.pieces.pop_front();
@@ -194,8 +201,18 @@ pub(super) struct Source {
     name: u64,
     /// Its readers were not too slow the last time.
     patient: bool,
+    pace: Option<Pace>,
     /// The file is a blob now, which does not change.
     keep: bool,
+}
+
+/// What is said to a writer that asks for memory.
+pub(super) enum Room {
+    Here(Place),
+    /// It may ask again, and loses nothing by that.
+    Later,
+    /// It is better off without.
+    None,
 }
 
 /// Memory for one piece.
@@ -212,37 +229,56 @@ impl Source {
         state.writer = Some(name);
         state.pieces.clear();
         drop(state);
-        Ok(Self { of, name, patient: true, keep: false })
+        Ok(Self { of, name, patient: true, pace: None, keep: false })
     }
 
-    /// Memory for what is written next. `None`: nobody follows, or those who do are too far behind.
-    pub(super) async fn place(&mut self) -> Option<Place> {
-        let until = Instant::now() + PATIENCE;
+    /// Memory for what is written next. Waits a little for who reads.
+    pub(super) async fn place(&mut self) -> Room {
+        let since = Instant::now();
+        let until = since + PATIENCE;
+        let mut passed_before = None;
         loop {
             let mut changed = std::pin::pin!(self.of.changed.notified());
             changed.as_mut().enable();
-            let waiting = {
+            let (waiting, passed) = {
                 let state = self.of.state();
                 if !state.is_followed() {
-                    return None;
+                    return Room::None;
                 }
-                state.pieces.len()
+                (state.pieces.len(), state.passed())
             };
+            let before = *passed_before.get_or_insert(passed);
+            let pace = self.pace.get_or_insert_with(|| Pace::from(passed));
             self.patient |= waiting == 0;
             if waiting < OF_ONE
                 && let Ok(permit) = PLACES.try_acquire()
             {
-                return Some(Place { buffer: BUFFERS.take(), permit });
+                pace.wrote(PIECE);
+                pace.waited(since.elapsed());
+                return Room::Here(Place { buffer: BUFFERS.take(), permit });
             }
             // Behind others there is no telling for how long.
             if !self.patient || waiting == 0 {
-                return None;
+                return Room::None;
             }
             if tokio::time::timeout_at(until, changed).await.is_err() {
-                self.patient = false;
-                return None;
+                pace.waited(since.elapsed());
+                let passed = self.of.state().passed();
+                self.patient = passed > before && pace.is_faster(passed);
+                return if self.patient { Room::Later } else { Room::None };
             }
         }
+    }
+
+    /// Memory for what is written after what is being written now, if nobody need be waited for.
+    pub(super) fn place_at_once(&mut self) -> Option<Place> {
+        let state = self.of.state();
+        let near = state.is_followed() && state.pieces.len() + 1 < OF_ONE;
+        let permit = near.then(|| PLACES.try_acquire().ok()).flatten()?;
+        if let Some(pace) = &mut self.pace {
+            pace.wrote(PIECE);
+        }
+        Some(Place { buffer: BUFFERS.take(), permit })
     }
 
     /// Keeps what it may have written from passing as the bytes of the next writer.
@@ -288,71 +324,4 @@ impl Pen {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file() -> (tempfile::TempDir, File) {
-        let dir = tempfile::tempdir().unwrap();
-        let file = File::create(dir.path().join("data")).unwrap();
-        (dir, file)
-    }
-
-    async fn write(source: &mut Source, at: u64, bytes: &[u8]) {
-        let mut place = source.place().await.unwrap();
-        place.buffer.room()[..bytes.len()].copy_from_slice(bytes);
-        place.buffer.filled(bytes.len());
-        source.pen().wrote(at, place);
-    }
-
-    #[tokio::test]
-    async fn another_writer_has_other_bytes() {
-        let (_dir, file) = file();
-        let followers = [Stage::Hash, Stage::Use].map(|stage| Follower::join(&file, stage, 0).unwrap());
-        let seen = |at| followers[0].bytes(at, 9);
-        let mut first = Source::of(&file).unwrap();
-        write(&mut first, 0, b"abc").await;
-        assert_eq!(seen(1).unwrap(), &b"bc"[..]);
-        let (pen, late) = (first.pen(), first.place().await.unwrap());
-        drop(first);
-        assert!(seen(1).is_none());
-        let mut second = Source::of(&file).unwrap();
-        write(&mut second, 3, b"def").await;
-        pen.wrote(0, late);
-        assert!(seen(0).is_none(), "the first one's thread came too late");
-        second.keep();
-        drop(second);
-        assert_eq!(seen(3).unwrap(), &b"def"[..], "it is a blob now");
-    }
-
-    /// The clock stands still but for what is waited for.
-    #[tokio::test(start_paused = true)]
-    async fn a_writer_waits_for_its_readers_but_not_for_ever() {
-        let (_dir, file) = file();
-        let hash = Follower::join(&file, Stage::Hash, 0).unwrap();
-        let slow = Follower::join(&file, Stage::Use, 0).unwrap();
-        let mut source = Source::of(&file).unwrap();
-        for at in 0..OF_ONE as u64 {
-            write(&mut source, at, b"x").await;
-        }
-        hash.passed(100);
-        let begun = Instant::now();
-        assert!(source.place().await.is_none());
-        assert_eq!(begun.elapsed(), PATIENCE);
-        assert!(source.place().await.is_none());
-        assert_eq!(begun.elapsed(), PATIENCE, "it waits no second time");
-        slow.passed(3);
-        assert!(source.place().await.is_some());
-        slow.passed(100);
-        for at in 0..OF_ONE as u64 {
-            write(&mut source, 200 + at, b"x").await;
-        }
-        let passing = async {
-            hash.passed(300);
-            slow.passed(300);
-        };
-        let (place, ()) = tokio::join!(source.place(), passing);
-        assert!(place.is_some() && begun.elapsed() == PATIENCE, "they caught up");
-        drop(hash);
-        assert!(source.place().await.is_none(), "nobody hashes here");
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{
     Content,
-    gathered::{Gathered, Past},
+    gathered::{Gathered, Past, Way},
     passing::PIECE,
     turns::{Turn, Turns},
 };
@@ -176,11 +176,16 @@ impl BlobWriter {
             return Ok(());
         }
         let since = Instant::now();
-        let way = self.past.way(&self.file, self.pending.len()).await?;
+        let ready = self.pending.is_ready();
+        let way = if ready { None } else { self.way().await? };
         self.held_up += since.elapsed();
-        let turn = if way.is_some() { None } else { self.turn().await? };
+        let past = ready || way.is_some();
+        let turn = if past { None } else { self.turn().await? };
         let part = self.pending.part(self.written, way);
         let (at, length) = (self.written, part.length());
+        if past && let Some(way) = self.past.next(at + length) {
+            self.pending.prepare(way);
+        }
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         let work = crate::Blocking::begin(move || {
             let _turn = turn;
@@ -188,6 +193,17 @@ impl BlobWriter {
         });
         self.under_way = Some(UnderWay { length, work });
         Ok(())
+    }
+
+    /// The way past the page cache, for what was gathered.
+    async fn way(&mut self) -> Result<Option<Way>, Status> {
+        loop {
+            let way = self.past.way(&self.file, self.pending.len()).await?;
+            if way.is_some() || !self.past.is_later() {
+                return Ok(way);
+            }
+            self.report_if_due().await?;
+        }
     }
 
     async fn turn(&mut self) -> Result<Option<Turn>, Status> {
