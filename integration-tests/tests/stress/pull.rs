@@ -205,5 +205,5 @@ async fn write(
     if writer.offset() == 0 {
         writer.write(bytes).await?;
     }
-    writer.commit(size, digest).await
+    writer.commit(size, digest).await.map(drop)
 }

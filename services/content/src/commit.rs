@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use berth_failpoint::{Point, pass};
 use berth_model::{Digest, Status};
-use berth_wire::content as msg;
+use berth_wire::{content as msg, types::BlobPlace};
 
 use tracing::Instrument as _;
 
@@ -74,7 +74,9 @@ pub(crate) async fn commit(
     recorded?;
     tracing::debug!(reference = open.reference(), %digest, size, fresh, "an ingest was committed");
     if fresh {
-        Ok(msg::CommitIngestReply { digest: digest.to_string(), size })
+        let path = state.store.layout().blob(&digest).display().to_string();
+        let place = Some(BlobPlace { path, store_id: state.store.id().to_owned() });
+        Ok(msg::CommitIngestReply { digest: digest.to_string(), size, place })
     } else {
         Err(Status::already_exists(format!("blob {digest} exists")))
     }

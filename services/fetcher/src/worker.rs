@@ -20,6 +20,7 @@ use berth_wire::{
     convert::required,
     fetcher::{FetchJob, FetchOutcome, FetchProgress},
     job::SMALL_LAYER,
+    types::BlobPlace,
 };
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, field::Empty};
@@ -121,7 +122,7 @@ impl Worker {
                 () = context.cancelled() => Err(cancelled(task)),
             };
             match done {
-                Ok(fetched) => return Ok(FetchOutcome { fetched, ..FetchOutcome::default() }),
+                Ok((fetched, place)) => return Ok(FetchOutcome { fetched, place, ..FetchOutcome::default() }),
                 Err(status) if status.code == Code::Aborted && replaced < REPLACED => {
                     replaced += 1;
                     tracing::debug!(%status, "another writer took over");
@@ -138,8 +139,13 @@ impl Worker {
     }
 
     /// Fills and commits the ingest. Bytes that turn out wrong are thrown away and fetched anew, once: they may be from
-    /// an earlier and broken attempt.
-    async fn download(&self, task: &Task, writer: &mut BlobWriter, report: &Report<'_>) -> Result<u64, Status> {
+    /// an earlier and broken attempt. Answers how many were asked of the registry, and where the blob is.
+    async fn download(
+        &self,
+        task: &Task,
+        writer: &mut BlobWriter,
+        report: &Report<'_>,
+    ) -> Result<(u64, Option<BlobPlace>), Status> {
         let descriptor = &task.descriptor;
         let mut access = self.asker.access(&task.pull_id).await?;
         access.plain_http |= task.plain_http;
@@ -182,7 +188,7 @@ impl Worker {
                 }
             }
             match account::timed("commit", writer.commit(descriptor.size, &descriptor.digest)).await {
-                Ok(()) => return Ok(fetched),
+                Ok(place) => return Ok((fetched, place)),
                 Err(status) if status.code == Code::FailedPrecondition => {
                     writer.restart().await?;
                     report.last(0);

@@ -13,7 +13,7 @@ use futures::{TryStreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    layer::{self, Arrival},
+    layer::{self, Coming},
     ledger::What,
     plan,
     pull::Pull,
@@ -72,8 +72,8 @@ impl Pull {
     /// Fetches the config and plans the layers by it.
     async fn config(&self, lease: &Lease, image: &plan::Image, sole: bool, planned: &Planned) -> Result<(), Status> {
         let config = &image.manifest.config;
-        let arrival = watch::Sender::new(Arrival::Waiting);
-        layer::fetch(self, config, &arrival, Stage::Done).await?;
+        let coming = Coming::new();
+        layer::fetch(self, config, &coming, Stage::Done).await?;
         if self.wish.unpack {
             let bytes = berth_api::content::read_document(&self.content, config).await?;
             let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
@@ -172,9 +172,9 @@ impl Pull {
         descriptor: &Descriptor,
         planned: &Planned,
     ) -> Result<Option<LayerCommit>, Status> {
-        let arrival = watch::Sender::new(Arrival::Waiting);
+        let coming = Coming::new();
         let then = if self.wish.unpack { Stage::Unpacking } else { Stage::Done };
-        let fetch = layer::fetch(self, descriptor, &arrival, then);
+        let fetch = layer::fetch(self, descriptor, &coming, then);
         if !self.wish.unpack {
             fetch.await?;
             return Ok(None);
@@ -204,8 +204,10 @@ impl Pull {
                 diff_id: layer.diff_id.to_string(),
                 chain_id: layer.chain_id.to_string(),
                 lease: lease.id.clone(),
+                // Whoever submits it says, if it is known then.
+                place: None,
             };
-            let outcome = layer::unpack(self, job, descriptor, &arrival).await?;
+            let outcome = layer::unpack(self, job, descriptor, &coming).await?;
             Ok(LayerCommit { key: outcome.key, id: outcome.id, ..commit })
         };
         let (fetched, commit) = tokio::try_join!(fetch, unpack)?;

@@ -1,12 +1,15 @@
 //! One blob of a pull: fetched by a job; and, if it is a layer to unpack, unpacked by another while it arrives. Each job
 //! waits for its pull's turn, and none is begun while an equal one of another pull is under way.
 
+use std::sync::OnceLock;
+
 use berth_bus::JobUpdate;
 use berth_model::{Descriptor, Status};
 use berth_wire::{
     Job as _,
     fetcher::FetchOutcome,
     transfer::pull_state::item::Stage,
+    types::BlobPlace,
     unpacker::{UnpackJob, UnpackOutcome},
 };
 use tokio::sync::watch;
@@ -20,7 +23,7 @@ use crate::{
 
 /// How far the bytes of a blob have come, as its unpacking needs to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Arrival {
+enum Arrival {
     /// No byte yet: do not take an unpacker's place for it.
     Waiting,
     /// Some bytes are there.
@@ -29,11 +32,36 @@ pub(crate) enum Arrival {
     Complete,
 }
 
+/// A blob on its way: how far it has come, and where it is in the end.
+pub(crate) struct Coming {
+    arrival: watch::Sender<Arrival>,
+    place: OnceLock<BlobPlace>,
+}
+
+impl Coming {
+    pub(crate) fn new() -> Self {
+        Self { arrival: watch::Sender::new(Arrival::Waiting), place: OnceLock::new() }
+    }
+
+    fn begun(&self) {
+        self.arrival.send_if_modified(|arrival| std::mem::replace(arrival, Arrival::Begun) != Arrival::Begun);
+    }
+
+    /// The place before the news, so that who hears it knows it.
+    fn complete(&self, place: Option<BlobPlace>) {
+        if let Some(place) = place {
+            // A blob is fetched once here.
+            let _first = self.place.set(place);
+        }
+        self.arrival.send_replace(Arrival::Complete);
+    }
+}
+
 /// Fetches a blob. Done at once when the store has it. `then` is the stage it is in afterwards.
 pub(crate) async fn fetch(
     pull: &Pull,
     descriptor: &Descriptor,
-    arrival: &watch::Sender<Arrival>,
+    coming: &Coming,
     then: Stage,
 ) -> Result<FetchOutcome, Status> {
     let key = descriptor.digest.to_string();
@@ -43,7 +71,7 @@ pub(crate) async fn fetch(
             item.set_stage(Stage::Downloading);
         });
         if offset > 0 {
-            arrival.send_if_modified(|arrival| std::mem::replace(arrival, Arrival::Begun) != Arrival::Begun);
+            coming.begun();
         }
     };
     let (ledger, subject) = (&pull.board.ledger, Some(descriptor.digest));
@@ -69,7 +97,7 @@ pub(crate) async fn fetch(
         item.fetched = outcome.fetched;
         item.set_stage(if outcome.existed && then == Stage::Done { Stage::Exists } else { then });
     });
-    arrival.send_replace(Arrival::Complete);
+    coming.complete(outcome.place.clone());
     Ok(outcome)
 }
 
@@ -122,17 +150,20 @@ async fn run_fetch(
 /// has failed too.
 pub(crate) async fn unpack(
     pull: &Pull,
-    job: UnpackJob,
+    mut job: UnpackJob,
     descriptor: &Descriptor,
-    arrival: &watch::Sender<Arrival>,
+    coming: &Coming,
 ) -> Result<UnpackOutcome, Status> {
-    let mut seen = arrival.subscribe();
+    let mut seen = coming.arrival.subscribe();
     let at_least = async |seen: &mut watch::Receiver<Arrival>, level: Arrival| {
         // The sender lives in our caller: it cannot be gone.
         drop(seen.wait_for(|arrival| *arrival >= level).await);
     };
     at_least(&mut seen, if is_tiny(descriptor) { Arrival::Complete } else { Arrival::Begun }).await;
     let began_complete = *seen.borrow() == Arrival::Complete;
+    if began_complete {
+        job.place = coming.place.get().cloned();
+    }
     let first = in_turn(pull, job.clone(), descriptor).await;
     match first {
         Err(status) if !began_complete => {

@@ -18,12 +18,11 @@ use berth_wire::{
     transfer::pull_state::{Phase, item::Stage},
     unpacker::CheckHostRequest,
 };
-use tokio::sync::watch;
 
 use crate::{
     ahead::{self, Ahead},
     board::Board,
-    layer::{self, Arrival},
+    layer::{self, Coming},
     ledger::What,
     plan,
     records::{self, ContentRecords, Lease},
@@ -144,8 +143,8 @@ impl Pull {
     async fn document(&self, lease: &Lease, descriptor: &Descriptor) -> Result<Vec<u8>, Status> {
         lease.protect(std::slice::from_ref(descriptor)).await?;
         self.board.add(descriptor);
-        let arrival = watch::Sender::new(Arrival::Waiting);
-        layer::fetch(self, descriptor, &arrival, Stage::Done).await?;
+        let coming = Coming::new();
+        layer::fetch(self, descriptor, &coming, Stage::Done).await?;
         berth_api::content::read_document(&self.content, descriptor).await
     }
 

@@ -19,6 +19,7 @@ use berth_wire::{
     Job as _, convert,
     job::SMALL_LAYER,
     metadata::{PrepareSnapshotReply, PrepareSnapshotRequest, snapshot::Kind},
+    types::BlobPlace,
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
@@ -122,7 +123,8 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         dirs.make(id, &Wanted::default())
     })
     .await?;
-    let extracted = extract(service, &layer, diff_id, &snapshotter.layout().dir(id), &context).await;
+    let extracted =
+        extract(service, &layer, job.place.as_ref(), diff_id, &snapshotter.layout().dir(id), &context).await;
     if let Ok((streamed, _)) = &extracted {
         UNPACKED.add(streamed.size, &[]);
     }
@@ -191,6 +193,7 @@ async fn after_failure(service: &Service, job: &UnpackJob, key: String, id: u64,
 async fn extract(
     service: &Service,
     layer: &Descriptor,
+    place: Option<&BlobPlace>,
     diff_id: Digest,
     dir: &Path,
     context: &JobContext<UnpackJob>,
@@ -204,10 +207,12 @@ async fn extract(
         };
         let reader =
             BlobReader::new(service.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
+        let place = place.cloned();
         let (counted, dir, blob) = (Arc::clone(&done), dir.to_owned(), layer.clone());
         let (writers, share) = (service.writers(), service.shares().begin(layer.size));
-        let work =
-            berth_api::blocking(move || apply_blob(reader, &counted, Some(&share), &dir, &blob, &writers, &cancelled));
+        let work = berth_api::blocking(move || {
+            apply_blob(reader.at(place.as_ref(), blob.size), &counted, Some(&share), &dir, &blob, &writers, &cancelled)
+        });
         tokio::pin!(work);
         // Whoever is done sooner says no more than that.
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + REPORT_EVERY, REPORT_EVERY);

@@ -8,7 +8,10 @@ use std::{
 
 use berth_api::content::{BlobReader, Followed, Turns};
 use berth_model::{Code, Digest};
-use berth_wire::content::{self as msg, watch_blob_reply::State};
+use berth_wire::{
+    content::{self as msg, watch_blob_reply::State},
+    types::BlobPlace,
+};
 use bytes::Bytes;
 
 use crate::kit::{Home, Kind, SOON, pattern, read_all, read_some};
@@ -181,4 +184,44 @@ pub(crate) async fn a_reader_ends_with_the_program(kind: Kind) {
     let (ended, how) = tokio::task::spawn_blocking(move || reading.join()).await.unwrap().expect("it panicked");
     assert!(ended.is_err());
     assert!(matches!(how, Some(Followed::Failed(_))), "{how:?}");
+}
+
+/// Who was told where a blob was committed asks nobody; and what is wrong about the place does no harm.
+pub(crate) async fn a_committed_blob_is_read_where_it_is_said_to_be(kind: Kind) {
+    let home = Home::new(kind).await;
+    let bytes = pattern(70_001);
+    let (digest, other) = (Digest::of(&bytes), home.put(&pattern(70_002)[1..]).await);
+    let size = bytes.len() as u64;
+    let mut writer = home.writer("layer-x", Some(&digest), size).await.unwrap();
+    writer.write(Bytes::copy_from_slice(&bytes)).await.unwrap();
+    let place = writer.commit(size, &digest).await.unwrap().expect("it says where the blob is");
+    // Whoever has to ask notices at once that it was cancelled.
+    let silent = || BlobReader::new(Arc::clone(&home.content), tokio::runtime::Handle::current(), digest, || true);
+    let (read, end) = read_all(silent().at(Some(&place), size)).await;
+    assert!(read.unwrap() == bytes && end == Some(Followed::Committed));
+
+    let at = |path: String| BlobPlace { path, ..place.clone() };
+    let aside = tempfile::tempdir().unwrap();
+    let aside = aside.path().join(digest.hex());
+    std::fs::write(&aside, &bytes).unwrap();
+    for (what, wrong, size) in [
+        ("of another disk", BlobPlace { store_id: "another".into(), ..place.clone() }, size),
+        ("another blob", at(place.path.replace(&digest.hex(), &other.hex())), size),
+        ("not in the store", at(aside.display().to_string()), size),
+        ("by a way around", at(place.path.replace(&digest.hex(), &format!("../blobs/{}", digest.hex()))), size),
+        ("of another length", place.clone(), size + 1),
+        ("nothing", BlobPlace::default(), size),
+    ] {
+        let (read, end) = read_all(silent().at(Some(&wrong), size)).await;
+        assert!(read.is_err() && end != Some(Followed::Committed), "{what}: it is not read unasked");
+        let (read, end) = read_all(home.reader(digest).at(Some(&wrong), size)).await;
+        assert!(read.unwrap() == bytes && end == Some(Followed::Committed), "{what}: the service knows better");
+    }
+
+    home.delete(&digest, 60).await.unwrap();
+    let (read, _) = read_all(silent().at(Some(&place), size)).await;
+    assert!(read.is_err(), "it was deleted since");
+    assert_eq!(home.put(&bytes).await, digest);
+    let (read, end) = read_all(home.reader(digest).at(Some(&place), size)).await;
+    assert!(read.unwrap() == bytes && end == Some(Followed::Committed));
 }

@@ -139,7 +139,7 @@ impl Content for Store {
         let mut state = self.state.lock().unwrap();
         state.ingests.remove(&request.r#ref);
         state.blobs.insert(digest.clone(), written);
-        Ok(msg::CommitIngestReply { digest, size: written })
+        Ok(msg::CommitIngestReply { digest, size: written, place: None })
     }
 
     async fn release_ingest(&self, request: msg::ReleaseIngestRequest) -> Result<msg::ReleaseIngestReply, Status> {

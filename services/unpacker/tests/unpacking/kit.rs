@@ -205,6 +205,7 @@ impl Home {
             diff_id: layer.diff_id.to_string(),
             chain_id: chain_id.to_string(),
             lease: "a lease".into(),
+            place: None,
         };
         self.bus.submit(job).await
     }

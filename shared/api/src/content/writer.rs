@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_model::{Digest, Status};
-use berth_wire::content as msg;
+use berth_wire::{content as msg, types::BlobPlace};
 use bytes::Bytes;
 
 use super::{
@@ -267,8 +267,9 @@ impl BlobWriter {
     }
 
     /// Makes it a blob: verified and durable when this returns. FAILED_PRECONDITION: size or digest are wrong, and the
-    /// ingest is still ours (restart or release it). ALREADY_EXISTS counts as success here: the blob is there.
-    pub async fn commit(&mut self, size: u64, expected: &Digest) -> Result<(), Status> {
+    /// ingest is still ours (restart or release it). ALREADY_EXISTS counts as success here: the blob is there. Answers where
+    /// the blob is, if the service said it.
+    pub async fn commit(&mut self, size: u64, expected: &Digest) -> Result<Option<BlobPlace>, Status> {
         let settled = if self.commit_advances { self.write_out().await } else { self.settle().await };
         match settled {
             // Perhaps because the blob is there, by us or by somebody else: the commit will say so.
@@ -283,11 +284,11 @@ impl BlobWriter {
             written: if self.commit_advances { self.written } else { 0 },
         };
         match self.content.commit_ingest(request).await {
-            Ok(_) => {
+            Ok(committed) => {
                 self.past.keep();
-                Ok(())
+                Ok(committed.place)
             }
-            Err(status) if status.code == berth_model::Code::AlreadyExists => Ok(()),
+            Err(status) if status.code == berth_model::Code::AlreadyExists => Ok(None),
             Err(status) => Err(status),
         }
     }
