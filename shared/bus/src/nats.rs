@@ -13,6 +13,7 @@ mod making;
 mod publish;
 mod queues;
 mod refusal;
+mod replies;
 mod signal;
 mod streams;
 mod submit;
@@ -40,6 +41,7 @@ pub(crate) struct Nats {
     jetstream: jetstream::Context,
     names: Names,
     liveness: Liveness,
+    replies: replies::Replies,
     census: queues::Census,
     streams: streams::Seen,
     /// On how many servers a new stream is.
@@ -65,6 +67,7 @@ impl Nats {
             jetstream,
             names,
             liveness: Liveness::default(),
+            replies: replies::Replies::default(),
             census: queues::Census::default(),
             streams: streams::Seen::default(),
             replicas: options.replicas,

@@ -11,19 +11,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use async_nats::{HeaderMap, Subscriber};
 use berth_model::Status;
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Nats;
 use super::liveness::HEARTBEAT;
-use super::signal::Signal;
+use super::replies::Replying;
 use super::streams::Kind;
 use crate::frame;
 use crate::job::{ProgressSender, RawHandle};
@@ -47,8 +46,7 @@ impl Nats {
         headers.push((frame::JOB_KEY.to_owned(), key));
         let workers = self.workers_heard(kind).await;
         // Before the job is published, so that no signal of it is missed.
-        let signals = self.link.client.subscribe(self.names.job_reply(kind, &id)).await;
-        let signals = signals.map_err(|error| {
+        let replying = self.replying(kind, &id).await.map_err(|error| {
             Status::unavailable(format!("could not listen for the `{kind}` job at {}: {error}", self.link.url))
         })?;
         let (progress, progress_seen) = watch::channel(None);
@@ -71,7 +69,7 @@ impl Nats {
         };
         follower.store().await?;
         tokio::spawn(async move {
-            if let Some(end) = follower.follow(signals).await {
+            if let Some(end) = follower.follow(replying).await {
                 // A submitter that went away in this instant is no error.
                 drop(verdict.send(end));
             }
@@ -115,7 +113,7 @@ impl Follower {
     }
 
     /// The verdict, or nothing if the job was cancelled.
-    async fn follow(&mut self, mut signals: Subscriber) -> Option<Result<Bytes, Status>> {
+    async fn follow(&mut self, mut replying: Replying) -> Option<Result<Bytes, Status>> {
         let mut breaks = self.nats.link.breaks();
         let mut check_at = self.heard + self.patience();
         loop {
@@ -125,13 +123,17 @@ impl Follower {
                     self.withdraw().await;
                     return None;
                 }
-                message = signals.next() => {
-                    self.heard = Instant::now();
+                changed = replying.news.changed() => {
+                    // It fails when the bus is gone.
+                    changed.ok()?;
+                    let news = replying.news.borrow_and_update().clone();
+                    self.heard = news.heard;
                     check_at = self.heard + self.patience();
-                    match Signal::read(message?) {
-                        Signal::Alive => {}
-                        Signal::Progress(progress) => drop(self.progress.send_replace(Some(progress))),
-                        Signal::Verdict(verdict) => return Some(verdict),
+                    if news.progress.is_some() && news.progress != *self.progress.borrow() {
+                        drop(self.progress.send_replace(news.progress));
+                    }
+                    if news.verdict.is_some() {
+                        return news.verdict;
                     }
                 }
                 _broken = breaks.changed() => check_at = Instant::now() + SETTLE,
