@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod roles;
 mod stopping;
+mod threads;
 mod web;
 
 use clap::Parser as _;
@@ -22,7 +23,7 @@ fn main() -> std::process::ExitCode {
     if let Err(wrong) = berth_failpoint::arm() {
         return failure::report(&anyhow::anyhow!(wrong));
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match threads::runtime(&cli) {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&anyhow::anyhow!("the runtime could not be started: {error}")),
     };
