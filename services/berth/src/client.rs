@@ -151,14 +151,16 @@ impl Client {
         doing: impl AsyncFnOnce(&Self) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let Some(starting) = self.starting.take() else { return doing(self).await };
-        let mut doing = std::pin::pin!(doing(self));
-        let serving = tokio::select! {
-            biased;
-            serving = started(starting) => serving?,
-            done = &mut doing => return done,
+        let (done, serving) = {
+            let mut doing = std::pin::pin!(doing(self));
+            let serving = tokio::select! {
+                biased;
+                serving = started(starting) => serving?,
+                done = &mut doing => return done,
+            };
+            (doing.await, serving)
         };
-        let done = doing.await;
-        drop(serving);
+        self.serving.extend(serving);
         done
     }
 }

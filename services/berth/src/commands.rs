@@ -28,10 +28,11 @@ use tracing::Instrument as _;
 use crate::{
     cli::{Cli, Command, LogFormat},
     client::Client,
+    leaving::Ended,
 };
 
 /// Runs a command.
-pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Ended> {
     let telemetry = berth_telemetry::start(telling(&cli))?;
     // A daemon works for others, whose traces are their own.
     if matches!(cli.command, Command::Serve(_)) {
@@ -72,35 +73,37 @@ fn word(command: &Command) -> String {
     all.split(|letter: char| !letter.is_alphabetic()).next().unwrap_or_default().to_owned()
 }
 
-async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
+async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Ended> {
     let done = match cli.command {
         Command::Serve(serve) => serve::run(&cli.global, serve, telemetry).await,
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
             return Box::pin(pull::run(&cli.global, pull)).await;
         }
-        Command::Pulls(pulls) => return pulls::run(&Client::connect(&cli.global, "pulls").await?, pulls).await,
+        Command::Pulls(pulls) => {
+            return Ok(pulls::run(&Client::connect(&cli.global, "pulls").await?, pulls).await?.into());
+        }
         Command::Images(images) => images::run(&Client::connect(&cli.global, "images").await?, images).await,
         Command::Snapshots(snapshots) => {
             snapshots::run(&Client::connect(&cli.global, "snapshots").await?, snapshots).await
         }
         Command::Leases(leases) => leases::run(&Client::connect(&cli.global, "leases").await?, leases).await,
-        Command::Gc(gc) => return gc::run(&Client::connect(&cli.global, "gc").await?, gc).await,
+        Command::Gc(gc) => return Ok(gc::run(&Client::connect(&cli.global, "gc").await?, gc).await?.into()),
         Command::Content(crate::cli::Content::Gc(run)) => {
-            return gc::collect(&Client::connect(&cli.global, "content gc").await?, &run).await;
+            return Ok(gc::collect(&Client::connect(&cli.global, "content gc").await?, &run).await?.into());
         }
         Command::Content(crate::cli::Content::Fsck(fsck)) => {
-            return gc::check(&Client::connect(&cli.global, "content fsck").await?, &fsck).await;
+            return Ok(gc::check(&Client::connect(&cli.global, "content fsck").await?, &fsck).await?.into());
         }
         Command::Content(content) => content::run(&Client::connect(&cli.global, "content").await?, content).await,
         Command::System(system) => system::run(&Client::connect(&cli.global, "system").await?, system).await,
         Command::Events(events) => events::run(&Client::connect(&cli.global, "events").await?, events).await,
         Command::Top(top) => top::run(&Client::connect(&cli.global, "top").await?, &top).await,
-        Command::Healthcheck(check) => return healthcheck::run(&cli.global, check).await,
+        Command::Healthcheck(check) => return Ok(healthcheck::run(&cli.global, check).await?.into()),
         Command::Jobs(jobs) => jobs::run(&Client::connect(&cli.global, "jobs").await?, jobs).await,
         Command::Nats(nats) => nats::run(&cli.global, &nats),
         Command::Version(json) => version::run(&cli.global, &json).await,
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| Ended::With(ExitCode::SUCCESS))
 }
 
 /// An error of the services, as a person shall read it.

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod failure;
 mod health;
+mod leaving;
 mod mount;
 mod output;
 mod progress;
@@ -28,10 +29,14 @@ fn main() -> std::process::ExitCode {
         Err(error) => return failure::report(&anyhow::anyhow!("the runtime could not be started: {error}")),
     };
     let done = runtime.block_on(commands::run(cli));
+    if matches!(done, Ok(leaving::Ended::Wholly)) {
+        leaving::at_once();
+    }
     // Threads that wait on a disk or a network are not waited for; what matters was flushed before it was acknowledged.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match done {
-        Ok(code) => code,
+        Ok(leaving::Ended::With(code)) => code,
+        Ok(leaving::Ended::Wholly) => std::process::ExitCode::SUCCESS,
         Err(error) => failure::report(&error),
     }
 }

@@ -10,12 +10,15 @@ use berth_wire::{
     types::Usage,
     unpacker::{CommitLayersReply, CommitLayersRequest, LayerCommit},
 };
+use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use crate::{Service, lock::Lock, rebase::Below, snapshots::PATIENCE, snapshotter::Snapshotter};
+use crate::{Service, layout, lock::Lock, rebase::Below, snapshots::PATIENCE, snapshotter::Snapshotter};
 
 /// So many records in one batch: a message stays far from the largest that a bus carries.
 const BATCH: usize = 250;
+/// With less to write, two flushes take longer than one.
+const AHEAD: u64 = 4 << 20;
 
 /// Where the layers are, and what is there of them.
 struct Stack<'a> {
@@ -42,7 +45,12 @@ impl Service {
         }
         let there = self.there(&namespace, &snapshotter, layers.iter().map(|layer| layer.chain_id.clone())).await?;
         let stack = Stack { namespace: &namespace, snapshotter: &snapshotter, trees: &trees, there };
+        let ahead = self.flush_ahead(&trees);
         let settled = self.settle(&stack, layers).await?;
+        if let Some(ahead) = ahead {
+            let flushed = ahead.await;
+            flushed.map_err(|error| Status::internal(format!("a flush ended early: {error}")))??;
+        }
         if let (true, Some(last)) = (self.flush(), settled.last()) {
             let (trees, id) = (trees.clone(), last.layer.id);
             blocking(move || trees.layout().flush(id)).instrument(tracing::info_span!("flush")).await?;
@@ -54,6 +62,17 @@ impl Service {
         drop(locks);
         self.forget_later();
         Ok(CommitLayersReply {})
+    }
+
+    /// Has the disk take what was unpacked while layers are settled, if that is worth it; the flush behind them then finds
+    /// little left. An error is told once, so it must be heard here.
+    fn flush_ahead(&self, trees: &Snapshotter) -> Option<JoinHandle<Result<(), Status>>> {
+        if !self.flush() || self.writers().unflushed() < AHEAD {
+            return None;
+        }
+        let all = trees.layout().all();
+        let flush = blocking(move || layout::flush(&all));
+        Some(tokio::spawn(flush.instrument(tracing::info_span!("flush ahead"))))
     }
 
     /// Settles what each layer left open, over its chain. Those that somebody else committed are not needed.

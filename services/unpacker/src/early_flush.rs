@@ -23,6 +23,11 @@ pub(crate) struct EarlyFlush {
 }
 
 impl EarlyFlush {
+    /// What came together since the last flush was begun.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     /// So many files with so many bytes were made in a directory.
     pub(crate) fn wrote(&self, dir: &Arc<OwnedFd>, files: usize, bytes: usize) {
         let cost = bytes as u64 + files as u64 * FILE_BYTES;

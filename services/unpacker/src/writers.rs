@@ -92,6 +92,11 @@ impl Writers {
         Self { queue: Arc::new(Queue { early, ..Queue::default() }), threads: threads.max(1) }
     }
 
+    /// What was written since the disk last began to take it.
+    pub(crate) fn unflushed(&self) -> u64 {
+        self.queue.early.as_ref().map_or(0, EarlyFlush::waiting)
+    }
+
     /// Files of one layer.
     pub(crate) fn layer(&self) -> LayerFiles<'_> {
         LayerFiles { writers: self, tally: Arc::default(), files: Vec::new(), bytes: 0 }

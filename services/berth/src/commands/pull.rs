@@ -12,10 +12,11 @@ use crate::{
         following::{self, Shown, Way},
         pulls, refused,
     },
+    leaving::Ended,
     output,
 };
 
-pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<Ended> {
     // What can be refused without a store is refused before one is made.
     pull.reference.parse::<berth_model::Reference>()?;
     let access = access(&pull)?;
@@ -48,10 +49,17 @@ pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<ExitCode>
         }
         let started = client.pulls().start(request).await.map_err(refused)?.into_inner();
         output::print(&started.pull_id)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(ExitCode::SUCCESS.into());
     }
     let shown = Shown { json: pull.json, quiet: pull.quiet, chain_ids: pull.print_chainid };
-    client.while_starting(async |client| following::follow(client, Way::Start(request), shown).await).await
+    let code =
+        client.while_starting(async |client| following::follow(client, Way::Start(request), shown).await).await?;
+    if client.is_local && code == ExitCode::SUCCESS {
+        // Its services are not even told to stop: that alone wakes each of their threads.
+        std::mem::forget(client);
+        return Ok(Ended::Wholly);
+    }
+    Ok(code.into())
 }
 
 /// Who asks the registry. A password comes from the command line, the environment, or the keyboard.
