@@ -45,7 +45,7 @@ impl Service {
         }
         let there = self.there(&namespace, &snapshotter, layers.iter().map(|layer| layer.chain_id.clone())).await?;
         let stack = Stack { namespace: &namespace, snapshotter: &snapshotter, trees: &trees, there };
-        let ahead = self.flush_ahead(&trees);
+        let ahead = self.flush_ahead(&trees, &layers);
         let settled = self.settle(&stack, layers).await?;
         if let Some(ahead) = ahead {
             let flushed = ahead.await;
@@ -66,8 +66,10 @@ impl Service {
 
     /// Has the disk take what was unpacked while layers are settled, if that is worth it; the flush behind them then finds
     /// little left. An error is told once, so it must be heard here.
-    fn flush_ahead(&self, trees: &Snapshotter) -> Option<JoinHandle<Result<(), Status>>> {
-        if !self.flush() || self.writers().unflushed() < AHEAD {
+    fn flush_ahead(&self, trees: &Snapshotter, layers: &[LayerCommit]) -> Option<JoinHandle<Result<(), Status>>> {
+        // A lowest layer has nothing below to settle.
+        let settles = layers.iter().any(|layer| !layer.parent.is_empty());
+        if !settles || !self.flush() || self.writers().unflushed() < AHEAD {
             return None;
         }
         let all = trees.layout().all();
