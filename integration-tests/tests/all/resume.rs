@@ -150,3 +150,26 @@ async fn what_came_before_a_failed_write_stays_and_is_right() -> Result<()> {
     assert_eq!(range, Some(format!("bytes={}-", kept.len())));
     Ok(())
 }
+
+/// The kernel tells once that it could not write something, and the next flush says that all is well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_disk_refused_is_unpacked_anew() -> Result<()> {
+    let image = big_image();
+    let registry = HostileRegistry::start(Faults::none()).await;
+    registry.add_image("app", "v1", &image);
+    let reference = registry.reference("app", "v1");
+    let stage = Stage::start(Shape::Alone)?;
+    let mut pull = stage.command(["pull", "--plain-http", &reference]);
+    let failed = pull.env(berth_failpoint::VARIABLE, "snapshot.flush=eio").output()?;
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(!failed.status.success() && said.contains("Input/output error"), "{said}");
+    // As if that had been lost.
+    let found = std::process::Command::new("find").arg(stage.root()).args(["-name", "big"]).output()?;
+    for path in String::from_utf8(found.stdout)?.lines() {
+        std::fs::write(path, b"torn")?;
+    }
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let mounted = Mounted::new(&stage, &reference, &[])?;
+    assert_eq!(std::fs::metadata(mounted.path().join("big"))?.len(), LAYER as u64);
+    Ok(())
+}

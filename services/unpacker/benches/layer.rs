@@ -101,7 +101,7 @@ fn stages(bencher: Bencher) {
 /// Making the files, by so many threads beside the one that reads the archive.
 #[divan::bench(args = [1, 2, 4], sample_count = 10)]
 fn create(bencher: Bencher, threads: usize) {
-    let (layer, writers) = (&*LAYER, Writers::new(threads, false));
+    let (layer, writers) = (&*LAYER, Writers::new(threads, None));
     bencher.counter(BytesCount::new(layer.plain.len())).with_inputs(tree).bench_local_refs(|upper| {
         apply(&mut &layer.plain[..], upper, &writers, &|| false).unwrap();
     });
@@ -110,7 +110,7 @@ fn create(bencher: Bencher, threads: usize) {
 /// All of it.
 #[divan::bench(sample_count = 10)]
 fn unpack(bencher: Bencher) {
-    let (layer, writers) = (&*LAYER, Writers::new(4, false));
+    let (layer, writers) = (&*LAYER, Writers::new(4, None));
     bencher.counter(BytesCount::new(layer.plain.len())).with_inputs(tree).bench_local_refs(|upper| {
         pipeline::run(&layer.packed[..], |pieces| apply(pieces, upper, &writers, &|| false)).unwrap();
     });

@@ -53,7 +53,7 @@ impl Service {
         let reader =
             BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
         let (snapshotters, sync) = (self.snapshotters().to_vec(), request.sync);
-        let (layout, writers) = (self.scratch_layout()?, self.writers());
+        let (layout, writers, refusals) = (self.scratch_layout()?, self.writers(), self.refusals());
         let streamed = blocking(move || {
             let made = onto::Made {
                 snapshotters: &snapshotters,
@@ -64,7 +64,7 @@ impl Service {
             };
             let streamed = made.apply(&target, reader)?;
             if sync {
-                target.sync()?;
+                refusals.note(target.sync())?;
             }
             Ok(streamed)
         });

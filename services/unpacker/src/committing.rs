@@ -43,6 +43,7 @@ impl Service {
         for layer in &layers {
             locks.extend(Lock::on_dir(&trees.layout().dir(layer.id), PATIENCE).await?);
         }
+        let heard = self.refusals().heard();
         let there = self.there(&namespace, &snapshotter, layers.iter().map(|layer| layer.chain_id.clone())).await?;
         let stack = Stack { namespace: &namespace, snapshotter: &snapshotter, trees: &trees, there };
         let ahead = self.flush_ahead(&trees, &layers);
@@ -52,9 +53,11 @@ impl Service {
             flushed.map_err(|error| Status::internal(format!("a flush ended early: {error}")))??;
         }
         if let (true, Some(last)) = (self.flush(), settled.last()) {
-            let (trees, id) = (trees.clone(), last.layer.id);
-            blocking(move || trees.layout().flush(id)).instrument(tracing::info_span!("flush")).await?;
+            let (trees, id, refusals) = (trees.clone(), last.layer.id, self.refusals());
+            let flush = move || refusals.note(trees.layout().flush(id));
+            blocking(flush).instrument(tracing::info_span!("flush")).await?;
         }
+        self.refusals().none_since(heard)?;
         for batch in settled.chunks(BATCH) {
             pass(Point::UnpackCommit);
             self.record(&stack, batch).await?;
@@ -72,8 +75,8 @@ impl Service {
         if !settles || !self.flush() || self.writers().unflushed() < AHEAD {
             return None;
         }
-        let all = trees.layout().all();
-        let flush = blocking(move || layout::flush(&all));
+        let (all, refusals) = (trees.layout().all(), self.refusals());
+        let flush = blocking(move || refusals.note(layout::flush(&all)));
         Some(tokio::spawn(flush.instrument(tracing::info_span!("flush ahead"))))
     }
 

@@ -11,18 +11,25 @@ use std::{
     },
 };
 
+use crate::refusals::Refusals;
+
 /// A flush is begun after so much was written. A file costs the disk about as much as so many bytes.
 const ENOUGH: u64 = 64 << 20;
 const FILE_BYTES: u64 = 8 << 10;
 
 /// Begins flushes of the file system that layers are unpacked to.
-#[derive(Default)]
 pub(crate) struct EarlyFlush {
+    refusals: Arc<Refusals>,
     written: AtomicU64,
     busy: Arc<AtomicBool>,
 }
 
 impl EarlyFlush {
+    /// What the disk refuses is told there.
+    pub(crate) fn new(refusals: Arc<Refusals>) -> Self {
+        Self { refusals, written: AtomicU64::default(), busy: Arc::default() }
+    }
+
     /// What came together since the last flush was begun.
     pub(crate) fn waiting(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
@@ -35,14 +42,34 @@ impl EarlyFlush {
             return;
         }
         self.written.store(0, Ordering::Relaxed);
-        let (dir, busy) = (Arc::clone(dir), Arc::clone(&self.busy));
+        let (dir, busy, refusals) = (Arc::clone(dir), Arc::clone(&self.busy), Arc::clone(&self.refusals));
         let flush = move || {
-            // What fails is told by the flush before the commit, which counts.
-            let _only_a_head_start = rustix::fs::syncfs(&*dir);
+            // Only a head start; but what fails here is told to nobody else.
+            let _told = refusals.note(rustix::fs::syncfs(&*dir));
             busy.store(false, Ordering::Release);
         };
         if std::thread::Builder::new().name("early-flush".to_owned()).spawn(flush).is_err() {
             self.busy.store(false, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use berth_testing::wait::wait_until;
+    use rustix::fs::{Mode, OFlags};
+
+    use super::*;
+
+    #[test]
+    fn what_the_disk_refuses_is_heard() {
+        let refusals = Arc::new(Refusals::default());
+        let early = EarlyFlush::new(Arc::clone(&refusals));
+        // Nothing can be flushed by it.
+        let path = rustix::fs::open("/", OFlags::PATH, Mode::empty()).unwrap();
+        early.wrote(&Arc::new(path), 1, ENOUGH as usize);
+        wait_until("the refusal", Duration::from_secs(10), || refusals.heard() == 1, || ());
     }
 }

@@ -60,6 +60,7 @@ pub mod pieces;
 pub mod pipeline;
 mod pour;
 pub mod rebase;
+pub mod refusals;
 pub mod residue;
 mod service;
 pub mod shares;

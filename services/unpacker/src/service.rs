@@ -32,6 +32,7 @@ use crate::{
     layout::Layout,
     memory::{self, Memory},
     orphans,
+    refusals::Refusals,
     shares::Shares,
     snapshotter::Snapshotter,
     writers::Writers,
@@ -49,6 +50,7 @@ pub struct Service {
     sync_remove: bool,
     erasers: Arc<Semaphore>,
     writers: Arc<Writers>,
+    refusals: Arc<Refusals>,
     shares: Arc<Shares>,
     memory: Arc<Memory>,
     forgetting: Arc<AtomicBool>,
@@ -58,14 +60,18 @@ impl Service {
     /// An unpacker that finds the other services on this bus.
     #[must_use]
     pub fn new(bus: &Bus, config: &Config) -> Self {
+        let snapshotters = Snapshotter::all(config);
+        let layouts = snapshotters.iter().map(|snapshotter| snapshotter.layout().clone()).collect();
+        let refusals = Arc::new(Refusals::of(layouts));
         Self {
             content: Arc::new(ContentClient::new(bus.clone())),
             metadata: Arc::new(MetadataClient::new(bus.clone())),
-            snapshotters: Snapshotter::all(config),
+            snapshotters,
             flush: config.flush,
             sync_remove: config.sync_remove,
             erasers: Arc::new(Semaphore::new(ERASERS)),
-            writers: Arc::new(Writers::new(config.writers, config.flush)),
+            writers: Arc::new(Writers::new(config.writers, config.flush.then(|| Arc::clone(&refusals)))),
+            refusals,
             shares: Arc::default(),
             memory: Arc::default(),
             forgetting: Arc::default(),
@@ -91,6 +97,11 @@ impl Service {
     /// Who makes the files of layers.
     pub(crate) fn writers(&self) -> Arc<Writers> {
         Arc::clone(&self.writers)
+    }
+
+    /// What the disk refused of what was unpacked.
+    pub(crate) fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.refusals)
     }
 
     /// How layers share the processors.

@@ -108,11 +108,11 @@ impl Service {
         let rebased = active.parent.is_empty() && !record.parent.is_empty();
         let onto = if rebased { Some(self.committed_chain(&namespace, &name, &record.parent).await?) } else { None };
         record.id = id;
-        let (trees, flush) = (snapshotter.clone(), self.flush());
+        let (trees, flush, refusals) = (snapshotter.clone(), self.flush(), self.refusals());
         let usage = blocking(move || {
             let usage = trees.ready(id, onto.as_deref())?;
             if flush {
-                trees.layout().flush(id)?;
+                refusals.note(trees.layout().flush(id))?;
             }
             Ok(usage)
         });

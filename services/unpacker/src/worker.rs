@@ -123,8 +123,10 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         dirs.make(id, &Wanted::default())
     })
     .await?;
-    let extracted =
-        extract(service, &layer, job.place.as_ref(), diff_id, &snapshotter.layout().dir(id), &context).await;
+    let (refusals, dir) = (service.refusals(), snapshotter.layout().dir(id));
+    let heard = refusals.heard();
+    let extracted = extract(service, &layer, job.place.as_ref(), diff_id, &dir, &context).await;
+    let extracted = extracted.and_then(|done| refusals.none_since(heard).map(|()| done));
     if let Ok((streamed, _)) = &extracted {
         UNPACKED.add(streamed.size, &[]);
     }

@@ -14,7 +14,9 @@ use std::{
 use berth_telemetry::effort::{Effort, OfThread};
 use bytes::Bytes;
 
-use crate::{early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped, lane::Lane, shares};
+use crate::{
+    early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped, lane::Lane, refusals::Refusals, shares,
+};
 
 /// A batch holds at most so many files, and so many bytes (unless it is one file).
 const BATCH_FILES: usize = 32;
@@ -85,10 +87,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Writers {
-    /// At most so many threads; each is started when there is work for it. `flush`: what they make will be flushed.
+    /// At most so many threads; each is started when there is work for it. If what they make will be flushed, what the disk
+    /// refuses of it is told to `refusals`.
     #[must_use]
-    pub fn new(threads: usize, flush: bool) -> Self {
-        let early = flush.then(EarlyFlush::default);
+    pub fn new(threads: usize, refusals: Option<Arc<Refusals>>) -> Self {
+        let early = refusals.map(EarlyFlush::new);
         Self { queue: Arc::new(Queue { early, ..Queue::default() }), threads: threads.max(1) }
     }
 

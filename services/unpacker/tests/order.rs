@@ -32,7 +32,7 @@ fn link(archive: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, target: &st
 
 fn applied(archive: Builder<Vec<u8>>, upper: &Path) -> Result<Residue, ApplyError> {
     let bytes = archive.into_inner().unwrap();
-    apply(&mut &bytes[..], upper, &Writers::new(3, true), &|| false)
+    apply(&mut &bytes[..], upper, &Writers::new(3, Some(std::sync::Arc::default())), &|| false)
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Room {
     fn apply(&self, layer: &[u8], mounts: &[Mount]) {
         let snapshotters = Snapshotter::all(&Config::new(self.dir("snapshotters")));
         let layout = self.layout();
-        let writers = berth_unpacker::writers::Writers::new(2, false);
+        let writers = berth_unpacker::writers::Writers::new(2, None);
         let made = Made {
             snapshotters: &snapshotters,
             layout: &layout,
