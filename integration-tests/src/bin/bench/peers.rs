@@ -63,32 +63,33 @@ pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>) -> 
             (shape, "quiet") => (shape, Telemetry::Quiet),
             _ => (name.as_str(), Telemetry::Usual),
         };
-        let (kind, programs): (_, &[&str]) = match shape {
-            "berth" => {
-                for (number, path) in berth.iter().enumerate() {
-                    let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
-                    let name = if number == 0 { name.clone() } else { format!("{name}-{}", number + 1) };
-                    add(name, Kind::Berth(path), &telemetry);
-                }
-                continue;
-            }
-            "daemon" | "nats" => {
-                let path = berth.first().context("no program is named")?.canonicalize()?;
-                let kind = if shape == "nats" { Kind::Nats(path) } else { Kind::Daemon(path) };
-                (kind, if shape == "nats" { &["nats-server"] } else { &[] })
-            }
-            "containerd" => (Kind::Containerd, &["ctr", "containerd"]),
-            "podman" => (Kind::Podman, &["podman"]),
-            "umoci" => (Kind::Umoci, &["skopeo", "umoci"]),
+        let (kinds, programs): (Vec<Kind>, &[&str]) = match shape {
+            "berth" => (each(berth, Kind::Berth)?, &[]),
+            "daemon" => (each(berth, Kind::Daemon)?, &[]),
+            "nats" => (each(berth, Kind::Nats)?, &["nats-server"]),
+            "containerd" => (vec![Kind::Containerd], &["ctr", "containerd"]),
+            "podman" => (vec![Kind::Podman], &["podman"]),
+            "umoci" => (vec![Kind::Umoci], &["skopeo", "umoci"]),
             other => bail!("unknown peer {other:?}; there are berth, daemon, nats, containerd, podman, umoci"),
         };
-        match programs.iter().find(|program| !is_there(program)) {
-            Some(missing) => eprintln!("{name} is left out: {missing} is not installed"),
-            None => add(name.clone(), kind, &telemetry),
+        if let Some(missing) = programs.iter().find(|program| !is_there(program)) {
+            eprintln!("{name} is left out: {missing} is not installed");
+            continue;
+        }
+        for (number, kind) in kinds.into_iter().enumerate() {
+            add(if number == 0 { name.clone() } else { format!("{name}-{}", number + 1) }, kind, &telemetry);
         }
     }
     ensure!(!peers.is_empty(), "none of these peers is installed: {}", wanted.join(", "));
     Ok(peers)
+}
+
+/// Each of several Berths, in the same shape.
+fn each(berth: &[PathBuf], shape: fn(PathBuf) -> Kind) -> Result<Vec<Kind>> {
+    berth
+        .iter()
+        .map(|path| Ok(shape(path.canonicalize().with_context(|| format!("find {}", path.display()))?)))
+        .collect()
 }
 
 fn is_there(program: &str) -> bool {
