@@ -1,7 +1,7 @@
 //! The stages of one layer, each on a thread of its own: read and inflate; hash; untar (the caller's thread).
 //!
 //! They overlap, and overlap with the download. Buffers are handed over in bounded queues: at most [`QUEUE`] buffers of
-//! [`BUFFER`] bytes wait for each of the two consumers, so a layer holds at most 8 MiB whatever its size.
+//! [`BUFFER`] bytes wait for each of the two consumers, so a layer holds at most 8 MiB whatever its size, beside what its writers have.
 
 use std::{
     io::{self, Read},

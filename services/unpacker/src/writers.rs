@@ -26,7 +26,7 @@ const BATCH_LEAST: usize = 8;
 /// Batches that wait, for each thread.
 const QUEUE: usize = 4;
 /// Bytes of large files that wait, of one layer.
-const AHEAD: usize = 8 << 20;
+const AHEAD: usize = 4 << 20;
 /// A thread that had nothing to do for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -8,9 +8,8 @@ use bytes::{Bytes, BytesMut};
 /// Where a buffer begins in memory, and what direct writes are multiples of (open(2), `O_DIRECT`): no disk has larger blocks.
 pub const ALIGNED: usize = 4096;
 
-/// Memory for so many bytes of buffers is asked for at once.
-const SLAB: usize = 8 << 20;
-/// A huge page of most machines; where they are larger, pages are as they always are.
+/// A huge page of most machines; where they are larger, pages are as they always are. Memory for so many bytes of buffers is
+/// asked for at once.
 const HUGE: usize = 2 << 20;
 
 /// Buffers of one size.
@@ -32,7 +31,7 @@ impl Pool {
     pub fn take(self: &Arc<Self>) -> Lent {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = free.pop().unwrap_or_else(|| {
-            let mut slab = slab(self.size, (SLAB / self.size).clamp(1, self.most.max(1)));
+            let mut slab = slab(self.size, (HUGE / self.size).clamp(1, self.most.max(1)));
             // The first ones are taken first.
             while slab.len() > self.size {
                 free.push(slab.split_off(slab.len() - self.size));
