@@ -28,15 +28,12 @@ fn main() -> std::process::ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&anyhow::anyhow!("the runtime could not be started: {error}")),
     };
-    let done = runtime.block_on(commands::run(cli));
-    if matches!(done, Ok(leaving::Ended::Wholly)) {
-        leaving::at_once();
-    }
+    let code = match runtime.block_on(commands::run(cli)) {
+        Ok(leaving::Ended::Wholly) => leaving::at_once(),
+        Ok(leaving::Ended::With(code)) => Ok(code),
+        Err(error) => Err(error),
+    };
     // Threads that wait on a disk or a network are not waited for; what matters was flushed before it was acknowledged.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    match done {
-        Ok(leaving::Ended::With(code)) => code,
-        Ok(leaving::Ended::Wholly) => std::process::ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
-    }
+    code.unwrap_or_else(|error| failure::report(&error))
 }

@@ -54,6 +54,7 @@ impl Service {
             BlobReader::new(self.content(), tokio::runtime::Handle::current(), layer.digest, cancelled.clone());
         let (snapshotters, sync) = (self.snapshotters().to_vec(), request.sync);
         let (layout, writers, refusals) = (self.scratch_layout()?, self.writers(), self.refusals());
+        let heard = refusals.heard();
         let streamed = blocking(move || {
             let made = onto::Made {
                 snapshotters: &snapshotters,
@@ -66,6 +67,7 @@ impl Service {
             if sync {
                 refusals.note(target.sync())?;
             }
+            refusals.none_since(heard)?;
             Ok(streamed)
         });
         let streamed = streamed.await?;
