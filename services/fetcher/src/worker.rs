@@ -7,7 +7,7 @@ use std::{
 };
 
 use berth_api::{
-    content::{BlobWriter, Content, Turns},
+    content::{Content, SMALL_BLOB, Turns},
     transfer::Transfer,
 };
 use berth_bus::JobContext;
@@ -32,7 +32,7 @@ use crate::{
     flight::{self, Place},
     numbers::{self, Source},
     service::reference,
-    sink::Blamed,
+    sink::{Blamed, InMemory, Landing},
 };
 
 /// Progress is reported at most this often; people do not read faster, and each report may cross a network.
@@ -61,6 +61,8 @@ struct Task {
     reference: Reference,
     descriptor: Descriptor,
     plain_http: bool,
+    /// It is small and was not in the store.
+    in_memory: bool,
 }
 
 impl Worker {
@@ -82,9 +84,11 @@ impl Worker {
 
     /// Works on one job.
     pub(crate) async fn run(&self, job: FetchJob, context: JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
+        let descriptor: Descriptor = required(job.descriptor.as_ref(), "descriptor")?.try_into()?;
         let task = Task {
             reference: reference(&job.reference)?,
-            descriptor: required(job.descriptor.as_ref(), "descriptor")?.try_into()?,
+            in_memory: job.absent && descriptor.size <= SMALL_BLOB,
+            descriptor,
             plain_http: job.plain_http,
             pull_id: job.pull_id,
         };
@@ -97,6 +101,14 @@ impl Worker {
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
         let report = Report::new(context, task.descriptor.size);
+        if task.in_memory {
+            let mut landing = InMemory::new(Arc::clone(&self.content));
+            let (fetched, place) = tokio::select! {
+                done = self.download(task, &mut landing, &report) => done?,
+                () = context.cancelled() => return Err(cancelled(task)),
+            };
+            return Ok(FetchOutcome { fetched, place, ..FetchOutcome::default() });
+        }
         let large = (task.descriptor.size >= self.large_bytes).then_some(&self.large);
         let mut replaced = 0;
         loop {
@@ -118,7 +130,7 @@ impl Worker {
             };
             report.tell(writer.offset());
             let done = tokio::select! {
-                done = self.download(task, &mut writer, &report) => done,
+                done = self.download(task, &mut *writer, &report) => done,
                 () = context.cancelled() => Err(cancelled(task)),
             };
             match done {
@@ -138,12 +150,12 @@ impl Worker {
         }
     }
 
-    /// Fills and commits the ingest. Bytes that turn out wrong are thrown away and fetched anew, once: they may be from
+    /// Fetches and commits. Bytes that turn out wrong are thrown away and fetched anew, once: they may be from
     /// an earlier and broken attempt. Answers how many were asked of the registry, and where the blob is.
     async fn download(
         &self,
         task: &Task,
-        writer: &mut BlobWriter,
+        landing: &mut impl Landing,
         report: &Report<'_>,
     ) -> Result<(u64, Option<BlobPlace>), Status> {
         let descriptor = &task.descriptor;
@@ -152,12 +164,12 @@ impl Worker {
         let progress = |offset| report.tell(offset);
         let mut fetched = 0;
         let (mut anew, mut asked_again) = (false, false);
-        if writer.offset() > descriptor.size {
-            writer.restart().await?;
+        if landing.offset() > descriptor.size {
+            landing.restart().await?;
         }
         loop {
-            let (begun_at, begun) = (writer.offset(), Instant::now());
-            let mut sink = Blamed { sink: &mut *writer, failed: false };
+            let (begun_at, begun) = (landing.offset(), Instant::now());
+            let mut sink = Blamed { sink: &mut *landing, failed: false };
             let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
             let download = Box::pin(self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress));
             // Small ones take no time that anybody asks about.
@@ -187,10 +199,10 @@ impl Worker {
                     return Err(status);
                 }
             }
-            match account::timed("commit", writer.commit(descriptor.size, &descriptor.digest)).await {
+            match account::timed("commit", landing.commit(descriptor)).await {
                 Ok(place) => return Ok((fetched, place)),
                 Err(status) if status.code == Code::FailedPrecondition => {
-                    writer.restart().await?;
+                    landing.restart().await?;
                     report.last(0);
                     if anew {
                         return Err(mismatch(task));
