@@ -29,7 +29,8 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             root,
-            jobs: cores.clamp(2, 8),
+            // More than processors: the largest layer, which all wait for in the end, shall not wait for a place.
+            jobs: (2 * cores).clamp(4, 8),
             writers: cores.clamp(1, 16),
             flush: true,
             mount_options: Vec::new(),

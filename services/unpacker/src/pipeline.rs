@@ -6,7 +6,8 @@
 use std::{
     io::{self, Read},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::{Duration, Instant},
@@ -28,6 +29,30 @@ use crate::{
 
 const BUFFER: usize = 256 << 10;
 const QUEUE: usize = 12;
+/// Buffers that are kept for the next layer.
+const KEPT: usize = 8 * QUEUE;
+
+static BUFFERS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::new(BUFFER, KEPT));
+/// Layers that use them.
+static LAYERS: AtomicUsize = AtomicUsize::new(0);
+
+/// A layer that uses them. With the last one their memory goes.
+struct InUse;
+
+impl InUse {
+    fn begin() -> Self {
+        LAYERS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if LAYERS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            BUFFERS.clear();
+        }
+    }
+}
 
 /// What came out of the stages beside the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,9 +168,8 @@ fn inflate_all(
 ) -> Result<(), ApplyError> {
     let mut counted = Counted::new(source, reading);
     let (compression, mut reader) = decompress::open(&mut counted).map_err(|error| source_error(error, "", 0))?;
-    let pool = Pool::new(BUFFER, 2 * QUEUE);
     let failed = loop {
-        let mut buffer = pool.take();
+        let mut buffer = BUFFERS.take();
         let mut error = None;
         while !buffer.room().is_empty() {
             match reader.read(buffer.room()) {
