@@ -91,6 +91,7 @@ pub fn timed<T>(
     share: Option<&Arc<Share>>,
     consume: impl FnOnce(&mut dyn Pieces) -> Result<T, ApplyError>,
 ) -> Result<(T, Streamed, Spent), ApplyError> {
+    let _in_use = InUse::begin();
     let join = || share.and_then(Share::join);
     let _member = join();
     let watch = OfThread::begin();
