@@ -34,9 +34,7 @@ const STAGES: &[(&str, usize)] = &[
     ("untar", 2),
     ("rebase", 2),
     // Each twice: where it is asked for, and where it is done.
-    ("content.v1.FindBlobs", 4),
-    ("content.v1.CommitIngest", 2),
-    ("content.v1.PutBlob", 6),
+    ("content.v1.CommitIngest", 8),
     ("metadata.v1.PrepareSnapshot", 4),
     ("metadata.v1.PutImage", 2),
 ];

@@ -20,8 +20,8 @@ pub(crate) fn all() -> Vec<Role> {
             name: "fetcher",
             works: vec![FETCH],
             calls: calls! {
-                content: AdvanceIngestRequest, CommitIngestRequest, HashIngestRequest, OpenIngestRequest, PutBlobRequest,
-                    ReleaseIngestRequest, RestartIngestRequest, WatchBlobRequest;
+                content: AdvanceIngestRequest, CommitIngestRequest, HashIngestRequest, OpenIngestRequest, ReleaseIngestRequest,
+                    RestartIngestRequest, WatchBlobRequest;
                 transfer: GetAccessRequest;
             },
             ..Role::default()
@@ -43,7 +43,7 @@ pub(crate) fn all() -> Vec<Role> {
             name: "transfer",
             submits: vec![FETCH, UNPACK],
             calls: calls! {
-                content: FindBlobsRequest, WatchBlobRequest;
+                content: WatchBlobRequest;
                 fetcher: ResolveRequest;
                 metadata: AddLeaseResourcesRequest, BeginTermRequest, CreatePullRequest, EndPullRequest,
                     GetPullRecordRequest, HoldTermRequest, ListPullRecordsRequest, PutContentRequest, PutImageRequest,

@@ -22,29 +22,6 @@ pub(crate) async fn stat(state: &State, request: msg::StatBlobRequest) -> Result
     state.blob(digest).await?.ok_or_else(|| Status::not_found(format!("blob {digest} not found")))
 }
 
-/// Those of these blobs that are there.
-pub(crate) async fn find(state: &State, request: msg::FindBlobsRequest) -> Result<msg::FindBlobsReply, Status> {
-    if request.digests.len() > MANY {
-        return Err(Status::invalid_argument(format!("at most {MANY} blobs are looked for at once")));
-    }
-    let digests = request.digests.iter().map(|digest| convert::digest(digest)).collect::<Result<Vec<_>, _>>()?;
-    let store = Arc::clone(&state.store);
-    state
-        .db
-        .read(move |view| {
-            let mut blobs = Vec::new();
-            for digest in &digests {
-                if let Some(stored) = BLOBS.get(view, digest)?
-                    && store.layout().blob_facts(digest)?.is_some()
-                {
-                    blobs.push(located(&store, digest, stored));
-                }
-            }
-            Ok(msg::FindBlobsReply { blobs })
-        })
-        .await
-}
-
 /// The blobs.
 pub(crate) async fn list(state: &State, request: msg::ListBlobsRequest) -> Result<msg::ListBlobsReply, Status> {
     let (after, items) = (optional(&request.after)?, page::items(request.limit));

@@ -74,16 +74,12 @@ pub(crate) async fn commit(
     recorded?;
     tracing::debug!(reference = open.reference(), %digest, size, fresh, "an ingest was committed");
     if fresh {
-        Ok(msg::CommitIngestReply { digest: digest.to_string(), size, place: Some(place(&state, &digest)) })
+        let path = state.store.layout().blob(&digest).display().to_string();
+        let place = Some(BlobPlace { path, store_id: state.store.id().to_owned() });
+        Ok(msg::CommitIngestReply { digest: digest.to_string(), size, place })
     } else {
         Err(Status::already_exists(format!("blob {digest} exists")))
     }
-}
-
-/// Where a blob is.
-pub(crate) fn place(state: &State, digest: &Digest) -> BlobPlace {
-    let path = state.store.layout().blob(digest).display().to_string();
-    BlobPlace { path, store_id: state.store.id().to_owned() }
 }
 
 /// The digest of an ingest that is complete and what was promised.

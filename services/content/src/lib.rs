@@ -4,7 +4,7 @@
 //! - `ingest` is one ingest: who may write, how far it is written, whether it is what was promised. Its rules are pure.
 //! - `hasher` follows the writer on a thread of its own, so that hashing overlaps the download and the frontier is honest.
 //! - `open` joins these for one ingest; `state` holds them all; `service` implements the contract, by way of `writing`,
-//!   `commit`, `put`, `watch`, `blobs` and `page`.
+//!   `commit`, `watch`, `blobs` and `page`.
 //! - `inspection` looks for damage and mends what can be mended here; `measure` says what the store takes of its disk.
 //! - `reconcile` makes the table of blobs agree with the files at every start.
 //!
@@ -29,7 +29,6 @@ mod listing;
 mod measure;
 mod open;
 mod page;
-mod put;
 mod reconcile;
 #[cfg(test)]
 mod recovery;

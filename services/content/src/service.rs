@@ -7,7 +7,7 @@ use berth_model::{Digest, Status};
 use berth_wire::{content as msg, convert};
 
 use crate::{
-    Config, blobs, commit, inspection, listing, measure, put,
+    Config, blobs, commit, inspection, listing, measure,
     state::{State, detached},
     store::{Disk, Host},
     watch, writing,
@@ -64,10 +64,6 @@ impl Content for Service {
         detached(commit::commit(self.state(), request)).await
     }
 
-    async fn put_blob(&self, request: msg::PutBlobRequest) -> Result<msg::PutBlobReply, Status> {
-        detached(put::put(self.state(), request)).await
-    }
-
     async fn release_ingest(&self, request: msg::ReleaseIngestRequest) -> Result<msg::ReleaseIngestReply, Status> {
         detached(writing::release(self.state(), request)).await
     }
@@ -90,10 +86,6 @@ impl Content for Service {
 
     async fn stat_blob(&self, request: msg::StatBlobRequest) -> Result<msg::StatBlobReply, Status> {
         blobs::stat(&self.state, request).await
-    }
-
-    async fn find_blobs(&self, request: msg::FindBlobsRequest) -> Result<msg::FindBlobsReply, Status> {
-        blobs::find(&self.state, request).await
     }
 
     async fn list_blobs(&self, request: msg::ListBlobsRequest) -> Result<msg::ListBlobsReply, Status> {

@@ -55,7 +55,7 @@ impl Store {
         }
         let (id, fresh) = (uuid::Uuid::new_v4().to_string(), path.with_extension("tmp"));
         let make = || {
-            self.disk.write(&fresh, id.as_bytes())?;
+            self.disk.write(&fresh, &id)?;
             self.disk.flush(&fresh)?;
             self.disk.rename(&fresh, &path)?;
             self.disk.flush_dir(&self.layout.root().join("blobs"))?;
@@ -101,7 +101,7 @@ impl Store {
         let now = Time::now();
         let write = |name: &str, text: &str| {
             let path = dir.join(name);
-            self.disk.write(&path, text.as_bytes()).map_err(|error| Status::io("write", &path, &error))
+            self.disk.write(&path, text).map_err(|error| Status::io("write", &path, &error))
         };
         for name in ["startedat", "updatedat"] {
             write(name, &now.to_string())?;
@@ -198,23 +198,14 @@ impl Store {
     /// Publishes an ingest whose bytes were verified and flushed. `false`: the blob was there already, and the ingest is
     /// gone. Either way the blob's name is on disk when this returns.
     pub(crate) fn publish(&self, reference: &str, digest: &Digest) -> Result<bool, Status> {
-        let fresh = self.name(&self.layout.data(reference), digest)?;
-        if let Err(status) = self.drop_ingest(reference) {
-            tracing::warn!(%status, "what is left of a committed ingest was not removed; the next start will");
-        }
-        Ok(fresh)
-    }
-
-    /// Gives a file a blob's name, unless one has it.
-    fn name(&self, data: &Path, digest: &Digest) -> Result<bool, Status> {
-        let blob = self.layout.blob(digest);
+        let (data, blob) = (self.layout.data(reference), self.layout.blob(digest));
         let fresh = {
             let _alone = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
             let fresh = self.layout.blob_facts(digest)?.is_none();
             if fresh {
                 pass(Point::ContentFlushed);
-                self.disk.set_mode(data, 0o444).map_err(|error| Status::io("protect", data, &error))?;
-                self.disk.rename(data, &blob).map_err(|error| Status::io("publish", &blob, &error))?;
+                self.disk.set_mode(&data, 0o444).map_err(|error| Status::io("protect", &data, &error))?;
+                self.disk.rename(&data, &blob).map_err(|error| Status::io("publish", &blob, &error))?;
             }
             fresh
         };
@@ -222,32 +213,10 @@ impl Store {
         // Also when somebody else gave it the name: they may not have come to here yet.
         self.flush_blobs()?;
         pass(Point::ContentPublished);
-        Ok(fresh)
-    }
-
-    /// Makes verified bytes of a small blob durable, in a file before [`Store::publish_small`].
-    pub(crate) fn flush_small(&self, digest: &Digest, bytes: &[u8]) -> Result<PathBuf, Status> {
-        let data = self.layout.small(digest);
-        let write = || {
-            self.disk.write(&data, bytes).map_err(|error| Status::io("write", &data, &error))?;
-            self.disk.flush(&data).map_err(|error| Status::io("flush", &data, &error))
-        };
-        write().inspect_err(|_| self.drop_small(&data))?;
-        Ok(data)
-    }
-
-    /// As [`Store::publish`], for such a file.
-    pub(crate) fn publish_small(&self, data: &Path, digest: &Digest) -> Result<bool, Status> {
-        let done = self.name(data, digest);
-        if !matches!(done, Ok(true)) {
-            self.drop_small(data);
+        if let Err(status) = self.drop_ingest(reference) {
+            tracing::warn!(%status, "what is left of a committed ingest was not removed; the next start will");
         }
-        done
-    }
-
-    fn drop_small(&self, data: &Path) {
-        // On a full disk its room is wanted; what stays goes at the next start.
-        drop(self.disk.remove_file(data));
+        Ok(fresh)
     }
 
     /// Returns when all blobs have their names on disk.
@@ -303,9 +272,6 @@ impl Store {
         for dir in &found.half_made {
             self.drop_dir(dir)?;
         }
-        for path in &found.small {
-            self.disk.remove_file(path).map_err(|error| Status::io("remove", path, &error))?;
-        }
         for kept in &found.ingests {
             let aside = self.layout.data(&kept.reference).with_extension("new");
             match self.disk.remove_file(&aside) {
@@ -315,13 +281,13 @@ impl Store {
                 _ => {}
             }
         }
-        Ok((found.ingests, found.half_made.len() + found.small.len()))
+        Ok((found.ingests, found.half_made.len()))
     }
 
     /// Writes a small file so that it is there whole or not at all.
     fn write_whole(&self, path: &Path, text: &str) -> Result<(), Status> {
         let fresh = path.with_extension("tmp");
-        let write = || self.disk.write(&fresh, text.as_bytes()).and_then(|()| self.disk.rename(&fresh, path));
+        let write = || self.disk.write(&fresh, text).and_then(|()| self.disk.rename(&fresh, path));
         write().map_err(|error| Status::io("write", path, &error))
     }
 }

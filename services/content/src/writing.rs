@@ -50,8 +50,7 @@ pub(crate) async fn open(state: Arc<State>, request: msg::OpenIngestRequest) -> 
     done
 }
 
-/// Drops an ingest that nobody writes.
-pub(crate) async fn drop_if_idle(state: &Arc<State>, reference: &str) -> Result<(), Status> {
+async fn drop_if_idle(state: &Arc<State>, reference: &str) -> Result<(), Status> {
     let Some(open) = state.find(reference) else { return Ok(()) };
     let Some(turn) = open.try_turn() else { return Ok(()) };
     if open.is_gone() || open.ingest().is_active(Instant::now(), state.silence) {

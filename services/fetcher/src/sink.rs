@@ -1,29 +1,14 @@
-//! Where downloads land: in an ingest, by the contract's blob writer; or, small ones, in memory until they are whole. And who
-//! is to blame when a download fails.
+//! The contract's blob writer as the download's sink, and who is to blame when a download fails.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use berth_api::content::{BlobWriter, Content};
-use berth_model::{Code, Descriptor, Status};
+use berth_api::content::BlobWriter;
+use berth_model::Status;
 use berth_telemetry::account;
-use berth_wire::{content::PutBlobRequest, types::BlobPlace};
 use bytes::Bytes;
 
 use crate::fetch::BlobSink;
-
-/// A sink whose bytes become a blob.
-#[async_trait]
-pub(crate) trait Landing: BlobSink {
-    /// Throws all bytes away.
-    async fn restart(&mut self) -> Result<(), Status>;
-    /// Makes them a blob: verified and durable when this returns. FAILED_PRECONDITION: they are not what was promised. Answers
-    /// where it is, if that was said.
-    async fn commit(&mut self, descriptor: &Descriptor) -> Result<Option<BlobPlace>, Status>;
-}
 
 #[async_trait]
 impl BlobSink for BlobWriter {
@@ -41,59 +26,6 @@ impl BlobSink for BlobWriter {
 
     async fn alive(&mut self) -> Result<(), Status> {
         self.flush().await
-    }
-}
-
-#[async_trait]
-impl Landing for BlobWriter {
-    async fn restart(&mut self) -> Result<(), Status> {
-        BlobWriter::restart(self).await
-    }
-
-    async fn commit(&mut self, descriptor: &Descriptor) -> Result<Option<BlobPlace>, Status> {
-        BlobWriter::commit(self, descriptor.size, &descriptor.digest).await
-    }
-}
-
-/// A small blob that is not in the store: put there by one call when it is whole. If that is never, nothing is left of it.
-pub(crate) struct InMemory {
-    content: Arc<dyn Content>,
-    bytes: Vec<u8>,
-}
-
-impl InMemory {
-    pub(crate) fn new(content: Arc<dyn Content>) -> Self {
-        Self { content, bytes: Vec::new() }
-    }
-}
-
-#[async_trait]
-impl BlobSink for InMemory {
-    fn offset(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
-        self.bytes.extend_from_slice(&bytes);
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Landing for InMemory {
-    async fn restart(&mut self) -> Result<(), Status> {
-        self.bytes.clear();
-        Ok(())
-    }
-
-    async fn commit(&mut self, descriptor: &Descriptor) -> Result<Option<BlobPlace>, Status> {
-        let request = PutBlobRequest { digest: descriptor.digest.to_string(), data: std::mem::take(&mut self.bytes) };
-        match self.content.put_blob(request).await {
-            Ok(put) => Ok(put.place),
-            // By somebody else meanwhile, or by this call, whose answer was lost.
-            Err(status) if status.code == Code::AlreadyExists => Ok(None),
-            Err(status) => Err(status),
-        }
     }
 }
 

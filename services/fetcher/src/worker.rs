@@ -7,7 +7,7 @@ use std::{
 };
 
 use berth_api::{
-    content::{Content, SMALL_BLOB, Turns},
+    content::{BlobWriter, Content, Turns},
     transfer::Transfer,
 };
 use berth_bus::JobContext;
@@ -32,7 +32,7 @@ use crate::{
     flight::{self, Place},
     numbers::{self, Source},
     service::reference,
-    sink::{Blamed, InMemory, Landing},
+    sink::Blamed,
 };
 
 /// Progress is reported at most this often; people do not read faster, and each report may cross a network.
@@ -61,8 +61,6 @@ struct Task {
     reference: Reference,
     descriptor: Descriptor,
     plain_http: bool,
-    /// It is small and was not in the store.
-    in_memory: bool,
 }
 
 impl Worker {
@@ -84,11 +82,9 @@ impl Worker {
 
     /// Works on one job.
     pub(crate) async fn run(&self, job: FetchJob, context: JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
-        let descriptor: Descriptor = required(job.descriptor.as_ref(), "descriptor")?.try_into()?;
         let task = Task {
             reference: reference(&job.reference)?,
-            in_memory: job.absent && descriptor.size <= SMALL_BLOB,
-            descriptor,
+            descriptor: required(job.descriptor.as_ref(), "descriptor")?.try_into()?,
             plain_http: job.plain_http,
             pull_id: job.pull_id,
         };
@@ -101,14 +97,6 @@ impl Worker {
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
         let report = Report::new(context, task.descriptor.size);
-        if task.in_memory {
-            let mut landing = InMemory::new(Arc::clone(&self.content));
-            let (fetched, place) = tokio::select! {
-                done = self.download(task, &mut landing, &report) => done?,
-                () = context.cancelled() => return Err(cancelled(task)),
-            };
-            return Ok(FetchOutcome { fetched, place, ..FetchOutcome::default() });
-        }
         let large = (task.descriptor.size >= self.large_bytes).then_some(&self.large);
         let mut replaced = 0;
         loop {
@@ -130,7 +118,7 @@ impl Worker {
             };
             report.tell(writer.offset());
             let done = tokio::select! {
-                done = self.download(task, &mut *writer, &report) => done,
+                done = self.download(task, &mut writer, &report) => done,
                 () = context.cancelled() => Err(cancelled(task)),
             };
             match done {
@@ -150,12 +138,12 @@ impl Worker {
         }
     }
 
-    /// Fetches and commits. Bytes that turn out wrong are thrown away and fetched anew, once: they may be from
+    /// Fills and commits the ingest. Bytes that turn out wrong are thrown away and fetched anew, once: they may be from
     /// an earlier and broken attempt. Answers how many were asked of the registry, and where the blob is.
     async fn download(
         &self,
         task: &Task,
-        landing: &mut impl Landing,
+        writer: &mut BlobWriter,
         report: &Report<'_>,
     ) -> Result<(u64, Option<BlobPlace>), Status> {
         let descriptor = &task.descriptor;
@@ -164,12 +152,12 @@ impl Worker {
         let progress = |offset| report.tell(offset);
         let mut fetched = 0;
         let (mut anew, mut asked_again) = (false, false);
-        if landing.offset() > descriptor.size {
-            landing.restart().await?;
+        if writer.offset() > descriptor.size {
+            writer.restart().await?;
         }
         loop {
-            let (begun_at, begun) = (landing.offset(), Instant::now());
-            let mut sink = Blamed { sink: &mut *landing, failed: false };
+            let (begun_at, begun) = (writer.offset(), Instant::now());
+            let mut sink = Blamed { sink: &mut *writer, failed: false };
             let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
             let download = Box::pin(self.client.fetch_into(&mut sink, descriptor, &task.reference, &access, &progress));
             // Small ones take no time that anybody asks about.
@@ -199,10 +187,10 @@ impl Worker {
                     return Err(status);
                 }
             }
-            match account::timed("commit", landing.commit(descriptor)).await {
+            match account::timed("commit", writer.commit(descriptor.size, &descriptor.digest)).await {
                 Ok(place) => return Ok((fetched, place)),
                 Err(status) if status.code == Code::FailedPrecondition => {
-                    landing.restart().await?;
+                    writer.restart().await?;
                     report.last(0);
                     if anew {
                         return Err(mismatch(task));

@@ -173,7 +173,6 @@ impl Book {
             work: Arc::clone(&self.work),
             weight: Arc::clone(&entry.weight),
             ahead: Mutex::new(entry.ahead.take()),
-            absent: Mutex::default(),
         })
     }
 

@@ -4,25 +4,16 @@
 //! diff id are proved and after the snapshot below; content records come after the snapshots they name, and the image
 //! record last. A pull that stops anywhere in between leaves only what the next one uses or a collection takes.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU32, Ordering},
 };
 
-use berth_api::{
-    content::{Content, SMALL_BLOB},
-    fetcher::Fetcher,
-    metadata::Metadata,
-    unpacker::Unpacker,
-};
+use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
 use berth_bus::Bus;
 use berth_failpoint::{Point, pass};
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Status, labels};
 use berth_wire::{
-    content::FindBlobsRequest,
     fetcher::{FetchJob, ResolveReply},
     transfer::pull_state::{Phase, item::Stage},
     unpacker::CheckHostRequest,
@@ -39,9 +30,6 @@ use crate::{
     work::Work,
 };
 
-/// So many blobs are looked for at once.
-const MANY: usize = 4096;
-
 pub(crate) struct Pull {
     pub(crate) id: String,
     pub(crate) wish: Wish,
@@ -56,8 +44,6 @@ pub(crate) struct Pull {
     pub(crate) weight: Arc<AtomicU32>,
     /// What the registry was asked already.
     pub(crate) ahead: Mutex<Option<Ahead>>,
-    /// Small blobs that were not in the store when it was looked.
-    pub(crate) absent: Mutex<HashSet<Digest>>,
 }
 
 impl Pull {
@@ -156,7 +142,6 @@ impl Pull {
     /// Fetches one document and reads it.
     async fn document(&self, lease: &Lease, descriptor: &Descriptor) -> Result<Vec<u8>, Status> {
         lease.protect(std::slice::from_ref(descriptor)).await?;
-        self.look_for(std::slice::from_ref(descriptor)).await;
         self.board.add(descriptor);
         let coming = Coming::new();
         layer::fetch(self, descriptor, &coming, Stage::Done).await?;
@@ -169,32 +154,6 @@ impl Pull {
             reference: self.wish.reference.to_string(),
             descriptor: Some(descriptor.into()),
             plain_http: self.wish.access.plain_http,
-            // Another pull may have brought it since.
-            absent: self.absent().contains(&descriptor.digest)
-                && !self.work.fetching.ended_well(&descriptor.digest.to_string()),
-        }
-    }
-
-    fn absent(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks which small blobs are not in the store, for all of them at once: each of the others is looked for by its job.
-    /// They are under the lease, so what is there stays.
-    async fn look_for(&self, blobs: &[Descriptor]) {
-        let small: Vec<Digest> =
-            blobs.iter().filter(|blob| blob.size <= SMALL_BLOB).map(|blob| blob.digest).take(MANY).collect();
-        if small.is_empty() {
-            return;
-        }
-        let request = FindBlobsRequest { digests: small.iter().map(ToString::to_string).collect() };
-        match self.content.find_blobs(request).await {
-            Ok(found) => {
-                let there: HashSet<String> = found.blobs.into_iter().map(|blob| blob.digest).collect();
-                self.absent().extend(small.into_iter().filter(|digest| !there.contains(&digest.to_string())));
-            }
-            // An older content service cannot say.
-            Err(status) => tracing::debug!(%status, "small blobs are looked for one by one"),
         }
     }
 
@@ -203,7 +162,6 @@ impl Pull {
         let mut blobs = vec![image.manifest.config.clone()];
         blobs.extend(image.manifest.layers.iter().cloned());
         lease.protect(&blobs).await?;
-        self.look_for(&blobs).await;
         for blob in &blobs {
             self.board.add(blob);
         }

@@ -1,7 +1,7 @@
 //! Places for jobs in flight, given out by a [`Scheduler`]; and which of equal jobs is under way.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -66,59 +66,25 @@ pub(crate) struct UnderWay {
     pub(crate) done: bool,
 }
 
-/// Keys of jobs that ended well are remembered, so many.
-const REMEMBERED: usize = 10_000;
-
 /// The jobs under way, by key: equal ones need no places of their own.
 #[derive(Clone, Default)]
-pub(crate) struct Equals(Arc<Mutex<Known>>);
-
-#[derive(Default)]
-struct Known {
-    under_way: HashMap<String, watch::Sender<UnderWay>>,
-    /// The last ones that ended well, and their order.
-    ended: HashSet<String>,
-    order: VecDeque<String>,
-}
-
-impl Known {
-    fn ended(&mut self, key: &str) {
-        if self.ended.insert(key.to_owned()) {
-            self.order.push_back(key.to_owned());
-        }
-        while self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ended.remove(&oldest);
-        }
-    }
-}
+pub(crate) struct Equals(Arc<Mutex<HashMap<String, watch::Sender<UnderWay>>>>);
 
 impl Equals {
     /// The first of equal jobs goes; the others get to see it.
     pub(crate) fn begin(&self, key: &str) -> Result<Leading, watch::Receiver<UnderWay>> {
-        let mut known = self.known();
-        if let Some(present) = known.under_way.get(key) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(present) = all.get(key) {
             return Err(present.subscribe());
         }
         let sender = watch::Sender::new(UnderWay::default());
-        known.under_way.insert(key.to_owned(), sender.clone());
-        drop(known);
+        all.insert(key.to_owned(), sender.clone());
         Ok(Leading { equals: self.clone(), key: key.to_owned(), sender })
     }
 
     /// The equal job that is under way.
     pub(crate) fn present(&self, key: &str) -> Option<watch::Receiver<UnderWay>> {
-        self.known().under_way.get(key).map(watch::Sender::subscribe)
-    }
-
-    /// Whether one ended well, as far as that is remembered.
-    pub(crate) fn ended_well(&self, key: &str) -> bool {
-        self.known().ended.contains(key)
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(watch::Sender::subscribe)
     }
 }
 
@@ -135,14 +101,13 @@ impl Leading {
     }
 
     pub(crate) fn done(&self) {
-        self.equals.known().ended(&self.key);
         self.sender.send_modify(|under_way| under_way.done = true);
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        self.equals.known().under_way.remove(&self.key);
+        self.equals.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
@@ -178,23 +143,10 @@ mod tests {
         leading.tell(7);
         seen.changed().await.unwrap();
         assert_eq!(seen.borrow_and_update().offset, 7);
-        assert!(!equals.ended_well("k"));
         leading.done();
         drop(leading);
-        assert!(equals.ended_well("k"));
         assert!(seen.wait_for(|under_way| under_way.done).await.is_ok());
         while seen.changed().await.is_ok() {}
         assert!(equals.begin("k").is_ok(), "the next one goes");
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let equals = Equals::default();
-        for n in 0..=REMEMBERED {
-            equals.begin(&n.to_string()).ok().unwrap().done();
-        }
-        assert!(!equals.ended_well("0") && equals.ended_well("1") && equals.ended_well(&REMEMBERED.to_string()));
-        drop(equals.begin("failed").ok().unwrap());
-        assert!(!equals.ended_well("failed"));
     }
 }

@@ -19,9 +19,6 @@ pub use writer::{BlobWriter, STORE_ID_FILE};
 
 use crate::contract::{SLOW, contract, long_poll};
 
-/// A blob of at most so many bytes is small: it is put into the store by one call (`PutBlob`).
-pub const SMALL_BLOB: u64 = 64 << 10;
-
 contract! {
     /// Blob files and the ingestions that become them. See `proto/berth/content/v1/content.proto`.
     trait Content, client ContentClient, router serve {
@@ -35,8 +32,6 @@ contract! {
         restart_ingest(msg::RestartIngestRequest);
         /// Verifies, makes durable and publishes.
         commit_ingest(msg::CommitIngestRequest) within |_| SLOW;
-        /// A small blob in one call.
-        put_blob(msg::PutBlobRequest) within |_| SLOW;
         /// Gives the writer's place up.
         release_ingest(msg::ReleaseIngestRequest);
         /// Drops an ingest and its bytes.
@@ -49,8 +44,6 @@ contract! {
         watch_blob(msg::WatchBlobRequest) within |request| long_poll(request.wait_ms);
         /// Facts about a blob, and where to read it.
         stat_blob(msg::StatBlobRequest);
-        /// Which of these blobs there are.
-        find_blobs(msg::FindBlobsRequest);
         /// The blobs.
         list_blobs(msg::ListBlobsRequest);
         /// Deletes the file of a condemned blob.

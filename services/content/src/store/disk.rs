@@ -22,7 +22,7 @@ pub(crate) trait Disk: Send + Sync {
     /// Makes an empty file; one that is there is cut to nothing.
     fn create(&self, path: &Path) -> io::Result<()>;
     /// Makes a small file with this text. A crash may leave it empty or half written.
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    fn write(&self, path: &Path, text: &str) -> io::Result<()>;
     /// Makes a new file of the first `length` bytes of another. It shares no later change with that one.
     fn copy(&self, from: &Path, to: &Path, length: u64) -> io::Result<()>;
     /// Returns when a file's bytes and its length are on disk. After an error nobody knows which of them are, and asking
@@ -70,9 +70,9 @@ impl Disk for Host {
         File::create(path).map(drop)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
         check(Point::ContentWrite)?;
-        fs::write(path, bytes)
+        fs::write(path, text)
     }
 
     fn copy(&self, from: &Path, to: &Path, length: u64) -> io::Result<()> {

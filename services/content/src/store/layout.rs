@@ -3,14 +3,12 @@
 //! ```text
 //! blobs/sha256/<hex>            verified and flushed, mode 0444
 //! ingest/<sha256 of the ref>/   ref, data, total, startedat, updatedat; and `expected`, which containerd does not keep
-//! ingest/<hex>.<random>.small   a small blob on its way; nothing yet
 //! damaged/<hex>                 files that were found damaged and taken out
 //! store-id                      random; equal ids see the same disk
 //! db/                           RocksDB: which blobs there are, how long, since when
 //! ```
 
 use std::{
-    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -45,12 +43,7 @@ pub(crate) struct Found {
     pub(crate) ingests: Vec<Kept>,
     /// Directories that a crash left between two steps.
     pub(crate) half_made: Vec<PathBuf>,
-    /// Files of small blobs that never got their names.
-    pub(crate) small: Vec<PathBuf>,
 }
-
-/// What ends the name of a small blob's file that is not a blob yet.
-const SMALL: &str = "small";
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
@@ -80,11 +73,6 @@ impl Layout {
 
     pub(crate) fn ingests(&self) -> PathBuf {
         self.root.join("ingest")
-    }
-
-    /// A file of its own for each that is on its way, also of one blob.
-    pub(crate) fn small(&self, digest: &Digest) -> PathBuf {
-        self.ingests().join(format!("{}.{}.{SMALL}", digest.hex(), uuid::Uuid::new_v4().simple()))
     }
 
     pub(crate) fn ingest(&self, reference: &str) -> PathBuf {
@@ -141,12 +129,7 @@ impl Layout {
         let mut found = Found::default();
         for_each_entry(&self.ingests(), |entry| {
             let path = entry.path();
-            let kind = entry.file_type();
-            if kind.as_ref().is_ok_and(fs::FileType::is_file) && path.extension() == Some(OsStr::new(SMALL)) {
-                found.small.push(path);
-                return Ok(());
-            }
-            if !kind.is_ok_and(|kind| kind.is_dir()) {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 tracing::warn!(path = %path.display(), "not an ingest; left alone");
                 return Ok(());
             }

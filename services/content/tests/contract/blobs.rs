@@ -1,6 +1,6 @@
 //! Blobs: from the first byte to the deletion.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use berth_model::{Code, Digest};
 use berth_wire::content as msg;
@@ -32,61 +32,6 @@ pub(crate) async fn a_blob_is_written_read_listed_and_deleted(kind: Kind) {
     assert_eq!(home.delete(&digest, 30).await.unwrap_err().code, Code::NotFound);
     assert_eq!(home.stat(&digest).await.unwrap_err().code, Code::NotFound);
     assert_eq!(home.put(&bytes).await, digest, "it may come back");
-}
-
-pub(crate) async fn a_small_blob_is_put_and_found(kind: Kind) {
-    let home = Home::new(kind).await;
-    let (large, small, bytes) = (home.put(&pattern(100_000)).await, Digest::of(b"small"), b"small".to_vec());
-    let missing = Digest::of(b"missing");
-    let digests = [missing, small, large].map(|digest| digest.to_string());
-    let find = || home.content.find_blobs(msg::FindBlobsRequest { digests: digests.to_vec() });
-    assert_eq!(find().await.unwrap().blobs, [home.stat(&large).await.unwrap()]);
-    // An earlier download of it had begun.
-    let mut writer = home.writer("layer-small", Some(&small), 5).await.unwrap();
-    writer.write(Bytes::from_static(b"sm")).await.unwrap();
-    writer.release().await.unwrap();
-
-    let put = || home.content.put_blob(msg::PutBlobRequest { digest: small.to_string(), data: bytes.clone() });
-    let place = put().await.unwrap().place.unwrap();
-    let stat = home.stat(&small).await.unwrap();
-    assert_eq!((place.path, place.store_id, stat.size), (stat.path.clone(), stat.store_id.clone(), 5));
-    assert_eq!(std::fs::metadata(&stat.path).unwrap().permissions().mode() & 0o7777, 0o444);
-    assert_eq!(read_all(home.reader(small)).await.0.unwrap(), bytes);
-    assert!(home.ingests().await.is_empty() && home.ingest_dirs() == 0, "nobody needs what was begun");
-    assert_eq!(find().await.unwrap().blobs, [stat, home.stat(&large).await.unwrap()]);
-    assert_eq!(put().await.unwrap_err().code, Code::AlreadyExists);
-    assert_eq!(home.ingest_dirs(), 0);
-    // Many at once, also of the same bytes: one of each is the first.
-    let puts: Vec<_> = (0..40_u8)
-        .map(|n| {
-            let (content, data) = (Arc::clone(&home.content), vec![n / 4; 1000]);
-            let request = msg::PutBlobRequest { digest: Digest::of(&data).to_string(), data };
-            tokio::spawn(async move { content.put_blob(request).await.is_ok() })
-        })
-        .collect();
-    let mut fresh = 0;
-    for put in puts {
-        fresh += usize::from(put.await.unwrap());
-    }
-    assert_eq!((fresh, home.ingest_dirs()), (10, 0));
-}
-
-pub(crate) async fn what_is_no_small_blob_is_refused(kind: Kind) {
-    let home = Home::new(kind).await;
-    let put = |digest: Digest, data: &[u8]| {
-        home.content.put_blob(msg::PutBlobRequest { digest: digest.to_string(), data: data.to_vec() })
-    };
-    let (right, large) = (Digest::of(b"right"), pattern((64 << 10) + 1));
-    let error = put(right, b"wrong").await.unwrap_err();
-    assert_eq!(error.code, Code::FailedPrecondition);
-    assert!(error.message.contains(&right.to_string()), "{error}");
-    assert!(error.message.contains(&Digest::of(b"wrong").to_string()), "{error}");
-    assert_eq!(put(Digest::of(&large), &large).await.unwrap_err().code, Code::InvalidArgument);
-    assert!(put(Digest::of(&large[1..]), &large[1..]).await.is_ok());
-    let digests = vec![right.to_string(); 4097];
-    let error = home.content.find_blobs(msg::FindBlobsRequest { digests }).await.unwrap_err();
-    assert_eq!(error.code, Code::InvalidArgument);
-    assert_eq!((home.stat(&right).await.unwrap_err().code, home.ingest_dirs()), (Code::NotFound, 0));
 }
 
 pub(crate) async fn a_list_is_walked_in_pages(kind: Kind) {

@@ -25,8 +25,6 @@ macro_rules! in_every_home {
 in_every_home! {
     a_blob_is_written_read_listed_and_deleted in blobs,
     a_list_is_walked_in_pages in blobs,
-    a_small_blob_is_put_and_found in blobs,
-    what_is_no_small_blob_is_refused in blobs,
     the_same_bytes_twice_are_one_blob in blobs,
     a_blob_whose_file_was_taken_away_is_fetched_again in blobs,
     a_reader_follows_a_writer in following,

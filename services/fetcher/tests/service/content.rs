@@ -32,7 +32,6 @@ struct Inner {
     ingests: HashMap<String, Ingest>,
     blobs: HashMap<String, u64>,
     sessions: u64,
-    puts: usize,
 }
 
 pub(crate) struct Store {
@@ -50,11 +49,6 @@ impl Store {
 
     pub(crate) fn ingest(&self, reference: &str) -> Option<Ingest> {
         self.state.lock().unwrap().ingests.get(reference).cloned()
-    }
-
-    /// How many small blobs were put.
-    pub(crate) fn puts(&self) -> usize {
-        self.state.lock().unwrap().puts
     }
 
     /// How often somebody asked what becomes of a blob.
@@ -148,18 +142,6 @@ impl Content for Store {
         Ok(msg::CommitIngestReply { digest, size: written, place: None })
     }
 
-    async fn put_blob(&self, request: msg::PutBlobRequest) -> Result<msg::PutBlobReply, Status> {
-        if Digest::of(&request.data).to_string() != request.digest {
-            return Err(Status::failed_precondition("unexpected digest"));
-        }
-        let mut state = self.state.lock().unwrap();
-        state.puts += 1;
-        match state.blobs.insert(request.digest, request.data.len() as u64) {
-            None => Ok(msg::PutBlobReply { place: None }),
-            Some(_) => Err(Status::already_exists("blob")),
-        }
-    }
-
     async fn release_ingest(&self, request: msg::ReleaseIngestRequest) -> Result<msg::ReleaseIngestReply, Status> {
         self.alive(&request.r#ref, &request.session, |ingest| ingest.session = None)?;
         Ok(msg::ReleaseIngestReply {})
@@ -209,10 +191,6 @@ impl Content for Store {
 
     async fn list_ingests(&self, _: msg::ListIngestsRequest) -> Result<msg::ListIngestsReply, Status> {
         Err(Status::unimplemented("not in these tests"))
-    }
-
-    async fn find_blobs(&self, _: msg::FindBlobsRequest) -> Result<msg::FindBlobsReply, Status> {
-        Err(Status::unimplemented("find_blobs"))
     }
 
     async fn list_blobs(&self, _: msg::ListBlobsRequest) -> Result<msg::ListBlobsReply, Status> {

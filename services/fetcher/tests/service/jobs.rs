@@ -9,7 +9,7 @@ use berth_testing::{
     hostile::{Auth, Fault, Faults},
     image::ImageBuilder,
 };
-use berth_wire::fetcher::{Access, FetchJob, ResolveRequest};
+use berth_wire::fetcher::{Access, ResolveRequest};
 
 use crate::kit::Node;
 
@@ -41,29 +41,6 @@ async fn a_small_blob_takes_few_messages() {
     assert!(node.fetch().await.unwrap().existed);
     assert_eq!(node.store.looks(), 0, "the place is asked for, not looked for");
     assert_eq!(node.registry.seen_at("/blobs/").len(), 1);
-}
-
-#[tokio::test]
-async fn a_small_blob_that_is_absent_is_put_at_once() {
-    for faults in [Faults::none(), Faults::none().once("/blobs/", Fault::Corrupt(1_000))] {
-        let node = Node::of_size(3_000, faults).await;
-        let job = FetchJob { absent: true, ..node.job() };
-        let fetched = node.bus.submit(job.clone()).await.unwrap().outcome().await.unwrap().fetched;
-        // Wrong bytes are fetched again, once.
-        assert_eq!(fetched, 3_000 * node.registry.seen_at("/blobs/").len() as u64);
-        assert_eq!((node.store.puts() as u64, node.store.looks()), (1, 0));
-        assert!(node.store.has(&node.layer.digest) && node.store.ingest(&node.layer.ingest_ref()).is_none());
-        // It came meanwhile.
-        assert!(node.bus.submit(job).await.unwrap().outcome().await.is_ok());
-    }
-    let node = Node::of_size(3_000, Faults::none().always("/blobs/", Fault::Corrupt(1_000))).await;
-    let job = FetchJob { absent: true, ..node.job() };
-    let status = node.bus.submit(job).await.unwrap().outcome().await.unwrap_err();
-    assert!(status.code == Code::FailedPrecondition && status.message.contains("do not match digest"), "{status}");
-    let node = Node::new(Faults::none()).await;
-    let job = FetchJob { absent: true, ..node.job() };
-    node.bus.submit(job).await.unwrap().outcome().await.unwrap();
-    assert!(node.store.has(&node.layer.digest) && node.store.puts() == 0, "a large one has an ingest");
 }
 
 #[tokio::test]

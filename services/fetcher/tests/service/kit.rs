@@ -116,7 +116,6 @@ impl Node {
             reference: self.registry.reference("some/image", "v1"),
             descriptor: Some((&self.layer).into()),
             plain_http: true,
-            absent: false,
         }
     }
 

@@ -104,8 +104,6 @@ impl Checking<'_> {
             reference: reference.to_string(),
             descriptor: Some(types::Descriptor::from(blob)),
             plain_http: is_loopback(reference),
-            // Its file may be there and damaged.
-            absent: false,
         };
         let mut handle = self.backend.bus.submit(job).await?;
         loop {
