@@ -3,8 +3,8 @@
 //! It reads from a cursor that it moves behind what was acknowledged. An event is stored on NATS before the next one is
 //! sent: sending several at a time would be faster, and a failure in the middle would change their order. The cursor is
 //! written for some events together and without waiting for the disk: what it did not count when everything stopped is
-//! published again with the same id, and the server drops what it saw within its window (two minutes). So a subscriber sees each event at least once, and
-//! knows one it saw already by its id.
+//! published again with the same id, and the server drops what it saw within its window (two minutes). So a subscriber
+//! sees each event at least once, and knows one it saw already by its id.
 
 mod envelope;
 
