@@ -90,6 +90,7 @@ mod tests {
     /// What moves bytes for a service makes calls for it.
     const BY_HELPERS: &[(&str, &str)] = &[
         ("read_document", "content/document.rs"),
+        ("read_arriving_document", "content/document.rs"),
         ("BlobReader", "content/reader.rs"),
         ("BlobWriter", "content/writer.rs"),
         ("Holding", "holding.rs"),

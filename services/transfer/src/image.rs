@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use berth_api::content;
 use berth_model::{Config, Descriptor, Digest, Status, labels};
 use berth_wire::{
     metadata::StatSnapshotsRequest,
@@ -69,13 +70,22 @@ impl Pull {
         Ok(top)
     }
 
-    /// Fetches the config and plans the layers by it.
+    /// Fetches the config and plans the layers by it, for which its bytes need not be on disk yet.
     async fn config(&self, lease: &Lease, image: &plan::Image, sole: bool, planned: &Planned) -> Result<(), Status> {
         let config = &image.manifest.config;
         let coming = Coming::new();
-        layer::fetch(self, config, &coming, Stage::Done).await?;
-        if self.wish.unpack {
-            let bytes = berth_api::content::read_document(&self.content, config).await?;
+        let fetch = layer::fetch(self, config, &coming, Stage::Done);
+        if !self.wish.unpack {
+            return fetch.await.map(drop);
+        }
+        let plan = async {
+            let bytes = match content::read_arriving_document(&self.content, config).await? {
+                Some(bytes) => bytes,
+                None => {
+                    coming.is_complete().await;
+                    content::read_document(&self.content, config).await?
+                }
+            };
             let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
                 plan::refuse(error).context("the image cannot be unpacked (--no-unpack only fetches it)")
             })?;
@@ -88,8 +98,9 @@ impl Pull {
             lease.protect_snapshots(&self.wish.snapshotter, &names).await?;
             let there = self.unpacked_already(names).await?;
             planned.send_replace(Some(Arc::new(Layers { stack, there })));
-        }
-        Ok(())
+            Ok(())
+        };
+        tokio::try_join!(fetch, plan).map(drop)
     }
 
     /// Fetches and unpacks all layers. Answers the chain ids that were unpacked here. Every blob is fetched, also where

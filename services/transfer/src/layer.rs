@@ -43,6 +43,16 @@ impl Coming {
         Self { arrival: watch::Sender::new(Arrival::Waiting), place: OnceLock::new() }
     }
 
+    /// Waits until it is committed. Who brings it must outlive this.
+    pub(crate) async fn is_complete(&self) {
+        self.is_at_least(Arrival::Complete).await;
+    }
+
+    async fn is_at_least(&self, level: Arrival) {
+        // The sender lives here: it cannot be gone.
+        drop(self.arrival.subscribe().wait_for(|arrival| *arrival >= level).await);
+    }
+
     fn begun(&self) {
         self.arrival.send_if_modified(|arrival| std::mem::replace(arrival, Arrival::Begun) != Arrival::Begun);
     }
@@ -154,13 +164,8 @@ pub(crate) async fn unpack(
     descriptor: &Descriptor,
     coming: &Coming,
 ) -> Result<UnpackOutcome, Status> {
-    let mut seen = coming.arrival.subscribe();
-    let at_least = async |seen: &mut watch::Receiver<Arrival>, level: Arrival| {
-        // The sender lives in our caller: it cannot be gone.
-        drop(seen.wait_for(|arrival| *arrival >= level).await);
-    };
-    at_least(&mut seen, if is_tiny(descriptor) { Arrival::Complete } else { Arrival::Begun }).await;
-    let began_complete = *seen.borrow() == Arrival::Complete;
+    coming.is_at_least(if is_tiny(descriptor) { Arrival::Complete } else { Arrival::Begun }).await;
+    let began_complete = *coming.arrival.borrow() == Arrival::Complete;
     if began_complete {
         job.place = coming.place.get().cloned();
     }
@@ -168,7 +173,7 @@ pub(crate) async fn unpack(
     match first {
         Err(status) if !began_complete => {
             tracing::debug!(digest = %descriptor.digest, %status, "unpacking failed while the blob arrived; waiting for the blob");
-            at_least(&mut seen, Arrival::Complete).await;
+            coming.is_complete().await;
             in_turn(pull, job, descriptor).await
         }
         other => other,

@@ -11,7 +11,7 @@ mod writer;
 
 use berth_wire::content as msg;
 
-pub use document::read_document;
+pub use document::{read_arriving_document, read_document};
 pub use passing::{Follower, Stage};
 pub use reader::{BlobReader, Followed};
 pub use turns::Turns;
