@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use berth_bus::{Bus, Serving};
-use berth_config::{ContentSharing, Durability, EventEncoding, Settings};
+use berth_config::{ContentSharing, Durability, EventEncoding, LargeFiles, Settings};
 use berth_model::Status;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
@@ -114,6 +114,7 @@ impl Plan {
                 config.upperdir_label = overlayfs.upperdir_label;
                 config.sync_remove = overlayfs.sync_remove;
                 config.flush = self.settings.durability == Durability::Synced;
+                config.bypass = self.settings.large_files == LargeFiles::Auto;
                 berth_unpacker::start(bus, config).await
             }
             Service::Transfer => berth_transfer::start(bus, self.transfer(bus)).await,

@@ -30,7 +30,6 @@ use crate::{
     error::ApplyError,
     facts,
     file::{self, NewFile, put, told},
-    lane::Lane,
     made::Made,
     name::{self, Place, Wish},
     pieces::Pieces,
@@ -355,7 +354,7 @@ impl Applier<'_> {
         let mut file = File::from(fd);
         let Some((segments, size)) = sparse else {
             self.residue.count(entry.stored);
-            let lane = Arc::new(Lane::new(file, &entry.name, &entry.facts));
+            let lane = self.files.large(file, entry)?;
             pieces_of(entry, data, entry.stored, |piece| self.files.pour(&lane, piece))?;
             return self.files.end(lane);
         };

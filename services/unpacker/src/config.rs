@@ -14,6 +14,8 @@ pub struct Config {
     pub writers: usize,
     /// Whether a commit waits for the disk.
     pub flush: bool,
+    /// Whether large files go past the page cache on a disk that is fast. Only if a commit waits for the disk.
+    pub bypass: bool,
     /// Options for every overlay, after its directories.
     pub mount_options: Vec<String>,
     /// Whether answers about overlay snapshots tell their upper directory, as a label.
@@ -33,6 +35,7 @@ impl Config {
             jobs: (2 * cores).clamp(4, 8),
             writers: cores.clamp(1, 16),
             flush: true,
+            bypass: true,
             mount_options: Vec::new(),
             upperdir_label: false,
             sync_remove: false,

@@ -23,6 +23,7 @@
 pub mod apply;
 mod applying;
 mod archive;
+mod bypass;
 mod committing;
 pub mod compare;
 mod config;

@@ -63,6 +63,9 @@ impl Service {
         let snapshotters = Snapshotter::all(config);
         let layouts = snapshotters.iter().map(|snapshotter| snapshotter.layout().clone()).collect();
         let refusals = Arc::new(Refusals::of(layouts));
+        let writers = Writers::new(config.writers, config.flush.then(|| Arc::clone(&refusals)));
+        // Where nobody waits for the disk in the end, nobody should before.
+        let writers = if config.bypass && config.flush { writers.bypassing() } else { writers };
         Self {
             content: Arc::new(ContentClient::new(bus.clone())),
             metadata: Arc::new(MetadataClient::new(bus.clone())),
@@ -70,7 +73,7 @@ impl Service {
             flush: config.flush,
             sync_remove: config.sync_remove,
             erasers: Arc::new(Semaphore::new(ERASERS)),
-            writers: Arc::new(Writers::new(config.writers, config.flush.then(|| Arc::clone(&refusals)))),
+            writers: Arc::new(writers),
             refusals,
             shares: Arc::default(),
             memory: Arc::default(),

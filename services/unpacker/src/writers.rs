@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,7 +16,8 @@ use berth_telemetry::effort::{Effort, OfThread};
 use bytes::Bytes;
 
 use crate::{
-    early_flush::EarlyFlush, error::ApplyError, file::NewFile, helped, lane::Lane, refusals::Refusals, shares,
+    bypass::Bypass, early_flush::EarlyFlush, entry::Entry, error::ApplyError, file::NewFile, helped, lane::Lane,
+    refusals::Refusals, shares,
 };
 
 /// A batch holds at most so many files, and so many bytes (unless it is one file).
@@ -34,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Writers {
     queue: Arc<Queue>,
     threads: usize,
+    /// Large files may go past the page cache.
+    bypass: bool,
 }
 
 #[derive(Default)]
@@ -92,7 +96,14 @@ impl Writers {
     #[must_use]
     pub fn new(threads: usize, refusals: Option<Arc<Refusals>>) -> Self {
         let early = refusals.map(EarlyFlush::new);
-        Self { queue: Arc::new(Queue { early, ..Queue::default() }), threads: threads.max(1) }
+        Self { queue: Arc::new(Queue { early, ..Queue::default() }), threads: threads.max(1), bypass: false }
+    }
+
+    /// The same, and large files go past the page cache if the disk is fast.
+    #[must_use]
+    pub fn bypassing(mut self) -> Self {
+        self.bypass = true;
+        self
     }
 
     /// What was written since the disk last began to take it.
@@ -250,6 +261,13 @@ impl LayerFiles<'_> {
         self.bytes += bytes;
         self.files.push(file);
         Ok(())
+    }
+
+    /// A new file that will have so many bytes.
+    pub(crate) fn large(&self, file: File, entry: &Entry) -> Result<Arc<Lane>, ApplyError> {
+        let bypass = if self.writers.bypass { Bypass::of(&file, entry.stored) } else { Ok(None) };
+        let bypass = bypass.map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
+        Ok(Arc::new(Lane::new(file, bypass, &entry.name, &entry.facts)))
     }
 
     /// More bytes of a large file. Waits while too many of them wait.

@@ -1,6 +1,5 @@
 //! The content service's contract, and what moves bytes by its tickets.
 
-mod direct;
 mod document;
 mod gathered;
 mod pace;

@@ -9,6 +9,7 @@ mod contract;
 
 pub mod buffers;
 pub mod content;
+pub mod direct;
 pub mod early_flush;
 pub mod fetcher;
 pub mod gc;

@@ -42,6 +42,8 @@ pub struct Settings {
     pub fetch_jobs: Option<usize>,
     /// Layers unpacked at once; the default follows the number of cores.
     pub unpack_jobs: Option<usize>,
+    /// What is unpacked of large files (8 MiB): "auto" writes them past the page cache where the disk is fast, "cached" never.
+    pub large_files: LargeFiles,
     /// How overlays are mounted, and their snapshots told and removed.
     pub overlayfs: Overlayfs,
     /// How long a lease lasts that nobody ends: of pulls, and of those made without an end of their own.
@@ -112,6 +114,16 @@ pub enum Durability {
     None,
 }
 
+/// Where large files are after a pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LargeFiles {
+    /// On the disk, if it is fast; otherwise in memory too.
+    Auto,
+    /// Also in memory.
+    Cached,
+}
+
 /// What namespaces may have of one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -131,6 +143,7 @@ impl Default for Settings {
             content_sharing: ContentSharing::Shared,
             fetch_jobs: None,
             unpack_jobs: None,
+            large_files: LargeFiles::Auto,
             overlayfs: Overlayfs::default(),
             lease_expiration: Duration::from_secs(24 * 60 * 60),
             gc: Gc::default(),
@@ -153,8 +166,16 @@ impl Settings {
             return Err(Status::not_found(format!("the configuration file {} is not there", wanted.display())));
         }
         // Only these: BERTH_ADDRESS and others are read by the command line itself.
-        let known =
-            ["root", "snapshotter", "durability", "content_sharing", "fetch_jobs", "unpack_jobs", "lease_expiration"];
+        let known = [
+            "root",
+            "snapshotter",
+            "durability",
+            "content_sharing",
+            "fetch_jobs",
+            "unpack_jobs",
+            "large_files",
+            "lease_expiration",
+        ];
         let settings: Self = figment
             .merge(Env::prefixed("BERTH_").only(&known))
             .extract()
@@ -211,6 +232,7 @@ mod tests {
         for (text, named) in [
             ("rooot = \"/x\"", "rooot"),
             ("durability = \"some\"", "some"),
+            ("large_files = \"fast\"", "fast"),
             ("fetch_jobs = 0", "fetch_jobs"),
             ("[overlayfs]\nmount_option = []", "mount_option"),
             ("[overlayfs]\nmount_options = [\"upperdir=/x\"]", "upperdir=/x"),

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use berth_api::content::{BlobReader, Followed, Turns};
-use berth_model::{Code, Digest};
+use berth_api::content::{BlobReader, Followed, Turns, read_arriving_document, read_document};
+use berth_model::{Code, Descriptor, Digest};
 use berth_wire::{
     content::{self as msg, watch_blob_reply::State},
     types::BlobPlace,
@@ -184,6 +184,26 @@ pub(crate) async fn a_reader_ends_with_the_program(kind: Kind) {
     let (ended, how) = tokio::task::spawn_blocking(move || reading.join()).await.unwrap().expect("it panicked");
     assert!(ended.is_err());
     assert!(matches!(how, Some(Followed::Failed(_))), "{how:?}");
+}
+
+/// Its bytes are proved by their digest, whether they are on disk or not.
+pub(crate) async fn a_document_is_read_before_it_is_committed(kind: Kind) {
+    let home = Home::new(kind).await;
+    let (bytes, wrong) = (pattern(3_000), vec![0; 3_000]);
+    let digest = Digest::of(&bytes);
+    let size = bytes.len() as u64;
+    let descriptor = Descriptor::new("application/vnd.oci.image.config.v1+json", digest, size);
+    let mut writer = home.writer("config-x", Some(&digest), size).await.unwrap();
+    writer.write(Bytes::from(wrong)).await.unwrap();
+    writer.digest().await.unwrap();
+    assert_eq!(read_arriving_document(&home.content, &descriptor).await.unwrap(), None);
+    writer.restart().await.unwrap();
+    writer.write(Bytes::copy_from_slice(&bytes)).await.unwrap();
+    assert_eq!(writer.digest().await.unwrap(), digest);
+    assert!(read_arriving_document(&home.content, &descriptor).await.unwrap().unwrap() == bytes);
+    assert_eq!(home.stat(&digest).await.unwrap_err().code, Code::NotFound);
+    writer.commit(size, &digest).await.unwrap();
+    assert!(read_document(&home.content, &descriptor).await.unwrap() == bytes);
 }
 
 /// Who was told where a blob was committed asks nobody; and what is wrong about the place does no harm.

@@ -29,6 +29,7 @@ in_every_home! {
     a_blob_whose_file_was_taken_away_is_fetched_again in blobs,
     a_reader_follows_a_writer in following,
     a_large_blob_is_handed_on_in_memory in following,
+    a_document_is_read_before_it_is_committed in following,
     a_committed_blob_is_read_where_it_is_said_to_be in following,
     a_restart_voids_what_was_read in following,
     a_reader_that_follows_outlives_its_writer in following,

@@ -6,11 +6,8 @@ use berth_failpoint::{Point, check};
 use berth_model::Status;
 use bytes::Bytes;
 
-use super::{
-    direct::Direct,
-    passing::{PIECE, Pen, Place, Room, Source},
-};
-use crate::buffers::ALIGNED;
+use super::passing::{PIECE, Pen, Place, Room, Source};
+use crate::{buffers::ALIGNED, direct::Direct};
 
 /// A smaller blob goes through the page cache: whoever reads it has hardly begun when all of it is there.
 const LARGE: u64 = 4 << 20;

@@ -14,14 +14,15 @@ use crate::buffers::ALIGNED;
 
 /// A file of which parts are written so.
 #[derive(Clone, Debug)]
-pub(super) struct Direct {
+pub struct Direct {
     file: Arc<File>,
     refused: Arc<AtomicBool>,
 }
 
 impl Direct {
     /// The same file, opened once more. `None`: the file system does not do it.
-    pub(super) fn of(file: &File) -> Option<Self> {
+    #[must_use]
+    pub fn of(file: &File) -> Option<Self> {
         // By its descriptor, whatever its name is now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let file = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).ok()?;
@@ -29,12 +30,13 @@ impl Direct {
     }
 
     /// Whether it still works.
-    pub(super) fn works(&self) -> bool {
+    #[must_use]
+    pub fn works(&self) -> bool {
         !self.refused.load(Ordering::Relaxed)
     }
 
     /// Writes whole blocks from aligned memory to an aligned place; through the page cache (`otherwise`) what cannot be.
-    pub(super) fn write_all_at(&self, mut bytes: &[u8], mut at: u64, otherwise: &File) -> io::Result<()> {
+    pub fn write_all_at(&self, mut bytes: &[u8], mut at: u64, otherwise: &File) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.file.write_at(bytes, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
