@@ -12,7 +12,7 @@ use crate::{access::Access, body::Body, client::RegistryClient, numbers, retry::
 /// How long to listen for bytes after the last one.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// After so long without bytes the sink gives its first sign of life.
+/// After so long without bytes the sink tells of those that came last.
 const SOON: Duration = Duration::from_millis(100);
 
 /// Where the bytes go, and how many are there.
@@ -25,6 +25,10 @@ pub trait BlobSink: Send {
     /// For how long it was held up by those who use the bytes, since it was last asked.
     fn held_up(&mut self) -> Duration {
         Duration::ZERO
+    }
+    /// Called once when there is nothing to write for a moment.
+    async fn rest(&mut self) -> Result<(), Status> {
+        Ok(())
     }
     /// Called now and then while there is nothing to write.
     async fn alive(&mut self) -> Result<(), Status> {
@@ -98,14 +102,19 @@ impl RegistryClient {
     /// Waits for `work`, and lets the sink give signs of life meanwhile.
     async fn while_alive<T>(&self, sink: &mut dyn BlobSink, work: impl Future<Output = T> + Send) -> Result<T, Status> {
         let mut work = std::pin::pin!(work);
-        // What came last is told soon: who follows the bytes may be waiting for it.
-        let mut patience = SOON.min(self.options.sign_of_life);
+        let sign_of_life = self.options.sign_of_life;
+        if SOON < sign_of_life {
+            // Who follows the bytes may be waiting for the last ones.
+            match tokio::time::timeout(SOON, work.as_mut()).await {
+                Ok(done) => return Ok(done),
+                Err(_still_waiting) => sink.rest().await?,
+            }
+        }
         loop {
-            match tokio::time::timeout(patience, work.as_mut()).await {
+            match tokio::time::timeout(sign_of_life, work.as_mut()).await {
                 Ok(done) => return Ok(done),
                 Err(_still_waiting) => sink.alive().await?,
             }
-            patience = self.options.sign_of_life;
         }
     }
 

@@ -24,6 +24,10 @@ impl BlobSink for BlobWriter {
         BlobWriter::held_up(self)
     }
 
+    async fn rest(&mut self) -> Result<(), Status> {
+        self.catch_up().await
+    }
+
     async fn alive(&mut self) -> Result<(), Status> {
         self.flush().await
     }
@@ -54,6 +58,11 @@ impl<S: BlobSink> BlobSink for Blamed<'_, S> {
         let held_up = self.sink.held_up();
         account::spent("unpack", held_up);
         account::spent("disk", since.elapsed().saturating_sub(held_up));
+        self.note(result)
+    }
+
+    async fn rest(&mut self) -> Result<(), Status> {
+        let result = self.sink.rest().await;
         self.note(result)
     }
 

@@ -1,6 +1,9 @@
 //! Downloads of one blob, against registries that break in the middle.
 
-use berth_model::{Code, Descriptor, Digest};
+use std::time::Duration;
+
+use berth_fetcher::{ClientOptions, RegistryClient};
+use berth_model::{Code, Descriptor, Digest, Status};
 use berth_testing::hostile::{Fault, Faults};
 
 use crate::kit::{Memory, Scene, assert_says, client, options};
@@ -157,25 +160,49 @@ async fn progress_is_told_and_grows() {
     assert!(told.is_sorted() && told.last() == Some(&100_000), "{told:?}");
 }
 
-#[tokio::test]
-async fn signs_of_life_are_given_while_nothing_arrives() {
-    #[derive(Default)]
-    struct Lively(Memory, u32);
-    #[async_trait::async_trait]
-    impl berth_fetcher::BlobSink for Lively {
-        fn offset(&self) -> u64 {
-            self.0.offset()
-        }
-        async fn write(&mut self, bytes: bytes::Bytes) -> Result<(), berth_model::Status> {
-            self.0.write(bytes).await
-        }
-        async fn alive(&mut self) -> Result<(), berth_model::Status> {
-            self.1 += 1;
-            Ok(())
-        }
+/// Counts how often it was told that nothing arrives.
+#[derive(Default)]
+struct Lively {
+    memory: Memory,
+    rests: u32,
+    signs: u32,
+}
+
+#[async_trait::async_trait]
+impl berth_fetcher::BlobSink for Lively {
+    fn offset(&self) -> u64 {
+        self.memory.offset()
     }
+    async fn write(&mut self, bytes: bytes::Bytes) -> Result<(), Status> {
+        self.memory.write(bytes).await
+    }
+    async fn rest(&mut self) -> Result<(), Status> {
+        self.rests += 1;
+        Ok(())
+    }
+    async fn alive(&mut self) -> Result<(), Status> {
+        self.signs += 1;
+        Ok(())
+    }
+}
+
+/// A download that waits a second before it goes on.
+async fn with_a_pause(client: &RegistryClient) -> Lively {
     let scene = Scene::new(Faults::none().once("/blobs/", Fault::TooManyRequests(Some("1".to_owned())))).await;
     let mut sink = Lively::default();
-    client().fetch_into(&mut sink, &scene.layer, &scene.reference(), &Scene::plain(), &|_| {}).await.unwrap();
-    assert!(sink.1 >= 10, "{}", sink.1);
+    client.fetch_into(&mut sink, &scene.layer, &scene.reference(), &Scene::plain(), &|_| {}).await.unwrap();
+    sink
+}
+
+#[tokio::test]
+async fn signs_of_life_are_given_while_nothing_arrives() {
+    let sink = with_a_pause(&client()).await;
+    assert!(sink.signs >= 10, "{}", sink.signs);
+}
+
+#[tokio::test]
+async fn what_came_last_is_told_before_a_sign_of_life_is_due() {
+    let patient = ClientOptions { sign_of_life: Duration::from_secs(60), ..options() };
+    let sink = with_a_pause(&RegistryClient::new(patient).unwrap()).await;
+    assert!(sink.rests >= 1 && sink.signs == 0, "{} and {}", sink.rests, sink.signs);
 }

@@ -231,9 +231,9 @@ impl BlobWriter {
         berth_wire::convert::digest(&reply.digest)
     }
 
-    /// Writes everything out and has the service know of it.
-    async fn settle(&mut self) -> Result<(), Status> {
-        self.flush().await?;
+    /// Writes everything out and has the service know of it, unless it does.
+    pub async fn catch_up(&mut self) -> Result<(), Status> {
+        self.write_out().await?;
         if self.reported == self.written { Ok(()) } else { self.report().await }
     }
 
@@ -270,7 +270,7 @@ impl BlobWriter {
     /// ingest is still ours (restart or release it). ALREADY_EXISTS counts as success here: the blob is there. Answers where
     /// the blob is, if the service said it.
     pub async fn commit(&mut self, size: u64, expected: &Digest) -> Result<Option<BlobPlace>, Status> {
-        let settled = if self.commit_advances { self.write_out().await } else { self.settle().await };
+        let settled = if self.commit_advances { self.write_out().await } else { self.catch_up().await };
         match settled {
             // Perhaps because the blob is there, by us or by somebody else: the commit will say so.
             Err(status) if status.code == berth_model::Code::Aborted => {}
@@ -295,7 +295,7 @@ impl BlobWriter {
 
     /// Gives the place up and leaves the bytes for a resume.
     pub async fn release(mut self) -> Result<(), Status> {
-        self.settle().await?;
+        self.catch_up().await?;
         self.content
             .release_ingest(msg::ReleaseIngestRequest { r#ref: self.reference.clone(), session: self.session.clone() })
             .await?;
