@@ -38,6 +38,11 @@ const AGAIN: Duration = Duration::from_secs(600);
 static BUFFERS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::new(PIECE, KEPT));
 static DISK: Disk = Disk::new();
 
+/// Gives back the memory of buffers that no file uses.
+pub(crate) fn clear() {
+    BUFFERS.clear();
+}
+
 /// How fast a disk takes such writes.
 struct Disk(Mutex<Speed>);
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use sha2::Digest as _;
 
 use crate::{
-    decompress,
+    bypass, decompress,
     error::ApplyError,
     helped,
     pieces::{self, Pieces},
@@ -50,6 +50,7 @@ impl Drop for InUse {
     fn drop(&mut self) {
         if LAYERS.fetch_sub(1, Ordering::Relaxed) == 1 {
             BUFFERS.clear();
+            bypass::clear();
         }
     }
 }
