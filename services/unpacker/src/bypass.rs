@@ -24,6 +24,9 @@ use rustix::{
 const LARGE: u64 = 8 << 20;
 /// Written at once.
 const PIECE: usize = 1 << 20;
+/// Place on the disk is asked for so many bytes at once, to spare the file system work. Not for all that an archive says is to
+/// come: it may lie.
+const AHEAD: u64 = 16 << 20;
 /// Buffers kept for the next file.
 const KEPT: usize = 8;
 /// Bytes a second that a fast disk takes at its best; it may be busy with other pieces most of the time.
@@ -89,6 +92,10 @@ pub(crate) struct Bypass {
     buffer: Lent,
     /// Where the buffer's first byte goes.
     at: u64,
+    /// Of so many bytes, which the file will have.
+    size: u64,
+    /// For so many there is place.
+    placed: u64,
 }
 
 impl Bypass {
@@ -102,11 +109,23 @@ impl Bypass {
             return Ok(None);
         }
         let Some(direct) = Direct::of(file) else { return Ok(None) };
-        // To spare the file system work; it need not be able to.
-        if let Err(Errno::NOSPC) = fallocate(file, FallocateFlags::empty(), 0, size) {
+        Ok(Some(Self { disk, direct, buffer: BUFFERS.take(), at: 0, size, placed: 0 }))
+    }
+
+    /// Has place for what is in the buffer, and for some of what comes.
+    fn place(&mut self, file: &File) -> io::Result<()> {
+        if self.at + self.buffer.as_ref().len() as u64 <= self.placed {
+            return Ok(());
+        }
+        let length = AHEAD.min(self.size.saturating_sub(self.placed));
+        // Not every file system can.
+        if length > 0
+            && let Err(Errno::NOSPC) = fallocate(file, FallocateFlags::empty(), self.placed, length)
+        {
             return Err(Errno::NOSPC.into());
         }
-        Ok(Some(Self { disk, direct, buffer: BUFFERS.take(), at: 0 }))
+        self.placed += length;
+        Ok(())
     }
 
     /// The next bytes.
@@ -130,6 +149,7 @@ impl Bypass {
 
     /// What is in the buffer: whole blocks past the page cache, the rest through it.
     pub(crate) fn flush(&mut self, file: &File) -> io::Result<()> {
+        self.place(file)?;
         let bytes = self.buffer.as_ref();
         let blocks =
             if self.direct.works() && self.disk.is_fast(Instant::now()) { bytes.len() / ALIGNED * ALIGNED } else { 0 };
@@ -153,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_written_is_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        for more in [0, 1, 4095, 4096, PIECE - 1] {
+        for more in [0, 1, 4095, 4096, PIECE - 1, 2 * AHEAD as usize + 1] {
             let path = dir.path().join(format!("large-{more}"));
             let file = File::create(&path).unwrap();
             let bytes: Vec<u8> = (0..usize::try_from(LARGE).unwrap() + more).map(|n| (n / 7) as u8).collect();
@@ -167,6 +187,15 @@ mod tests {
         }
         let file = File::create(dir.path().join("small")).unwrap();
         assert!(Bypass::of(&file, LARGE - 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_an_archive_says_is_not_taken_from_the_disk_at_once() {
+        let file = tempfile::tempfile().unwrap();
+        let disk = Box::leak(Box::new(Disk::new()));
+        let mut bypass = Bypass::on(disk, &file, 1 << 45).unwrap().expect("no O_DIRECT here");
+        bypass.write(&vec![1; 3 * PIECE], &file).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), AHEAD);
     }
 
     #[test]

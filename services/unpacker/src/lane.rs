@@ -135,21 +135,19 @@ impl Lane {
                 Next::Leave => return Ok(()),
             };
             let past = self.bypass().as_mut().map(|bypass| bypass.write(&piece, &self.file));
-            let outcome = past.unwrap_or_else(|| {
-                file::write(self.file.as_fd(), &piece)?;
-                self.written(piece.len() as u64);
-                Ok(())
-            });
+            let outcome = past.unwrap_or_else(|| Ok(file::write(self.file.as_fd(), &piece)?));
             let goes_on = wrote(piece.len());
             outcome.map_err(|error| self.refused(error))?;
+            // Also what should have gone past the page cache: it need not have.
+            self.written(piece.len() as u64);
             if !goes_on {
                 return Ok(());
             }
         }
-        match self.bypass().take() {
-            Some(mut bypass) => bypass.flush(&self.file).map_err(|error| self.refused(error))?,
-            None => self.begin_flush(),
+        if let Some(mut bypass) = self.bypass().take() {
+            bypass.flush(&self.file).map_err(|error| self.refused(error))?;
         }
+        self.begin_flush();
         self.facts.put_on(self.file.as_fd(), FileType::RegularFile).map_err(|refused| told(&self.entry, refused))
     }
 }

@@ -24,7 +24,7 @@ const REPORT_BYTES: u64 = 1 << 20;
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Write to the file in pieces of at least this size; smaller ones are gathered.
 const WRITE_BYTES: usize = 512 << 10;
-/// Who waits for a turn to write tells the service so often that it is there.
+/// Who waits, for a turn to write or for bytes, tells the service so often that it is there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// A writer of one ingest. The service hashes behind it; [`BlobWriter::commit`] is refused unless the bytes are right.
@@ -231,10 +231,11 @@ impl BlobWriter {
         berth_wire::convert::digest(&reply.digest)
     }
 
-    /// Writes everything out and has the service know of it, unless it does.
+    /// Writes everything out and has the service know of it, unless it does and has heard of us lately.
     pub async fn catch_up(&mut self) -> Result<(), Status> {
         self.write_out().await?;
-        if self.reported == self.written { Ok(()) } else { self.report().await }
+        let known = self.reported == self.written && self.reported_at.elapsed() < SIGN_OF_LIFE;
+        if known { Ok(()) } else { self.report().await }
     }
 
     async fn report(&mut self) -> Result<(), Status> {
