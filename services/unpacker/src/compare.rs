@@ -135,7 +135,9 @@ impl Comparison<'_> {
 }
 
 fn place(path: &[u8]) -> Place {
-    Place(path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect())
+    Place::from(
+        path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>(),
+    )
 }
 
 fn different(facts: &[Facts; 2], timed: bool) -> impl Iterator<Item = &'static str> {

@@ -125,7 +125,7 @@ impl Copier {
     fn link(&self, first: &Place, to: &Dir, name: &[u8]) -> Result<(), Errno> {
         let Some((above, base)) = first.split() else { return Err(Errno::NOENT) };
         let mut dir = self.root.clone();
-        for part in &above.0 {
+        for part in above.parts() {
             dir = hidden::open(dir.fd.as_fd(), part, dir.place.join(part))?;
         }
         rustix::fs::linkat(dir.fd.as_fd(), base, to.fd.as_fd(), name, AtFlags::empty())

@@ -126,7 +126,7 @@ impl Layer {
     }
 
     pub(crate) fn look(&self, place: &Place, keep: usize) -> Result<Seen, Errno> {
-        let Some((name, above)) = place.0.split_last() else {
+        let Some((above, name)) = place.split() else {
             let here = self.tree()?.root().clone();
             let stat = here.stat(b".")?;
             return Ok(stat.map_or(Seen::Nothing, |stat| Seen::Found(Found { dir: here, name: b".".to_vec(), stat })));
@@ -138,7 +138,7 @@ impl Layer {
             Way::Nothing(hides) => hides,
             Way::Dir(dir, hides) => match dir.stat(name)? {
                 Some(stat) if tree::is_whiteout(&stat) => true,
-                Some(stat) => return Ok(Seen::Found(Found { dir, name: name.clone(), stat })),
+                Some(stat) => return Ok(Seen::Found(Found { dir, name: name.to_vec(), stat })),
                 None => hides,
             },
         };
@@ -147,17 +147,16 @@ impl Layer {
     }
 
     /// The directory at a place. Who asks for one name mostly asks for its neighbours next, and then for what is near.
-    fn way_to(&self, above: &[Vec<u8>], keep: usize) -> Result<Way, Errno> {
+    fn way_to(&self, place: Place, keep: usize) -> Result<Way, Errno> {
         let mut way = self.way.borrow_mut();
-        while way.last().is_some_and(|(dir, _)| !above.starts_with(&dir.place.0)) {
+        while way.last().is_some_and(|(dir, _)| !place.is_in(&dir.place)) {
             way.pop();
         }
         let known = match way.last() {
-            Some((dir, hides)) if dir.place.0.len() == above.len() => return Ok(Way::Dir(dir.clone(), *hides)),
+            Some((dir, hides)) if *dir.place == place => return Ok(Way::Dir(dir.clone(), *hides)),
             Some((dir, hides)) => Some((dir.clone(), *hides)),
             None => None,
         };
-        let place = Place(above.to_vec());
         if let Some(hides) = self.no_way.borrow().get(&place) {
             return Ok(Way::Nothing(*hides));
         }
@@ -170,7 +169,7 @@ impl Layer {
                 (root, hides)
             }
         };
-        let gone = walk(dir, hides, above, &mut way)?;
+        let gone = walk(dir, hides, &place, &mut way)?;
         if let Way::Nothing(hides) = &gone {
             remember(&self.no_way, place, *hides);
         }
@@ -188,8 +187,8 @@ fn remember(places: &RefCell<HashMap<Place, bool>>, place: Place, hides: bool) {
 }
 
 /// Goes on from a directory, and notes those it goes through.
-fn walk(mut here: Dir, mut hides: bool, above: &[Vec<u8>], way: &mut Vec<(Dir, bool)>) -> Result<Way, Errno> {
-    for part in above.iter().skip(here.place.0.len()) {
+fn walk(mut here: Dir, mut hides: bool, place: &Place, way: &mut Vec<(Dir, bool)>) -> Result<Way, Errno> {
+    for part in place.parts().skip(here.place.depth()) {
         let Some(stat) = here.stat(part)? else { return Ok(Way::Nothing(hides)) };
         if tree::kind(&stat) != FileType::Directory {
             // A whiteout, a file or a link: there is nothing below it, neither here nor further down.

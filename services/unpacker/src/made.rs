@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn knows_what_is_there_and_what_is_coming() {
-        let (a, b) = (Place(vec![b"a".to_vec()]), Place(vec![b"b".to_vec()]));
+        let (a, b) = (Place::parse(b"a").unwrap(), Place::parse(b"b").unwrap());
         let mut made = Made::new(true);
         assert!(!made.may_hold(&a) && !made.may_be_under_way(&a));
         made.note(&a);

@@ -61,9 +61,8 @@ impl Merged {
 
     /// What is at a place, links not followed; `None` if nothing is to be seen there.
     pub fn look(&self, place: &Place) -> Result<Option<Found>, Errno> {
-        let path = place.0.join(&b'/');
         for layer in &self.layers {
-            match self.says(layer, &path)? {
+            match self.says(layer, place.path())? {
                 Some(Says::Hidden) => return Ok(None),
                 Some(Says::Nothing) => continue,
                 Some(Says::Here) | None => {}
@@ -79,9 +78,8 @@ impl Merged {
 
     /// Whether there is anything to be seen at a place: [`Merged::look`], where no more is asked than that.
     pub fn shows(&self, place: &Place) -> Result<bool, Errno> {
-        let path = place.0.join(&b'/');
         for layer in &self.layers {
-            match self.says(layer, &path)? {
+            match self.says(layer, place.path())? {
                 Some(Says::Here) => return Ok(true),
                 Some(Says::Hidden) => return Ok(false),
                 Some(Says::Nothing) => continue,
@@ -104,12 +102,12 @@ impl Merged {
     /// Where a place really is, links followed in all components but, unless `last`, the last. A component that is not
     /// there is taken as it is. `None`: too many links.
     pub fn resolve(&self, place: &Place, last: bool) -> Result<Option<Place>, Errno> {
-        let mut todo: VecDeque<Vec<u8>> = place.0.iter().cloned().collect();
+        let mut todo: VecDeque<Vec<u8>> = place.parts().map(<[u8]>::to_vec).collect();
         let mut here = Place::default();
         let mut links = 0;
         while let Some(part) = todo.pop_front() {
             if part == b".." {
-                here.0.pop();
+                here.climb();
                 continue;
             }
             let next = here.join(&part);

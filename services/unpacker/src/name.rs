@@ -1,61 +1,163 @@
 //! Names in a layer: made plain, and told apart from whiteouts (OCI image-spec, `layer.md#whiteouts`). Pure.
 
+use std::cmp::Ordering;
+
 use crate::error::ApplyError;
 
 /// A place below the root of a layer: its components, none of them empty, `.` or `..`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Place(pub Vec<Vec<u8>>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Vec<Vec<u8>>", into = "Vec<Vec<u8>>")]
+pub struct Place {
+    /// The components with slashes between: one piece of memory, for each entry of a layer has several places.
+    path: Vec<u8>,
+}
 
 impl Place {
     /// Reads a name. A leading `/` is dropped, as tar and containerd do; `..` may climb, but not out of the layer.
     pub fn parse(name: &[u8]) -> Result<Self, ApplyError> {
-        let mut parts: Vec<Vec<u8>> = Vec::new();
         if name.contains(&0) {
             return Err(ApplyError::hostile(name, "a name cannot hold a zero byte"));
         }
+        let mut place = Self { path: Vec::with_capacity(name.len()) };
         for part in name.split(|byte| *byte == b'/') {
             match part {
                 b"" | b"." => {}
                 b".." => {
-                    if parts.pop().is_none() {
+                    if !place.climb() {
                         return Err(ApplyError::hostile(
                             name,
                             "the name leads out of the layer; the image is hostile or broken",
                         ));
                     }
                 }
-                part => parts.push(part.to_vec()),
+                part => place.descend(part),
             }
         }
-        Ok(Self(parts))
+        Ok(place)
+    }
+
+    /// The components with slashes between; nothing for the root.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The root of the layer.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    /// The components.
+    pub fn parts(&self) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
+        // Splitting nothing gives one empty part.
+        self.path.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+    }
+
+    /// How many components it has.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.parts().count()
     }
 
     /// The directory it is in, and its own name there; `None` for the root.
     #[must_use]
     pub fn split(&self) -> Option<(Place, &[u8])> {
-        let (last, above) = self.0.split_last()?;
-        Some((Place(above.to_vec()), last))
+        let (above, name) = split(&self.path)?;
+        Some((Place { path: above.to_vec() }, name))
+    }
+
+    /// The directories above it, from the root down.
+    pub fn above(&self) -> impl Iterator<Item = Place> {
+        let ends = self.path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let root = (!self.is_root()).then_some(0);
+        root.into_iter().chain(ends).filter_map(|end| Some(Place { path: self.path.get(..end)?.to_vec() }))
     }
 
     /// One below.
     #[must_use]
     pub fn join(&self, name: &[u8]) -> Place {
-        let mut parts = self.0.clone();
-        parts.push(name.to_vec());
-        Place(parts)
+        let mut path = Vec::with_capacity(self.path.len() + 1 + name.len());
+        path.extend_from_slice(&self.path);
+        let mut place = Place { path };
+        place.descend(name);
+        place
+    }
+
+    fn descend(&mut self, name: &[u8]) {
+        if !self.path.is_empty() {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(name);
+    }
+
+    /// Becomes the directory it is in; `false` for the root.
+    pub fn climb(&mut self) -> bool {
+        let Some((above, _)) = split(&self.path) else { return false };
+        let length = above.len();
+        self.path.truncate(length);
+        true
+    }
+
+    /// Whether it is this directory, or below it.
+    #[must_use]
+    pub fn is_in(&self, dir: &Place) -> bool {
+        self.rest(dir).is_some()
+    }
+
+    /// What follows the slash behind a directory that it is, or is below.
+    fn rest(&self, dir: &Place) -> Option<&[u8]> {
+        match self.path.strip_prefix(dir.path.as_slice())? {
+            rest if dir.is_root() || rest.is_empty() => Some(rest),
+            rest => rest.strip_prefix(b"/"),
+        }
     }
 
     /// The same place after `from` was moved to `to`; `None` if it is not there or below.
     #[must_use]
     pub fn moved(&self, from: &Place, to: &Place) -> Option<Place> {
-        let rest = self.0.strip_prefix(from.0.as_slice())?;
-        Some(Place(to.0.iter().chain(rest).cloned().collect()))
+        Some(match self.rest(from)? {
+            b"" => to.clone(),
+            rest => to.join(rest),
+        })
     }
 
-    /// With slashes between, for people.
+    /// For people.
     #[must_use]
     pub fn shown(&self) -> String {
-        crate::error::shown(&self.0.join(&b'/'))
+        crate::error::shown(&self.path)
+    }
+}
+
+/// What is above the last component of a path, and that component; `None` for the root.
+pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = path.rsplitn(2, |byte| *byte == b'/');
+    let name = parts.next().filter(|name| !name.is_empty())?;
+    Some((parts.next().unwrap_or_default(), name))
+}
+
+impl Ord for Place {
+    /// Component by component, so that a directory is followed by what is in it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(other.parts())
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<Vec<Vec<u8>>> for Place {
+    fn from(parts: Vec<Vec<u8>>) -> Self {
+        Self { path: parts.join(&b'/') }
+    }
+}
+
+impl From<Place> for Vec<Vec<u8>> {
+    fn from(place: Place) -> Self {
+        place.parts().map(<[u8]>::to_vec).collect()
     }
 }
 
@@ -75,16 +177,14 @@ pub enum Wish {
 /// Tells what a name asks for.
 pub fn wish(name: &[u8]) -> Result<Wish, ApplyError> {
     let place = Place::parse(name)?;
-    let Some((parent, base)) = place.split() else { return Ok(Wish::Entry(place)) };
+    let Some((above, base)) = split(&place.path) else { return Ok(Wish::Entry(place)) };
     let Some(hidden) = base.strip_prefix(b".wh.") else { return Ok(Wish::Entry(place)) };
+    let parent = Place { path: above.to_vec() };
     match hidden {
         b".wh..opq" => Ok(Wish::Opaque(parent)),
         hidden if hidden.starts_with(b".wh.") => Ok(Wish::Ignored),
         b"" | b"." | b".." => Err(ApplyError::hostile(name, "a whiteout must name what it hides")),
-        hidden => {
-            let hidden = parent.join(hidden);
-            Ok(Wish::Whiteout(hidden))
-        }
+        hidden => Ok(Wish::Whiteout(parent.join(hidden))),
     }
 }
 
@@ -93,7 +193,7 @@ mod tests {
     use super::*;
 
     fn place(text: &str) -> Place {
-        Place(text.split('/').filter(|part| !part.is_empty()).map(|part| part.as_bytes().to_vec()).collect())
+        Place { path: text.as_bytes().to_vec() }
     }
 
     #[test]
@@ -125,6 +225,36 @@ mod tests {
         for bad in [".wh.", "a/.wh..", "a/.wh..."] {
             assert!(wish(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_place_is_its_components() {
+        let deep = place("a/bc/d");
+        assert_eq!(deep.parts().collect::<Vec<_>>(), [&b"a"[..], b"bc", b"d"]);
+        assert_eq!((deep.depth(), place("").depth()), (3, 0));
+        assert_eq!(deep.split(), Some((place("a/bc"), &b"d"[..])));
+        assert_eq!((place("a").split(), place("").split()), (Some((place(""), &b"a"[..])), None));
+        assert_eq!(deep.above().collect::<Vec<_>>(), [place(""), place("a"), place("a/bc")]);
+        assert_eq!(place("").above().count(), 0);
+        assert_eq!(place("").join(b"x").join(b"y"), place("x/y"));
+        let mut here = place("x/y");
+        assert!(here.climb() && here == place("x") && here.climb() && here.is_root() && !here.climb());
+        for (inner, outer) in [("a/b", "a"), ("a", "a"), ("a", ""), ("", "")] {
+            assert!(place(inner).is_in(&place(outer)), "{inner:?} in {outer:?}");
+        }
+        for (one, other) in [("ab", "a"), ("", "a"), ("b/a", "a")] {
+            assert!(!place(one).is_in(&place(other)), "{one:?} in {other:?}");
+        }
+        let mut sorted = [place("a-b"), place("a/z"), place("b"), place("a"), place("")];
+        sorted.sort();
+        assert_eq!(
+            sorted,
+            [place(""), place("a"), place("a/z"), place("a-b"), place("b")],
+            "a directory, then what is in it"
+        );
+        let written = serde_json::to_string(&deep).unwrap();
+        assert_eq!(written, "[[97],[98,99],[100]]", "as it is in stores");
+        assert_eq!(serde_json::from_str::<Place>(&written).unwrap(), deep);
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl Made<'_> {
     /// Lays the layer on what is below a directory.
     fn lay(&self, scratch: &Scratch, onto: &Path, residue: Residue, hides: merge::Hides) -> Result<(), Status> {
         let layer = scratch.path().join("layer");
-        let says_root = residue.times.iter().any(|(place, _)| place.0.is_empty());
+        let says_root = residue.times.iter().any(|(place, _)| place.is_root());
         self.settle(&layer, &[onto.to_owned()], residue)?;
         if !says_root {
             overlay::like(&layer, onto)?;

@@ -118,7 +118,7 @@ fn refused(place: &Place, doing: &'static str, errno: Errno) -> ApplyError {
 impl Rebase<'_> {
     /// Settles the directories passed through, from the top down: what is above decides where those below are.
     fn implied(&mut self) -> Result<(), ApplyError> {
-        while let Some(place) = self.residue.implied.iter().min_by_key(|place| place.0.len()).cloned() {
+        while let Some(place) = self.residue.implied.iter().min_by_key(|place| place.depth()).cloned() {
             check(Point::UnpackSettle)
                 .map_err(|error| ApplyError::refused(place.shown().as_bytes(), "settle it", error))?;
             self.residue.implied.remove(&place);
@@ -161,7 +161,7 @@ impl Rebase<'_> {
     fn follow(&mut self, place: &Place) -> Result<(), ApplyError> {
         let target = self.below.resolve(place, true).map_err(|errno| refused(place, "follow a link below", errno))?;
         // A link in circles, or back to itself or below, is hidden by the layer's directory.
-        let Some(target) = target.filter(|target| !target.0.starts_with(&place.0)) else { return Ok(()) };
+        let Some(target) = target.filter(|target| !target.is_in(place)) else { return Ok(()) };
         let found = self.below.look(&target).map_err(|errno| refused(&target, "look below", errno))?;
         if found.is_some_and(|found| tree::kind(&found.stat) != FileType::Directory) {
             return Ok(());
@@ -180,8 +180,7 @@ impl Rebase<'_> {
 
     /// Makes the directories above a place that the layer has not; they are settled like all that it passes through.
     fn make_way(&mut self, place: &Place) -> Result<(), ApplyError> {
-        for length in 1..place.0.len() {
-            let above = Place(place.0.get(..length).unwrap_or_default().to_vec());
+        for above in place.above().skip(1) {
             self.make_dir(&above)?;
         }
         Ok(())
@@ -245,8 +244,7 @@ impl Rebase<'_> {
 
     /// Whether the layer shows nothing of those below at this place: it hides what they have in a directory above.
     fn is_cut_off(&mut self, place: &Place) -> Result<bool, ApplyError> {
-        for length in 0..place.0.len() {
-            let above = Place(place.0.get(..length).unwrap_or_default().to_vec());
+        for above in place.above() {
             if self.is_opaque(above)? {
                 return Ok(true);
             }

@@ -45,7 +45,7 @@ impl Residue {
 
     /// What was at or below the place is gone.
     pub(crate) fn forget_below(&mut self, place: &Place) {
-        let below = |other: &Place| other.0.starts_with(&place.0);
+        let below = |other: &Place| other.is_in(place);
         self.implied.retain(|other| !below(other));
         self.whiteouts.retain(|other| !below(other));
         self.links.retain(|(name, _)| !below(name));

@@ -182,7 +182,7 @@ impl Snapshotter {
             residue.hidden.restore(&tree)?;
         }
         // A layer that says nothing of its root shows the one below it.
-        let says_root = residue.times.iter().any(|(place, _)| place.0.is_empty());
+        let says_root = residue.times.iter().any(|(place, _)| place.is_root());
         let lowers: Vec<PathBuf> = self.lowers(chain).iter().map(|id| self.layout.tree(*id)).collect();
         let settled =
             rebase_in(&tree, &lowers, residue, below).map_err(|error| error.status("being committed", &tree))?;

@@ -136,7 +136,7 @@ impl Tree {
 
     /// The directory at a place, through links that stay inside. The place asked for need not be the place found.
     pub fn dir(&mut self, place: &Place) -> Result<Dir, Unreachable> {
-        if place.0.is_empty() {
+        if place.is_root() {
             return Ok(self.root.clone());
         }
         if let Some(dir) = self.known(place) {
@@ -152,11 +152,14 @@ impl Tree {
 
     /// Goes on from a directory above that is kept open; `None` if there is none, or a link is in the way.
     fn near(&mut self, place: &Place) -> Result<Option<Dir>, Unreachable> {
-        for up in 1..=NEAR.min(place.0.len()) {
-            let (above, below) = place.0.split_at(place.0.len() - up);
-            let here = if above.is_empty() { Some(self.root.clone()) } else { self.known(&Place(above.to_vec())) };
+        let mut above = place.clone();
+        for up in 1..=NEAR {
+            if !above.climb() {
+                break;
+            }
+            let here = if above.is_root() { Some(self.root.clone()) } else { self.known(&above) };
             let Some(mut here) = here else { continue };
-            for part in below {
+            for part in place.parts().skip(place.depth() - up) {
                 here = match open_dir(here.fd.as_fd(), part) {
                     Ok(fd) => Dir { fd: Arc::new(fd), place: Arc::new(here.place.join(part)) },
                     Err(Errno::NOENT) => return Err(Unreachable::Missing(here.place.join(part))),
@@ -170,7 +173,7 @@ impl Tree {
     }
 
     fn walk(&self, place: &Place) -> Result<Dir, Unreachable> {
-        let mut todo: VecDeque<Vec<u8>> = place.0.iter().cloned().collect();
+        let mut todo: VecDeque<Vec<u8>> = place.parts().map(<[u8]>::to_vec).collect();
         let mut above: Vec<Dir> = Vec::new();
         let mut here = self.root.clone();
         let mut links = 0;

@@ -215,8 +215,7 @@ impl<W: Write> Changes<W> {
 
     /// Writes an entry, after the directories above it.
     fn write(&mut self, place: &Place, facts: &Facts, what: What<'_>) -> Result<(), At> {
-        for length in 1..place.0.len() {
-            let above = Place(place.0.get(..length).unwrap_or_default().to_vec());
+        for above in place.above().skip(1) {
             if !self.written.contains(&above) {
                 let at = |doing| At::new(&above, doing);
                 let dir = self.upper.dir(&above).map_err(|_unreachable| at("open it")(Errno::NOENT))?;

@@ -52,7 +52,7 @@ impl<W: Write> LayerWriter<W> {
     pub fn entry(&mut self, place: &Place, facts: &Facts, what: What<'_>) -> io::Result<()> {
         let mut header = Header::new_ustar();
         let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        let (mut name, mut size) = (place.0.join(&b'/'), 0);
+        let (mut name, mut size) = (place.path().to_vec(), 0);
         let mut data: &mut dyn Read = &mut io::empty();
         header.set_mode(facts.mode & 0o7777);
         match what {
@@ -66,7 +66,7 @@ impl<W: Write> LayerWriter<W> {
             }
             What::Link(target) => {
                 header.set_entry_type(EntryType::Link);
-                put_text(&mut header.as_old_mut().linkname, "linkpath", &target.0.join(&b'/'), &mut records);
+                put_text(&mut header.as_old_mut().linkname, "linkpath", target.path(), &mut records);
             }
             What::Symlink(target) => {
                 header.set_entry_type(EntryType::Symlink);
@@ -127,7 +127,7 @@ impl<W: Write> LayerWriter<W> {
 /// The name that says a place is gone (OCI image-spec, `layer.md#whiteouts`).
 fn whiteout(place: &Place) -> Vec<u8> {
     let Some((above, name)) = place.split() else { return Vec::new() };
-    above.join(&[b".wh.", name].concat()).0.join(&b'/')
+    above.join(&[b".wh.", name].concat()).path().to_vec()
 }
 
 /// Puts a text into its field, or, if it does not fit there, into a record.
