@@ -30,13 +30,14 @@ use crate::{
     error::ApplyError,
     facts,
     file::{self, NewFile, put, told},
+    layer_files::LayerFiles,
     made::Made,
     name::{self, Place, Wish},
     pieces::Pieces,
     pour::{copy, pieces_of},
     residue::Residue,
     tree::{self, Dir, Tree, Unreachable},
-    writers::{LayerFiles, Writers},
+    writers::Writers,
 };
 
 /// Files larger than this are written as they come.

@@ -23,6 +23,7 @@
 pub mod apply;
 mod applying;
 mod archive;
+mod batch;
 mod bypass;
 mod committing;
 pub mod compare;
@@ -45,6 +46,7 @@ mod igzip;
 mod index;
 pub mod inflate;
 mod lane;
+mod layer_files;
 pub mod layout;
 pub mod lock;
 mod lower;

@@ -1,34 +1,26 @@
 //! Threads that make the files of layers: making one takes the kernel longer than inflating and hashing what is in it, so one
 //! thread for each layer would be what everything else waits for. Large ones come piece by piece ([`lane`](crate::lane)).
 //!
-//! The threads are there for all layers, as many as there are processors. A layer hands over files in batches, so that a
-//! hand-over costs little beside them and files of one directory mostly come from one thread (the kernel locks a directory
-//! for each name it adds). When the queue is full, or a layer waits for its files, the layer's own thread makes some, too.
+//! The threads are there for all layers, as many as there are processors. When the queue is full, or a layer waits for its
+//! files, the layer's own thread makes some, too.
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
 };
-
-use berth_telemetry::effort::{Effort, OfThread};
-use bytes::Bytes;
 
 use crate::{
-    bypass::Bypass, early_flush::EarlyFlush, entry::Entry, error::ApplyError, file::NewFile, helped, lane::Lane,
-    refusals::Refusals, shares,
+    batch::{Batch, lock},
+    early_flush::EarlyFlush,
+    layer_files::LayerFiles,
+    refusals::Refusals,
+    shares,
 };
 
-/// A batch holds at most so many files, and so many bytes (unless it is one file).
-const BATCH_FILES: usize = 32;
-const BATCH_BYTES: usize = 256 << 10;
-/// From so many files on, a batch ends where the directory does.
-const BATCH_LEAST: usize = 8;
 /// Batches that wait, for each thread.
 const QUEUE: usize = 4;
-/// Bytes of large files that wait, of one layer.
-const AHEAD: usize = 4 << 20;
 /// A thread that had nothing to do for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -51,43 +43,39 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     batches: VecDeque<Batch>,
+    /// The directories that somebody is making files in.
+    at_work: Vec<Arc<OwnedFd>>,
     running: usize,
     idle: usize,
     ended: bool,
 }
 
-struct Batch {
-    work: Work,
-    tally: Arc<Tally>,
+impl Waiting {
+    /// The next batch: if there is one, for a directory that nobody makes files in now; the kernel lets in one at a time.
+    fn take(&mut self) -> Option<Batch> {
+        let free =
+            |batch: &Batch| batch.dir().is_none_or(|dir| self.at_work.iter().all(|busy| !Arc::ptr_eq(busy, dir)));
+        let next = self.batches.iter().position(free).unwrap_or(0);
+        let batch = self.batches.remove(next)?;
+        self.at_work.extend(batch.dir().cloned());
+        Some(batch)
+    }
 }
 
-enum Work {
-    Files(Vec<NewFile>),
-    /// What is there of a large one.
-    Large(Arc<Lane>),
+/// A batch that was taken, until it is made.
+struct Leaves<'a> {
+    queue: &'a Queue,
+    dir: Option<Arc<OwnedFd>>,
 }
 
-/// What a layer has under way.
-#[derive(Default)]
-struct Tally {
-    state: Mutex<Counted>,
-    less: Condvar,
-}
-
-#[derive(Default)]
-struct Counted {
-    batches: usize,
-    /// Bytes of large files that wait.
-    ahead: usize,
-    /// Nobody wants the rest.
-    over: bool,
-    failed: Option<ApplyError>,
-    /// Of whoever makes them.
-    effort: Effort,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        let Some(dir) = &self.dir else { return };
+        let at_work = &mut lock(&self.queue.waiting).at_work;
+        if let Some(place) = at_work.iter().position(|busy| Arc::ptr_eq(busy, dir)) {
+            at_work.swap_remove(place);
+        }
+    }
 }
 
 impl Writers {
@@ -113,24 +101,48 @@ impl Writers {
 
     /// Files of one layer.
     pub(crate) fn layer(&self) -> LayerFiles<'_> {
-        LayerFiles { writers: self, tally: Arc::default(), files: Vec::new(), bytes: 0 }
+        LayerFiles::new(self)
     }
 
-    /// Hands a batch over; gives it back if too many wait.
+    /// Whether large files may go past the page cache.
+    pub(crate) fn bypasses(&self) -> bool {
+        self.bypass
+    }
+
+    /// Has a batch made, by the caller's thread if the others have enough to do.
+    pub(crate) fn hand_over(&self, batch: Batch) {
+        if let Some(batch) = self.offer(batch) {
+            self.queue.make_taken(batch);
+        }
+    }
+
+    /// Makes a batch that nobody else has seen.
+    pub(crate) fn make(&self, batch: Batch) {
+        self.queue.make(batch);
+    }
+
+    /// Makes one that waits; `false` if none does.
+    pub(crate) fn help(&self) -> bool {
+        let Some(batch) = lock(&self.queue.waiting).take() else { return false };
+        self.queue.make_taken(batch);
+        true
+    }
+
+    /// Puts a batch into the queue; if too many wait then, the caller gets one to make.
     fn offer(&self, batch: Batch) -> Option<Batch> {
         let mut waiting = lock(&self.queue.waiting);
-        if waiting.batches.len() >= self.threads * QUEUE {
-            return Some(batch);
+        waiting.batches.push_back(batch);
+        if waiting.batches.len() > self.threads * QUEUE {
+            return waiting.take();
         }
-        if waiting.idle <= waiting.batches.len() && waiting.running < self.threads {
+        if waiting.idle < waiting.batches.len() && waiting.running < self.threads {
             let queue = Arc::clone(&self.queue);
             match std::thread::Builder::new().name("layer-writer".to_owned()).spawn(move || queue.run()) {
                 Ok(_runs_alone) => waiting.running += 1,
-                Err(_) if waiting.running == 0 => return Some(batch),
+                Err(_) if waiting.running == 0 => return waiting.take(),
                 Err(_) => {}
             }
         }
-        waiting.batches.push_back(batch);
         drop(waiting);
         self.queue.more.notify_one();
         None
@@ -150,9 +162,9 @@ impl Queue {
         shares::leave();
         let mut waiting = lock(&self.waiting);
         loop {
-            if let Some(batch) = waiting.batches.pop_front() {
+            if let Some(batch) = waiting.take() {
                 drop(waiting);
-                self.make(batch);
+                self.make_taken(batch);
                 waiting = lock(&self.waiting);
                 continue;
             }
@@ -170,194 +182,59 @@ impl Queue {
         waiting.running -= 1;
     }
 
+    fn make_taken(&self, batch: Batch) {
+        let _leaves = Leaves { queue: self, dir: batch.dir().cloned() };
+        self.make(batch);
+    }
+
     fn make(&self, batch: Batch) {
-        let bytes = batch.make();
-        if let (Some(early), Work::Files(files)) = (&self.early, &batch.work)
-            && let Some(file) = files.first()
-        {
-            early.wrote(&file.dir, files.len(), bytes);
+        let made = batch.make();
+        if let Some((early, (dir, files, bytes))) = self.early.as_ref().zip(made) {
+            early.wrote(dir, files, bytes);
         }
     }
 }
 
-impl Batch {
-    /// Makes what it holds. Answers how many bytes its files have.
-    fn make(&self) -> usize {
-        let watch = OfThread::begin();
-        let (bytes, made) = match &self.work {
-            Work::Files(files) => self.tally.make(files),
-            Work::Large(lane) => (0, lane.run(|bytes| self.tally.wrote(bytes))),
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::{
+        batch::{Tally, Work},
+        facts::Facts,
+        file::NewFile,
+    };
+
+    #[test]
+    fn nobody_queues_for_a_directory_while_there_is_another() {
+        let root = tempfile::tempdir().unwrap();
+        let tally = Arc::new(Tally::default());
+        let dir = |name: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Arc::new(OwnedFd::from(File::open(path).unwrap()))
         };
-        let mut state = lock(&self.tally.state);
-        if let Err(error) = made {
-            state.over = true;
-            state.failed.get_or_insert(error);
+        let (one, other) = (dir("one"), dir("other"));
+        let batch = |dir: &Arc<OwnedFd>, name: &str| {
+            let (name, facts) = (name.as_bytes().to_vec(), Facts { mode: 0o644, ..Facts::default() });
+            let file = NewFile { dir: Arc::clone(dir), entry: name.clone(), name, facts, pieces: Vec::new() };
+            tally.batch(Work::Files(vec![file]))
+        };
+        let queue = Queue::default();
+        for (dir, name) in [(&one, "a"), (&one, "b"), (&other, "c")] {
+            lock(&queue.waiting).batches.push_back(batch(dir, name));
         }
-        state.effort.add(watch.end(Duration::ZERO));
-        bytes
-    }
-}
-
-impl Tally {
-    /// Makes files; not after the first failure of their layer.
-    fn make(&self, files: &[NewFile]) -> (usize, Result<(), ApplyError>) {
-        let mut bytes = 0;
-        for file in files {
-            if lock(&self.state).over {
-                break;
-            }
-            if let Err(error) = file.make() {
-                return (bytes, Err(error));
-            }
-            bytes += file.pieces.iter().map(Bytes::len).sum::<usize>();
+        let take = || lock(&queue.waiting).take().unwrap();
+        let first = take();
+        let second = take();
+        assert!(Arc::ptr_eq(first.dir().unwrap(), &one) && Arc::ptr_eq(second.dir().unwrap(), &other));
+        let third = take();
+        assert!(Arc::ptr_eq(third.dir().unwrap(), &one), "rather that than nothing");
+        for batch in [first, second, third] {
+            queue.make_taken(batch);
         }
-        (bytes, Ok(()))
-    }
-
-    /// So many bytes of a large file wait no more. `false`: nobody wants the rest.
-    fn wrote(&self, bytes: usize) -> bool {
-        let mut state = lock(&self.state);
-        let before = state.ahead;
-        state.ahead -= bytes;
-        let goes_on = !state.over;
-        if before > AHEAD && state.ahead <= AHEAD {
-            drop(state);
-            self.less.notify_all();
-        }
-        goes_on
-    }
-}
-
-impl Drop for Batch {
-    /// Counted also if making it panicked: somebody waits for that.
-    fn drop(&mut self) {
-        let mut state = lock(&self.tally.state);
-        state.batches -= 1;
-        state.over |= std::thread::panicking();
-        drop(state);
-        self.tally.less.notify_all();
-    }
-}
-
-/// The files of one layer, on their way.
-pub(crate) struct LayerFiles<'a> {
-    writers: &'a Writers,
-    tally: Arc<Tally>,
-    files: Vec<NewFile>,
-    bytes: usize,
-}
-
-impl LayerFiles<'_> {
-    /// Has a file made, soon. Errs with the first failure there was, of this file or an earlier one.
-    pub(crate) fn add(&mut self, file: NewFile) -> Result<(), ApplyError> {
-        let bytes: usize = file.pieces.iter().map(Bytes::len).sum();
-        let same_dir = self.files.last().is_none_or(|last| Arc::ptr_eq(&last.dir, &file.dir));
-        if self.files.len() >= BATCH_FILES
-            || self.bytes + bytes > BATCH_BYTES
-            || (!same_dir && self.files.len() >= BATCH_LEAST)
-        {
-            self.hand_over()?;
-        }
-        self.bytes += bytes;
-        self.files.push(file);
-        Ok(())
-    }
-
-    /// A new file that will have so many bytes.
-    pub(crate) fn large(&self, file: File, entry: &Entry) -> Result<Arc<Lane>, ApplyError> {
-        let bypass = if self.writers.bypass { Bypass::of(&file, entry.stored) } else { Ok(None) };
-        let bypass = bypass.map_err(|error| ApplyError::refused(&entry.name, "write a file", error))?;
-        Ok(Arc::new(Lane::new(file, bypass, &entry.name, &entry.facts)))
-    }
-
-    /// More bytes of a large file. Waits while too many of them wait.
-    pub(crate) fn pour(&self, lane: &Arc<Lane>, piece: Bytes) -> Result<(), ApplyError> {
-        lock(&self.tally.state).ahead += piece.len();
-        if lane.push(piece) {
-            self.offer(Work::Large(Arc::clone(lane)));
-        }
-        self.until(|state| state.ahead <= AHEAD || state.over);
-        self.outcome()
-    }
-
-    /// All bytes of a large file were given.
-    pub(crate) fn end(&self, lane: Arc<Lane>) -> Result<(), ApplyError> {
-        if lane.end() {
-            self.offer(Work::Large(lane));
-        }
-        self.outcome()
-    }
-
-    fn hand_over(&mut self) -> Result<(), ApplyError> {
-        if let Some(files) = self.take() {
-            self.offer(files);
-        }
-        self.outcome()
-    }
-
-    /// The files that were not handed over yet.
-    fn take(&mut self) -> Option<Work> {
-        self.bytes = 0;
-        Some(std::mem::take(&mut self.files)).filter(|files| !files.is_empty()).map(Work::Files)
-    }
-
-    fn batch(&self, work: Work) -> Batch {
-        lock(&self.tally.state).batches += 1;
-        Batch { work, tally: Arc::clone(&self.tally) }
-    }
-
-    /// Has it made, by this thread if the others have enough to do.
-    fn offer(&self, work: Work) {
-        if let Some(refused) = self.writers.offer(self.batch(work)) {
-            self.writers.queue.make(refused);
-        }
-    }
-
-    /// Waits until all files are made.
-    pub(crate) fn settle(&mut self) -> Result<(), ApplyError> {
-        if let Some(files) = self.take() {
-            self.writers.queue.make(self.batch(files));
-        }
-        self.wait();
-        self.outcome()
-    }
-
-    fn wait(&self) {
-        self.until(|state| state.batches == 0);
-    }
-
-    /// Works until this layer has come so far, and waits for the rest of it.
-    fn until(&self, done: impl Fn(&Counted) -> bool) {
-        // Rather work than wait, be it for another layer.
-        while !done(&lock(&self.tally.state)) {
-            let next = lock(&self.writers.queue.waiting).batches.pop_front();
-            let Some(batch) = next else { break };
-            self.writers.queue.make(batch);
-        }
-        let state = lock(&self.tally.state);
-        if done(&state) {
-            return;
-        }
-        let since = Instant::now();
-        let waited = self.tally.less.wait_while(state, |state| !done(state));
-        let state = waited.unwrap_or_else(PoisonError::into_inner);
-        helped::waited(state.effort.scaled(since.elapsed()));
-    }
-
-    fn outcome(&self) -> Result<(), ApplyError> {
-        let mut state = lock(&self.tally.state);
-        match state.failed.take() {
-            Some(error) => Err(error),
-            None if state.over => Err(ApplyError::Damaged("a thread that makes files panicked".to_owned())),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for LayerFiles<'_> {
-    /// Nobody makes files of a layer that is given up: its directory may be removed next.
-    fn drop(&mut self) {
-        lock(&self.tally.state).over = true;
-        self.wait();
+        assert!(lock(&queue.waiting).at_work.is_empty());
+        assert!(["one/a", "one/b", "other/c"].iter().all(|name| root.path().join(name).exists()));
     }
 }
