@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Batches that wait, for each thread.
-const QUEUE: usize = 4;
+const QUEUE: usize = 16;
 /// A thread that had nothing to do for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
