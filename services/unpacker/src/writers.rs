@@ -19,8 +19,9 @@ use crate::{
     shares,
 };
 
-/// Batches that wait, for each thread.
-const QUEUE: usize = 16;
+/// So many batches may wait, or so many for each thread: enough that a stall of the disk does not stop who brings them.
+const QUEUE: usize = 64;
+const QUEUE_EACH: usize = 4;
 /// A thread that had nothing to do for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -132,7 +133,7 @@ impl Writers {
     fn offer(&self, batch: Batch) -> Option<Batch> {
         let mut waiting = lock(&self.queue.waiting);
         waiting.batches.push_back(batch);
-        if waiting.batches.len() > self.threads * QUEUE {
+        if waiting.batches.len() > QUEUE.max(self.threads * QUEUE_EACH) {
             return waiting.take();
         }
         if waiting.idle < waiting.batches.len() && waiting.running < self.threads {
