@@ -3,7 +3,7 @@
 use std::{
     io::Read as _,
     sync::{Arc, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use berth_api::content::{BlobReader, Followed, Turns, read_arriving_document, read_document};
@@ -153,6 +153,21 @@ pub(crate) async fn silence_is_news(kind: Kind) {
     assert_eq!(news.state(), State::Growing);
     let news = home.watch(&digest, (news.generation, news.frontier), 25_000).await;
     assert_eq!(news.state(), State::Idle);
+}
+
+/// A download whose bytes come slowly tells only what is new, but not only then.
+pub(crate) async fn who_has_nothing_new_is_heard_of(kind: Kind) {
+    let silence = Duration::from_secs(4);
+    let home = Home::with(kind, |config| config.writer_silence = silence).await;
+    let digest = Digest::of(b"abc");
+    let mut writer = home.writer("layer-abc", Some(&digest), 3).await.unwrap();
+    writer.write(Bytes::from_static(b"ab")).await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < silence + Duration::from_secs(1) {
+        writer.catch_up().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(home.ingests().await[0].active);
 }
 
 pub(crate) async fn a_ref_can_be_watched(kind: Kind) {

@@ -35,6 +35,7 @@ in_every_home! {
     a_reader_that_follows_outlives_its_writer in following,
     waiting_ends_with_news in following,
     silence_is_news in following,
+    who_has_nothing_new_is_heard_of in following,
     a_ref_can_be_watched in following,
     a_reader_ends_with_the_program in following,
     wrong_bytes_are_refused in writing,
