@@ -59,7 +59,15 @@ impl Counted {
 }
 
 impl Batch {
-    /// Where most of its files go.
+    /// Bytes that it holds. Those of a large file are counted by its layer.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.work {
+            Work::Files(files) => files.iter().flat_map(|file| &file.pieces).map(Bytes::len).sum(),
+            Work::Large(_) => 0,
+        }
+    }
+
+    /// Where its last files go, and often the next batch's.
     pub(crate) fn dir(&self) -> Option<&Arc<OwnedFd>> {
         match &self.work {
             Work::Files(files) => files.last().map(|file| &file.dir),

@@ -54,13 +54,11 @@ struct Speed {
     best: f64,
     /// It was last seen to be slow.
     slow: Option<Instant>,
-    /// Bytes that it took until now.
-    taken: u64,
 }
 
 impl Disk {
     const fn new() -> Self {
-        Self(Mutex::new(Speed { best: BELIEVED, slow: None, taken: 0 }))
+        Self(Mutex::new(Speed { best: BELIEVED, slow: None }))
     }
 
     fn speed(&self) -> MutexGuard<'_, Speed> {
@@ -71,21 +69,15 @@ impl Disk {
     fn is_fast(&self, now: Instant) -> bool {
         let mut speed = self.speed();
         if speed.slow.is_some_and(|slow| now.saturating_duration_since(slow) >= AGAIN) {
-            (speed.best, speed.slow) = (BELIEVED, None);
+            *speed = Speed { best: BELIEVED, slow: None };
         }
         speed.slow.is_none()
     }
 
-    /// What it took before a piece of a file.
-    fn taken(&self) -> u64 {
-        self.speed().taken
-    }
-
-    /// It took a piece in this time, which ended now; and others of other files meanwhile, for which each of them has to wait.
-    fn took(&self, length: usize, before: u64, time: Duration, now: Instant) {
+    /// It took a piece in this time, which ended now.
+    fn took(&self, length: usize, time: Duration, now: Instant) {
+        let rate = length as f64 / time.as_secs_f64().max(1e-9);
         let mut speed = self.speed();
-        speed.taken += length as u64;
-        let rate = (speed.taken - before) as f64 / time.as_secs_f64().max(1e-9);
         speed.best = rate.max(speed.best * LEFT);
         if speed.best < FAST {
             speed.slow = Some(now);
@@ -163,9 +155,9 @@ impl Bypass {
             if self.direct.works() && self.disk.is_fast(Instant::now()) { bytes.len() / ALIGNED * ALIGNED } else { 0 };
         let (past, through) = bytes.split_at_checked(blocks).unwrap_or_default();
         if !past.is_empty() {
-            let (before, since) = (self.disk.taken(), Instant::now());
+            let since = Instant::now();
             self.direct.write_all_at(past, self.at, file)?;
-            self.disk.took(past.len(), before, since.elapsed(), Instant::now());
+            self.disk.took(past.len(), since.elapsed(), Instant::now());
         }
         file.write_all_at(through, self.at + past.len() as u64)?;
         self.at += bytes.len() as u64;
@@ -210,9 +202,7 @@ mod tests {
     fn a_slow_disk_is_left_and_tried_again() {
         let disk = Disk::new();
         let now = Instant::now();
-        let took = |millis, times| {
-            (0..times).for_each(|_| disk.took(PIECE, disk.taken(), Duration::from_millis(millis), now));
-        };
+        let took = |millis, times| (0..times).for_each(|_| disk.took(PIECE, Duration::from_millis(millis), now));
         took(20, 60);
         assert!(disk.is_fast(now), "it may have been busy");
         took(1, 1);
@@ -223,17 +213,5 @@ mod tests {
         assert!(disk.is_fast(now + AGAIN), "perhaps it is another one");
         took(2, 100);
         assert!(!disk.is_fast(now), "half as fast as it should be");
-    }
-
-    #[test]
-    fn what_a_disk_takes_at_once_counts_together() {
-        let (alone, together, now) = (Disk::new(), Disk::new(), Instant::now());
-        for _ in 0..100 {
-            // Each piece takes 3 ms; of one file at a time, or of four.
-            alone.took(PIECE, alone.taken(), Duration::from_millis(3), now);
-            let before = together.taken();
-            (0..4).for_each(|_| together.took(PIECE, before, Duration::from_millis(3), now));
-        }
-        assert!(!alone.is_fast(now) && together.is_fast(now));
     }
 }

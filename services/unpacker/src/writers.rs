@@ -19,9 +19,9 @@ use crate::{
     shares,
 };
 
-/// So many batches may wait, or so many for each thread: enough that a stall of the disk does not stop who brings them.
+/// So many batches may wait, with so many bytes: enough that a stall of the disk does not stop who brings them.
 const QUEUE: usize = 64;
-const QUEUE_EACH: usize = 4;
+const QUEUE_BYTES: usize = 16 << 20;
 /// A thread that had nothing to do for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -44,6 +44,8 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     batches: VecDeque<Batch>,
+    /// Bytes of those.
+    bytes: usize,
     /// The directories that somebody is making files in.
     at_work: Vec<Arc<OwnedFd>>,
     running: usize,
@@ -58,8 +60,24 @@ impl Waiting {
             |batch: &Batch| batch.dir().is_none_or(|dir| self.at_work.iter().all(|busy| !Arc::ptr_eq(busy, dir)));
         let next = self.batches.iter().position(free).unwrap_or(0);
         let batch = self.batches.remove(next)?;
+        self.bytes -= batch.bytes();
         self.at_work.extend(batch.dir().cloned());
         Some(batch)
+    }
+
+    fn put(&mut self, batch: Batch) {
+        self.bytes += batch.bytes();
+        self.batches.push_back(batch);
+    }
+
+    fn is_full(&self) -> bool {
+        self.batches.len() >= QUEUE || self.bytes >= QUEUE_BYTES
+    }
+
+    /// A batch that does not go into the queue: somebody makes it at once.
+    fn refuse(&mut self, batch: Batch) -> Batch {
+        self.at_work.extend(batch.dir().cloned());
+        batch
     }
 }
 
@@ -129,21 +147,21 @@ impl Writers {
         true
     }
 
-    /// Puts a batch into the queue; if too many wait then, the caller gets one to make.
+    /// Puts a batch into the queue; gives it back, to be made, if too many wait.
     fn offer(&self, batch: Batch) -> Option<Batch> {
         let mut waiting = lock(&self.queue.waiting);
-        waiting.batches.push_back(batch);
-        if waiting.batches.len() > QUEUE.max(self.threads * QUEUE_EACH) {
-            return waiting.take();
+        if waiting.is_full() {
+            return Some(waiting.refuse(batch));
         }
-        if waiting.idle < waiting.batches.len() && waiting.running < self.threads {
+        if waiting.idle <= waiting.batches.len() && waiting.running < self.threads {
             let queue = Arc::clone(&self.queue);
             match std::thread::Builder::new().name("layer-writer".to_owned()).spawn(move || queue.run()) {
                 Ok(_runs_alone) => waiting.running += 1,
-                Err(_) if waiting.running == 0 => return waiting.take(),
+                Err(_) if waiting.running == 0 => return Some(waiting.refuse(batch)),
                 Err(_) => {}
             }
         }
+        waiting.put(batch);
         drop(waiting);
         self.queue.more.notify_one();
         None
@@ -224,7 +242,7 @@ mod tests {
         };
         let queue = Queue::default();
         for (dir, name) in [(&one, "a"), (&one, "b"), (&other, "c")] {
-            lock(&queue.waiting).batches.push_back(batch(dir, name));
+            lock(&queue.waiting).put(batch(dir, name));
         }
         let take = || lock(&queue.waiting).take().unwrap();
         let first = take();
@@ -235,7 +253,7 @@ mod tests {
         for batch in [first, second, third] {
             queue.make_taken(batch);
         }
-        assert!(lock(&queue.waiting).at_work.is_empty());
+        assert!(lock(&queue.waiting).at_work.is_empty() && lock(&queue.waiting).bytes == 0);
         assert!(["one/a", "one/b", "other/c"].iter().all(|name| root.path().join(name).exists()));
     }
 }
