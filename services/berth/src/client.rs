@@ -38,6 +38,8 @@ const LOST: u32 = 10;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often a daemon is looked for that must be there, and is perhaps being replaced.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long services of this process may take to stop.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Requests that say which trace they belong to.
 pub(crate) type Wire = InterceptedService<Channel, Traced>;
@@ -162,6 +164,14 @@ impl Client {
         };
         self.serving.extend(serving);
         done
+    }
+
+    /// Lets the services of this process come to their end, for a while: whatever they still have to say is said before.
+    pub(crate) async fn close(self) {
+        let stops = futures::future::join_all(self.serving.into_iter().map(Serving::stop));
+        if tokio::time::timeout(FAREWELL, stops).await.is_err() {
+            tracing::debug!("the services of this process take long to stop; nobody waits for them");
+        }
     }
 }
 

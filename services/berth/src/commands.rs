@@ -77,7 +77,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Ended> {
     let done = match cli.command {
         Command::Serve(serve) => serve::run(&cli.global, serve, telemetry).await,
         Command::Pull(pull) | Command::Images(crate::cli::Images::Pull(pull)) => {
-            return Box::pin(pull::run(&cli.global, pull)).await;
+            return Box::pin(pull::run(&cli.global, pull, telemetry)).await;
         }
         Command::Pulls(pulls) => {
             return Ok(pulls::run(&Client::connect(&cli.global, "pulls").await?, pulls).await?.into());

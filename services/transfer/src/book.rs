@@ -153,8 +153,16 @@ impl Book {
             if lived.is_none() {
                 tracing::info!("the service stops; the pull goes on when it is back");
             }
+            lived.flatten()
         };
-        self.lives.spawn(living.instrument(span));
+        let living = living.instrument(span);
+        self.lives.spawn(async move {
+            // Told when the pull's span is over: who hears it may leave at once, and take this process along.
+            let ended = living.await;
+            if let Some(ended) = ended {
+                ended.tell();
+            }
+        });
     }
 
     /// The work of a pull, as its entry says it now.

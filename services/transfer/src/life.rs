@@ -15,19 +15,31 @@ const RETRY_WITHIN: Duration = Duration::from_secs(60 * 60);
 /// How often the record is told how far the pull is.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
-/// Lives it, to the end that is recorded.
-pub(crate) async fn live(book: &Arc<Book>, id: &str, journal: &Journal, interrupted: bool) {
-    let Some((board, cancel)) = book.pulls().get(id).map(|entry| (Arc::clone(&entry.board), entry.cancel.clone()))
-    else {
-        return;
-    };
+/// How a pull ended, still to be told to those who watch it.
+#[must_use]
+pub(crate) struct Ended {
+    board: Arc<Board>,
+    verdict: Result<Vec<Digest>, Status>,
+}
+
+impl Ended {
+    pub(crate) fn tell(self) {
+        match self.verdict {
+            Ok(chain_ids) => self.board.done(chain_ids.iter().map(ToString::to_string).collect()),
+            Err(status) => self.board.failed(&status),
+        }
+    }
+}
+
+/// Lives it, to the end that is recorded. `None`: another service has it, and what that one does counts.
+pub(crate) async fn live(book: &Arc<Book>, id: &str, journal: &Journal, interrupted: bool) -> Option<Ended> {
+    let (board, cancel) = book.pulls().get(id).map(|entry| (Arc::clone(&entry.board), entry.cancel.clone()))?;
     let verdict = work(book, id, journal, interrupted, &board, &cancel).await;
     if let Err(status) = &verdict
         && status.code == Code::Aborted
         && journal.hold(false).await.is_err_and(|status| status.code == Code::Aborted)
     {
-        // Another service leads and has the pull; what it does counts.
-        return;
+        return None;
     }
     let mut end = msg::EndPullRequest {
         id: id.to_owned(),
@@ -52,7 +64,7 @@ pub(crate) async fn live(book: &Arc<Book>, id: &str, journal: &Journal, interrup
     pass(Point::TransferEnded);
     let verdict = match &recorded {
         Ok(_) => verdict,
-        Err(status) if status.code == Code::Aborted => return,
+        Err(status) if status.code == Code::Aborted => return None,
         Err(status) => verdict.and_then(|_| Err(status.clone().context("the end of the pull could not be recorded"))),
     };
     if let Some(entry) = book.pulls().get_mut(id) {
@@ -62,16 +74,11 @@ pub(crate) async fn live(book: &Arc<Book>, id: &str, journal: &Journal, interrup
             entry.record = record;
         }
     }
-    match verdict {
-        Ok(chain_ids) => {
-            tracing::info!("pulled");
-            board.done(chain_ids.iter().map(ToString::to_string).collect());
-        }
-        Err(status) => {
-            tracing::info!(code = %status.code, error = %status, "the pull failed");
-            board.failed(&status);
-        }
+    match &verdict {
+        Ok(_) => tracing::info!("pulled"),
+        Err(status) => tracing::info!(code = %status.code, error = %status, "the pull failed"),
     }
+    Some(Ended { board, verdict })
 }
 
 async fn work(

@@ -86,6 +86,12 @@ pub fn start(telling: Telling) -> anyhow::Result<Telemetry> {
 }
 
 impl Telemetry {
+    /// Whether somebody is told of spans.
+    #[must_use]
+    pub fn has_traces(&self) -> bool {
+        self.provider.is_some()
+    }
+
     /// An address where the numbers can be read over HTTP.
     pub async fn endpoint(&self, address: SocketAddr) -> io::Result<Endpoint> {
         Endpoint::bind(address, self.numbers.clone()).await

@@ -3,6 +3,7 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use berth_model::Status;
+use berth_telemetry::Telemetry;
 use berth_wire::{fetcher::Access, transfer::StartPullRequest, types};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     output,
 };
 
-pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<Ended> {
+pub(crate) async fn run(global: &Global, pull: Pull, telemetry: &Telemetry) -> anyhow::Result<Ended> {
     // What can be refused without a store is refused before one is made.
     pull.reference.parse::<berth_model::Reference>()?;
     let access = access(&pull)?;
@@ -54,6 +55,11 @@ pub(crate) async fn run(global: &Global, pull: Pull) -> anyhow::Result<Ended> {
     let shown = Shown { json: pull.json, quiet: pull.quiet, chain_ids: pull.print_chainid };
     let code =
         client.while_starting(async |client| following::follow(client, Way::Start(request), shown).await).await?;
+    if telemetry.has_traces() {
+        // Spans of the services end after their answers; a trace without its pull is of no use.
+        client.close().await;
+        return Ok(code.into());
+    }
     if client.is_local && code == ExitCode::SUCCESS {
         // Its services are not even told to stop: that alone wakes each of their threads.
         std::mem::forget(client);
