@@ -85,30 +85,34 @@ impl Service {
         let mut settled = Vec::new();
         let mut below: Option<(String, Vec<u64>)> = None;
         let mut known = Below::with(self.memory());
-        for layer in layers {
+        let mut layers = layers.into_iter().peekable();
+        while let Some(layer) = layers.next() {
             let mut chain = match below.take() {
                 Some((name, chain)) if name == layer.parent => chain,
                 _ => self.chain(stack.namespace, stack.snapshotter, &layer.parent).await?,
             };
-            let id = match stack.there.get(&layer.chain_id) {
-                Some(other) => {
-                    self.drop_unneeded(stack, &layer).await;
-                    *other
+            let mut top = layer.chain_id.clone();
+            if let Some(other) = stack.there.get(&layer.chain_id) {
+                self.drop_unneeded(stack, &layer).await;
+                chain.insert(0, *other);
+            } else {
+                let mut run = vec![layer];
+                while let Some(next) =
+                    layers.next_if(|next| next.parent == top && !stack.there.contains_key(&next.chain_id))
+                {
+                    top.clone_from(&next.chain_id);
+                    run.push(next);
                 }
-                None => {
-                    let (trees, id, over) = (stack.trees.clone(), layer.id, chain.clone());
-                    let work = blocking(move || {
-                        let usage = trees.settle_in(id, &over, &mut known)?;
-                        Ok((usage, known))
-                    });
-                    let usage;
-                    (usage, known) = work.instrument(tracing::info_span!("rebase", id)).await?;
-                    settled.push(Settled { layer: layer.clone(), usage });
-                    id
-                }
-            };
-            chain.insert(0, id);
-            below = Some((layer.chain_id, chain));
+                let trees = stack.trees.clone();
+                let work = move || {
+                    let settled = settle_run(&trees, run, &mut chain, &mut known)?;
+                    Ok((settled, chain, known))
+                };
+                let done;
+                (done, chain, known) = blocking(work).await?;
+                settled.extend(done);
+            }
+            below = Some((top, chain));
         }
         Ok(settled)
     }
@@ -144,6 +148,22 @@ impl Service {
             tracing::debug!(%status, "an unneeded unpacking stays for the collection");
         }
     }
+}
+
+/// Settles layers that lie one upon the other, on a chain that grows by them.
+fn settle_run(
+    trees: &Snapshotter,
+    run: Vec<LayerCommit>,
+    chain: &mut Vec<u64>,
+    known: &mut Below,
+) -> Result<Vec<Settled>, Status> {
+    let each = run.into_iter().map(|layer| {
+        let span = tracing::info_span!("rebase", id = layer.id);
+        let usage = span.in_scope(|| trees.settle_in(layer.id, chain, known))?;
+        chain.insert(0, layer.id);
+        Ok(Settled { layer, usage })
+    });
+    each.collect()
 }
 
 impl Stack<'_> {

@@ -61,9 +61,15 @@ impl Hidden {
         Ok(())
     }
 
+    /// Whether there is nothing to put back.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.whiteouts.is_empty() && self.opaque.is_empty()
+    }
+
     /// Puts it back. A name that is there by now hides what is below anyway.
     pub fn restore(&self, path: &Path) -> Result<(), Status> {
-        if self == &Self::default() {
+        if self.is_nothing() {
             return Ok(());
         }
         let failed = |errno: Errno| Status::io("put whiteouts into", path, &errno.into());

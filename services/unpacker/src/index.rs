@@ -120,6 +120,18 @@ impl Index {
         if self.hides { Says::Hidden } else { Says::Nothing }
     }
 
+    /// Whether the layer hides what lower ones have in the directory that a path is in.
+    pub(crate) fn hides_around(&self, path: &[u8]) -> bool {
+        let mut above = path;
+        while let Some(slash) = above.iter().rposition(|byte| *byte == b'/') {
+            above = above.get(..slash).unwrap_or_default();
+            if let Some(Kind::Directory { hides }) = self.names.get(above) {
+                return *hides;
+            }
+        }
+        self.hides
+    }
+
     /// How many names there are.
     pub(crate) fn len(&self) -> usize {
         self.names.len()
@@ -168,6 +180,9 @@ mod tests {
             [("a/gone", Says::Hidden), ("a/gone/x", Says::Hidden), ("empty", Says::Here), ("empty/x/y", Says::Hidden)];
         for (path, says) in table.iter().chain(hidden.iter().filter(|_| root)) {
             assert_eq!(index.look(path.as_bytes()), *says, "{path}");
+        }
+        for (path, hides) in [("", false), ("a", false), ("a/b/c", false), ("empty", false), ("empty/x/y", root)] {
+            assert_eq!(index.hides_around(path.as_bytes()), hides, "{path}");
         }
     }
 

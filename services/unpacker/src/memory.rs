@@ -3,6 +3,9 @@
 //!
 //! A committed layer does not change. One that was removed and made anew, or repaired, is another directory, and is told by
 //! that: what is remembered counts only while inode and time of change of the tree's root are the same.
+//!
+//! The names of a small layer are read where it is unpacked, beside others. Settling it may change them, so until then they
+//! are for whoever settles it, and for nobody else.
 
 use std::{
     collections::HashMap,
@@ -35,6 +38,8 @@ pub(crate) struct Memory {
 struct Known {
     identity: Identity,
     names: Names,
+    /// They are what they will be.
+    settled: bool,
     used: Instant,
 }
 
@@ -77,15 +82,35 @@ impl Memory {
     /// What is known of this tree.
     pub(crate) fn get(&self, path: &Path, identity: Identity) -> Option<Names> {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = layers.get_mut(path).filter(|known| known.identity == identity)?;
+        let known = layers.get_mut(path).filter(|known| known.settled && known.identity == identity)?;
         known.used = Instant::now();
         Some(known.names.clone())
     }
 
     /// Remembers the names in a tree; what was not asked for longest gives way.
     pub(crate) fn put(&self, path: &Path, identity: Identity, names: Names) {
+        self.insert(path, Known { identity, names, settled: true, used: Instant::now() });
+    }
+
+    /// Remembers the names in a tree that is still to be settled.
+    pub(crate) fn put_unsettled(&self, path: &Path, identity: Identity, names: Arc<Index>) {
+        self.insert(path, Known { identity, names: Names::All(names), settled: false, used: Instant::now() });
+    }
+
+    /// Gives away the names in a tree that is about to be settled.
+    pub(crate) fn take_unsettled(&self, path: &Path) -> Option<Arc<Index>> {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        layers.insert(path.to_owned(), Known { identity, names, used: Instant::now() });
+        let known = layers.get(path).filter(|known| !known.settled)?;
+        let same = Identity::of(path) == Ok(known.identity);
+        match layers.remove(path)?.names {
+            Names::All(names) if same => Some(names),
+            _ => None,
+        }
+    }
+
+    fn insert(&self, path: &Path, known: Known) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.insert(path.to_owned(), known);
         let mut names: usize = layers.values().map(|known| known.names.len()).sum();
         while names > NAMES || layers.len() > LAYERS {
             let oldest = layers.iter().min_by_key(|(_, known)| known.used).map(|(path, _)| path.clone());

@@ -28,6 +28,7 @@ use crate::{
     apply::set_times,
     error::ApplyError,
     facts::{self, Facts},
+    index::Index,
     lower,
     memory::{Identity, Memory, Names},
     merged::{Found, Merged},
@@ -41,19 +42,32 @@ use crate::{
 pub struct Below {
     merged: Option<Merged>,
     memory: Arc<Memory>,
+    /// The names in the layer that is being settled, as long as they are known.
+    own: Option<Arc<Index>>,
 }
 
 impl Below {
     /// With what is remembered of committed layers.
     pub(crate) fn with(memory: &Arc<Memory>) -> Self {
-        Self { merged: None, memory: Arc::clone(memory) }
+        Self { merged: None, memory: Arc::clone(memory), own: None }
     }
 
-    /// A layer is settled and holds so many files: the names of a large one need not be counted by reading them.
-    pub(crate) fn counted(&self, tree: &Path, inodes: u64) {
+    /// A layer is about to be settled. `complete`: its tree has all that it will have, but for what is settled.
+    pub(crate) fn begin(&mut self, tree: &Path, complete: bool) {
+        self.own = self.memory.take_unsettled(tree).filter(|_| complete);
+    }
+
+    /// It is settled and holds so many files: its names need not be read again if they are known, nor those of a large one to
+    /// count them.
+    pub(crate) fn settled(&mut self, tree: &Path, inodes: u64) {
         let more_than = usize::try_from(inodes).unwrap_or(usize::MAX).saturating_sub(1);
-        if let (true, Ok(identity)) = (more_than >= lower::FIRST, Identity::of(tree)) {
-            self.memory.put(tree, identity, Names::MoreThan(more_than));
+        let names = match self.own.take() {
+            Some(index) => Names::All(index),
+            None if more_than >= lower::FIRST => Names::MoreThan(more_than),
+            None => return,
+        };
+        if let Ok(identity) = Identity::of(tree) {
+            self.memory.put(tree, identity, names);
         }
     }
 
@@ -80,26 +94,31 @@ pub fn rebase_in(upper: &Path, lowers: &[PathBuf], residue: Residue, below: &mut
         return Ok(residue);
     }
     let tree = Tree::open(upper).map_err(|errno| refused(&Place::default(), "open the directory", errno))?;
-    let below = below.of(lowers)?;
-    let links = !residue.links.is_empty();
-    let (times, changed) = (BTreeMap::new(), BTreeSet::new());
-    let mut rebase = Rebase { tree, below, residue, times, changed, anywhere: links, opaque: HashMap::new() };
+    let (own, merged) = (below.own.take(), below.of(lowers)?);
+    let (times, changed, anywhere) = (BTreeMap::new(), BTreeSet::new(), !residue.links.is_empty());
+    let mut rebase = Rebase { tree, below: merged, own, residue, times, changed, anywhere, opaque: HashMap::new() };
     rebase.implied()?;
     rebase.links()?;
     rebase.whiteouts()?;
     let (changed, anywhere) = (rebase.changed, rebase.anywhere);
+    // Where a name came or went, its directory changed.
+    let names = rebase.own.filter(|_| !anywhere && changed.is_empty());
     let own = rebase.residue.times.iter().filter(|(place, _)| anywhere || changed.contains(place)).cloned();
     // A time taken over counts only where the layer itself says nothing.
     let mut times = rebase.times;
     times.extend(own);
     let times: Vec<_> = times.into_iter().collect();
     set_times(&mut rebase.tree, &times)?;
-    Ok(rebase.residue)
+    let residue = rebase.residue;
+    below.own = names;
+    Ok(residue)
 }
 
 struct Rebase<'a> {
     tree: Tree,
     below: &'a Merged,
+    /// The names in the layer, as they were at first.
+    own: Option<Arc<Index>>,
     residue: Residue,
     /// Times taken over from below.
     times: BTreeMap<Place, (i64, u32)>,
@@ -244,6 +263,9 @@ impl Rebase<'_> {
 
     /// Whether the layer shows nothing of those below at this place: it hides what they have in a directory above.
     fn is_cut_off(&mut self, place: &Place) -> Result<bool, ApplyError> {
+        if let (Some(own), false) = (&self.own, self.anywhere) {
+            return Ok(own.hides_around(place.path()));
+        }
         for above in place.above() {
             if self.is_opaque(above)? {
                 return Ok(true);

@@ -178,6 +178,7 @@ impl Snapshotter {
         let tree = self.layout.tree(id);
         check(Point::UnpackSettle).map_err(|error| Status::io("settle", &tree, &error))?;
         let residue = kept.residue;
+        below.begin(&tree, residue.hidden.is_nothing());
         if !chain.is_empty() {
             residue.hidden.restore(&tree)?;
         }
@@ -191,7 +192,7 @@ impl Snapshotter {
         }
         match self.way {
             Way::Overlay { .. } => {
-                below.counted(&tree, settled.inodes);
+                below.settled(&tree, settled.inodes);
                 Ok(Usage { inodes: settled.inodes + 1, size: settled.size + 4096 })
             }
             Way::Native => {

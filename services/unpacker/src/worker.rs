@@ -30,6 +30,7 @@ use tracing::Instrument as _;
 use crate::{
     ApplyError, Service, apply,
     lock::Lock,
+    lower,
     pieces::Pieces,
     pipeline::{self, Spent, Streamed},
     shares::Share,
@@ -212,8 +213,12 @@ async fn extract(
         let place = place.cloned();
         let (counted, dir, blob) = (Arc::clone(&done), dir.to_owned(), layer.clone());
         let (writers, share) = (service.writers(), service.shares().begin(layer.size));
+        let memory = Arc::clone(service.memory());
         let work = berth_api::blocking(move || {
-            apply_blob(reader.at(place.as_ref(), blob.size), &counted, Some(&share), &dir, &blob, &writers, &cancelled)
+            let reader = reader.at(place.as_ref(), blob.size);
+            let done = apply_blob(reader, &counted, Some(&share), &dir, &blob, &writers, &cancelled)?;
+            lower::read_ahead(&dir.join("fs"), &memory);
+            Ok(done)
         });
         tokio::pin!(work);
         // Whoever is done sooner says no more than that.
