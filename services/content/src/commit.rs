@@ -8,7 +8,7 @@ use berth_wire::{content as msg, types::BlobPlace};
 
 use tracing::Instrument as _;
 
-use crate::{ingest::lost, open::Open, service::optional, state::State, writing};
+use crate::{ingest::lost, open::Open, service::optional, state::State, store::Store};
 
 /// Keeps the ingest with its writer for as long as the commit takes.
 struct Committing<'a>(&'a State, &'a Open);
@@ -39,29 +39,29 @@ pub(crate) async fn commit(
         Err(_) if open.is_gone() => return Err(gone(&state, &request.r#ref, expected).await),
         Err(status) => return Err(status),
     };
+    let name = request.r#ref.clone();
+    let length = state.files(move |store| store.layout().data_length(&name)).await?;
     if request.written > 0 {
-        writing::advance_to(&state, &open, request.written).await?;
+        open.ingest().advance(request.written, length)?;
+        open.grew();
     }
     let _committing = Committing::begin(&state, &open);
-    let digest = verify(&state, &open, request.size, expected).instrument(tracing::info_span!("verify")).await?;
+    let verified = verify(&open, length, request.size, expected).instrument(tracing::info_span!("verify"));
+    let digest = verified.await?;
     let (size, generation) = {
         let ingest = open.ingest();
         (ingest.written, ingest.generation)
     };
 
-    let name = request.r#ref.clone();
-    let flushed = state.files(move |store| store.flush_data(&name)).instrument(tracing::info_span!("flush"));
-    flushed.await.inspect_err(|status| open.spoil(generation, status))?;
     let name = request.r#ref;
-    let published = state.files(move |store| {
-        let published = store.publish(&name, &digest);
-        // After an error between the rename and the end, the ingest has no data any more.
-        let has_data = published.is_err() && store.layout().data(&name).exists();
-        Ok((published, has_data))
-    });
-    let fresh = match published.instrument(tracing::info_span!("publish")).await? {
-        (Ok(fresh), _) => fresh,
-        (Err(status), has_data) => {
+    let fresh = match state.files(move |store| Ok(land(store, &name, &digest))).await? {
+        Landed::Fresh => true,
+        Landed::Known => false,
+        Landed::Refused(status) => {
+            open.spoil(generation, &status);
+            return Err(status);
+        }
+        Landed::Unnamed { status, has_data } => {
             if !has_data {
                 state.end(&open);
             }
@@ -82,13 +82,39 @@ pub(crate) async fn commit(
     }
 }
 
-/// The digest of an ingest that is complete and what was promised.
-async fn verify(state: &State, open: &Open, size: u64, expected: Option<Digest>) -> Result<Digest, Status> {
-    let name = open.reference().to_owned();
-    let length = state.files(move |store| store.layout().data_length(&name)).await?;
+/// How it went with the files of an ingest that is right.
+enum Landed {
+    /// It is a blob now.
+    Fresh,
+    /// The blob was there already.
+    Known,
+    /// The disk refused the bytes.
+    Refused(Status),
+    /// They are on disk, but not for good under the blob's name.
+    Unnamed {
+        status: Status,
+        /// After an error between the rename and the end, the ingest has no data any more.
+        has_data: bool,
+    },
+}
+
+/// Makes the bytes durable, and then their name.
+fn land(store: &Store, name: &str, digest: &Digest) -> Landed {
+    if let Err(status) = tracing::info_span!("flush").in_scope(|| store.flush_data(name)) {
+        return Landed::Refused(status);
+    }
+    match tracing::info_span!("publish").in_scope(|| store.publish(name, digest)) {
+        Ok(true) => Landed::Fresh,
+        Ok(false) => Landed::Known,
+        Err(status) => Landed::Unnamed { status, has_data: store.layout().data(name).exists() },
+    }
+}
+
+/// The digest of an ingest whose file is so long, if it is complete and what was promised.
+async fn verify(open: &Open, length: u64, size: u64, expected: Option<Digest>) -> Result<Digest, Status> {
     let ingest = open.ingest().clone();
     ingest.complete(length)?;
-    let digest = open.hasher().digest(ingest.generation, ingest.written).await?;
+    let digest = open.hasher().digest_of_whole(ingest.generation, ingest.written).await?;
     ingest.verify(size, expected.as_ref(), &digest).inspect_err(|status| {
         if ingest.is_hopeless(size, &digest) {
             open.spoil(ingest.generation, status);

@@ -13,6 +13,7 @@ use std::{
 };
 
 use berth_api::{
+    blocking,
     content::{Follower, Stage},
     early_flush,
 };
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 const CHUNK: usize = 1 << 20;
 /// After so many bytes the disk is told to begin with them: the commit waits for it, and would find all still to be written.
 const SPAN: u64 = 8 << 20;
+/// A file of at most so many bytes is hashed where its digest is asked for: that takes less time than to begin a thread.
+pub(crate) const SMALL: u64 = 64 << 10;
 /// A thread that waited in vain for so long ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -137,6 +140,15 @@ impl Hasher {
         self.shared.tell.subscribe()
     }
 
+    /// The same as [`Hasher::digest`] of a file that grows no more.
+    pub(crate) async fn digest_of_whole(&self, generation: u64, written: u64) -> Result<Digest, Status> {
+        if written > SMALL || self.shared.has_begun(generation) {
+            return self.digest(generation, written).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.hash_all(generation, written)).await
+    }
+
     /// The digest of exactly `written` bytes of a generation, once they are hashed.
     pub(crate) async fn digest(&self, generation: u64, written: u64) -> Result<Digest, Status> {
         self.advance(written)?;
@@ -165,6 +177,29 @@ impl Drop for Hasher {
 impl Shared {
     fn orders(&self) -> MutexGuard<'_, Orders> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody hashes, or has hashed, anything of a generation.
+    fn has_begun(&self, generation: u64) -> bool {
+        let orders = self.orders();
+        orders.running || orders.generation != generation || orders.parked.hashed > 0
+    }
+
+    /// The digest of the first bytes of the file, here and now.
+    fn hash_all(&self, generation: u64, written: u64) -> Result<Digest, Status> {
+        let read = || {
+            let mut bytes = vec![0; usize::try_from(written).unwrap_or(usize::MAX)];
+            File::open(&self.path)?.read_exact_at(&mut bytes, 0)?;
+            Ok(Digest::of(&bytes))
+        };
+        read().map_err(|error| {
+            let status = Status::io("read back", &self.path, &error);
+            let orders = self.orders();
+            if orders.generation == generation {
+                self.tell.send_modify(|frontier| frontier.failed = Some(status.clone()));
+            }
+            status
+        })
     }
 
     /// The life of a thread.
@@ -281,6 +316,26 @@ mod tests {
         assert_eq!(hasher.now().hashed, 0);
         hasher.advance(5).unwrap();
         assert_eq!(hasher.digest(2, 5).await.unwrap(), Digest::of(b"other"));
+    }
+
+    #[tokio::test]
+    async fn a_small_file_needs_no_thread() {
+        let (_dir, path) = data(b"abc");
+        let hasher = Hasher::new(path.clone(), 1);
+        assert_eq!(hasher.digest_of_whole(1, 3).await.unwrap(), Digest::of(b"abc"));
+        assert!(!hasher.shared.orders().running && hasher.now().hashed == 0);
+        // More came after all, and then it is hashed behind its writer.
+        std::fs::write(&path, b"abcdef").unwrap();
+        assert_eq!(hasher.digest(1, 6).await.unwrap(), Digest::of(b"abcdef"));
+        assert_eq!(hasher.digest_of_whole(1, 6).await.unwrap(), Digest::of(b"abcdef"));
+        assert_eq!(hasher.now().hashed, 6);
+        hasher.begin_anew(2);
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        assert_eq!(hasher.digest_of_whole(2, 1 << 20).await.unwrap(), Digest::of(&vec![7; 1 << 20]));
+        let shrunk = Hasher::new(path.clone(), 1);
+        std::fs::write(&path, b"ab").unwrap();
+        assert!(shrunk.digest_of_whole(1, 3).await.unwrap_err().message.contains(&path.display().to_string()));
+        assert!(shrunk.advance(3).is_err(), "it stays failed");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use berth_model::{Digest, Status};
 use berth_wire::content as msg;
 
 use crate::{
+    hasher,
     ingest::lost,
     open::{Open, Turn},
     service::optional,
@@ -159,7 +160,11 @@ async fn prepare(state: &Arc<State>, open: &Arc<Open>) -> Result<u64, Status> {
     } else {
         open.ingest().written = offset;
     }
-    open.hasher().advance(offset)?;
+    // A small one is hashed when it is whole.
+    let total = open.ingest().total;
+    if offset > 0 || total == 0 || total > hasher::SMALL {
+        open.hasher().advance(offset)?;
+    }
     Ok(offset)
 }
 
@@ -170,12 +175,7 @@ pub(crate) async fn advance(
 ) -> Result<msg::AdvanceIngestReply, Status> {
     let open = state.find(&request.r#ref).ok_or_else(|| lost(&request.r#ref))?;
     let _turn = open.turn_of(&request.session).await?;
-    advance_to(state, &open, request.written).await?;
-    Ok(msg::AdvanceIngestReply {})
-}
-
-/// The same by whoever has the turn.
-pub(crate) async fn advance_to(state: &State, open: &Arc<Open>, written: u64) -> Result<(), Status> {
+    let written = request.written;
     if written != open.ingest().written {
         let name = open.reference().to_owned();
         let length = state.files(move |store| store.layout().data_length(&name)).await?;
@@ -184,7 +184,7 @@ pub(crate) async fn advance_to(state: &State, open: &Arc<Open>, written: u64) ->
         open.hasher().advance(written)?;
         open.keep_early(&state.store);
     }
-    Ok(())
+    Ok(msg::AdvanceIngestReply {})
 }
 
 /// Says how far the file was written, and waits for the digest up to there.
