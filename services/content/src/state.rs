@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_api::blocking;
-use berth_kv::Db;
+use berth_kv::{Db, View};
 use berth_model::{Digest, Status};
 use berth_wire::{content as msg, types::Time};
 use tokio::sync::watch;
@@ -98,16 +98,7 @@ impl State {
     /// The record of a blob: it is there, whole and durable, when this finds one.
     pub(crate) async fn blob(&self, digest: Digest) -> Result<Option<msg::StatBlobReply>, Status> {
         let store = Arc::clone(&self.store);
-        self.db
-            .read(move |view| {
-                let Some(stored) = BLOBS.get(view, &digest)? else { return Ok(None) };
-                if store.layout().blob_facts(&digest)?.is_none() {
-                    tracing::warn!(%digest, "the file of a blob is gone; it counts as missing");
-                    return Ok(None);
-                }
-                Ok(Some(located(&store, &digest, stored)))
-            })
-            .await
+        self.db.read(move |view| find(view, &store, &digest)).await
     }
 
     /// Makes the records of blobs agree with their files as these are then; changes of records are made one after the
@@ -136,6 +127,16 @@ impl State {
         self.ingests().remove(open.reference());
         self.changed();
     }
+}
+
+/// The record of a blob in one state of the table, if its file is there too.
+pub(crate) fn find(view: &View<'_>, store: &Store, digest: &Digest) -> Result<Option<msg::StatBlobReply>, Status> {
+    let Some(stored) = BLOBS.get(view, digest)? else { return Ok(None) };
+    if store.layout().blob_facts(digest)?.is_none() {
+        tracing::warn!(%digest, "the file of a blob is gone; it counts as missing");
+        return Ok(None);
+    }
+    Ok(Some(located(store, digest, stored)))
 }
 
 /// Runs to its end also when the caller goes away.

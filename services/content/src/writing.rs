@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use berth_model::{Digest, Status};
+use berth_model::{Code, Digest, Status};
 use berth_wire::content as msg;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     ingest::lost,
     open::{Open, Turn},
     service::optional,
-    state::State,
+    state::{State, find},
     store::Kept,
 };
 
@@ -24,40 +24,41 @@ pub(crate) async fn open(state: Arc<State>, request: msg::OpenIngestRequest) -> 
         return Err(Status::invalid_argument(format!("an ingest needs a ref of 1 to {MAX_REF} bytes")));
     }
     let expected = optional(&expected)?;
-    if let Some(digest) = expected
+    let done = begin(&state, &reference, expected, total).await;
+    // Whatever is wrong with the ingest, nobody needs it when its blob is there.
+    if let (Err(status), Some(digest)) = (&done, expected)
+        && status.code != Code::AlreadyExists
         && state.blob(digest).await?.is_some()
     {
-        drop_if_idle(&state, &reference).await?;
-        return Err(Status::already_exists(format!("blob {digest} exists")));
-    }
-    let (open, _turn, fresh) = claim(&state, &reference)?;
-    // Committed since we looked: then its ingest went, and this one was made for nothing.
-    if fresh
-        && let Some(digest) = expected
-        && state.blob(digest).await?.is_some()
-    {
-        state.end(&open);
-        return Err(Status::already_exists(format!("blob {digest} exists")));
-    }
-    let done = take(&state, &open, expected, total).await;
-    if done.is_err() && fresh {
-        // Nobody knows of it yet; what it got of a full disk shall not stay.
-        let dropped = state.files(move |store| store.drop_ingest(&reference)).await;
-        if let Err(status) = dropped {
-            tracing::warn!(%status, "an ingest that could not be made was not removed; the next start will");
-        }
-        state.end(&open);
+        return Err(exists(&digest));
     }
     done
 }
 
-async fn drop_if_idle(state: &Arc<State>, reference: &str) -> Result<(), Status> {
-    let Some(open) = state.find(reference) else { return Ok(()) };
-    let Some(turn) = open.try_turn() else { return Ok(()) };
-    if open.is_gone() || open.ingest().is_active(Instant::now(), state.silence) {
-        return Ok(());
+fn exists(digest: &Digest) -> Status {
+    Status::already_exists(format!("blob {digest} exists"))
+}
+
+async fn begin(
+    state: &Arc<State>,
+    reference: &str,
+    expected: Option<Digest>,
+    total: u64,
+) -> Result<msg::OpenIngestReply, Status> {
+    let (open, turn, fresh) = claim(state, reference)?;
+    let done = take(state, &open, expected, total).await;
+    let needless = done.as_ref().is_err_and(|status| status.code == Code::AlreadyExists);
+    if needless && fresh {
+        // It got no files.
+        state.end(&open);
+    } else if needless || (fresh && done.is_err()) {
+        // Nobody needs it, or knows of it yet; what it got of a full disk shall not stay.
+        if let Err(status) = drop_ingest(state, &open, &turn).await {
+            tracing::warn!(%status, "an ingest that is of no use was not removed; the next start will");
+            state.end(&open);
+        }
     }
-    drop_ingest(state, &open, &turn).await
+    done
 }
 
 async fn drop_ingest(state: &Arc<State>, open: &Arc<Open>, _turn: &Turn) -> Result<(), Status> {
@@ -112,7 +113,7 @@ async fn take(
         ingest.promise(expected, total)?;
         ingest.sit(&session, now, state.silence)?;
     }
-    match prepare(state, open).await {
+    match prepare(state, open, expected).await {
         Ok(offset) => {
             state.changed();
             tracing::debug!(reference = open.reference(), offset, "an ingest has a writer");
@@ -132,12 +133,19 @@ async fn take(
     }
 }
 
-/// Makes the files ready for a new writer and answers where it goes on.
-async fn prepare(state: &Arc<State>, open: &Arc<Open>) -> Result<u64, Status> {
+/// Makes the files ready for a new writer and answers where it goes on. ALREADY_EXISTS: the blob is there.
+async fn prepare(state: &Arc<State>, open: &Arc<Open>, expected: Option<Digest>) -> Result<u64, Status> {
     let (ingest, hashed) = (open.ingest().clone(), open.hasher().now());
     let damaged = ingest.spoiled.is_some() || hashed.failed.is_some();
+    let db = state.db.clone();
     let (offset, other_file) = state
         .files(move |store| {
+            // Looked for by whoever has the turn: it cannot come by this ingest meanwhile.
+            if let Some(digest) = expected
+                && db.read_here(|view| find(view, store, &digest))?.is_some()
+            {
+                return Err(exists(&digest));
+            }
             let name = &ingest.reference;
             let length = store.begin(name, ingest.expected.as_ref(), ingest.total)?.length;
             let too_long = ingest.total > 0 && length > ingest.total;

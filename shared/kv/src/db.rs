@@ -91,16 +91,19 @@ impl Db {
         &self,
         read: impl FnOnce(&View<'_>) -> Result<R, Status> + Send + 'static,
     ) -> Result<R, Status> {
-        let inner = Arc::clone(&self.inner);
-        let task = tokio::task::spawn_blocking(move || {
-            let store = inner.store.read();
-            let db = store.as_ref().ok_or_else(|| Store::closed(&inner.path))?;
-            read(&View { db, tables: inner.store.tables, snapshot: db.snapshot(), path: &inner.path })
-        });
-        match task.await {
+        let here = self.clone();
+        match tokio::task::spawn_blocking(move || here.read_here(read)).await {
             Ok(done) => done,
             Err(error) => Err(Status::internal(format!("a reader of the store failed: {error}"))),
         }
+    }
+
+    /// The same on the caller's thread, which must be one that may wait for the disk.
+    pub fn read_here<R>(&self, read: impl FnOnce(&View<'_>) -> Result<R, Status>) -> Result<R, Status> {
+        let inner = &self.inner;
+        let store = inner.store.read();
+        let db = store.as_ref().ok_or_else(|| Store::closed(&inner.path))?;
+        read(&View { db, tables: inner.store.tables, snapshot: db.snapshot(), path: &inner.path })
     }
 
     /// Checks and writes as one atomic step; returns after the change is on disk. If `change` errs, nothing is written.
