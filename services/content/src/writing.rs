@@ -54,8 +54,10 @@ async fn begin(
     } else if needless || (fresh && done.is_err()) {
         // Nobody needs it, or knows of it yet; what it got of a full disk shall not stay.
         if let Err(status) = drop_ingest(state, &open, &turn).await {
-            tracing::warn!(%status, "an ingest that is of no use was not removed; the next start will");
-            state.end(&open);
+            tracing::warn!(%status, reference, "an ingest that is of no use was not removed; it is collected later");
+            if fresh {
+                state.end(&open);
+            }
         }
     }
     done
