@@ -185,21 +185,32 @@ impl Shared {
         orders.running || orders.generation != generation || orders.parked.hashed > 0
     }
 
-    /// The digest of the first bytes of the file, here and now.
+    /// The digest of the first bytes of the file, here and now; told and left behind as a thread does it.
     fn hash_all(&self, generation: u64, written: u64) -> Result<Digest, Status> {
         let read = || {
             let mut bytes = vec![0; usize::try_from(written).unwrap_or(usize::MAX)];
             File::open(&self.path)?.read_exact_at(&mut bytes, 0)?;
-            Ok(Digest::of(&bytes))
+            let state = sha2::Sha256::new_with_prefix(&bytes);
+            Ok((Digest::from_sha256(state.clone().finalize().into()), state))
         };
-        read().map_err(|error| {
-            let status = Status::io("read back", &self.path, &error);
-            let orders = self.orders();
-            if orders.generation == generation {
-                self.tell.send_modify(|frontier| frontier.failed = Some(status.clone()));
+        let done = read().map_err(|error| Status::io("read back", &self.path, &error));
+        let mut orders = self.orders();
+        if orders.running || orders.generation != generation {
+            return done.map(|(digest, _)| digest);
+        }
+        match done {
+            Ok((digest, state)) => {
+                orders.written = written;
+                orders.parked = Progress { generation, state, hashed: written, told: Some(written) };
+                let told = Frontier { generation, hashed: written, digest: Some(digest), failed: None };
+                self.tell.send_replace(told);
+                Ok(digest)
             }
-            status
-        })
+            Err(status) => {
+                self.tell.send_modify(|frontier| frontier.failed = Some(status.clone()));
+                Err(status)
+            }
+        }
     }
 
     /// The life of a thread.
@@ -323,7 +334,8 @@ mod tests {
         let (_dir, path) = data(b"abc");
         let hasher = Hasher::new(path.clone(), 1);
         assert_eq!(hasher.digest_of_whole(1, 3).await.unwrap(), Digest::of(b"abc"));
-        assert!(!hasher.shared.orders().running && hasher.now().hashed == 0);
+        assert!(!hasher.shared.orders().running);
+        assert_eq!((hasher.now().hashed, hasher.now().digest), (3, Some(Digest::of(b"abc"))), "who follows it hears");
         // More came after all, and then it is hashed behind its writer.
         std::fs::write(&path, b"abcdef").unwrap();
         assert_eq!(hasher.digest(1, 6).await.unwrap(), Digest::of(b"abcdef"));
