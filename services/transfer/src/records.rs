@@ -32,6 +32,7 @@ impl Lease {
                 namespace: self.namespace.clone(),
                 id: self.id.clone(),
                 resources: resources.clone(),
+                unflushed: true,
             })
         })
         .await
