@@ -37,11 +37,11 @@ impl Unpacked {
             residue,
         };
         let bytes = serde_json::to_vec(&kept).map_err(|error| Status::internal(error.to_string()))?;
-        let (path, making) = (snapshot.join(FILE), snapshot.join(format!("{FILE}.new")));
+        let path = snapshot.join(FILE);
+        // A part of it is no proof, and is not taken for one.
         check(Point::UnpackKeep)
-            .and_then(|()| fs::write(&making, bytes))
-            .map_err(|error| Status::io("write", &making, &error))?;
-        fs::rename(&making, &path).map_err(|error| Status::io("write", &path, &error))
+            .and_then(|()| fs::write(&path, bytes))
+            .map_err(|error| Status::io("write", &path, &error))
     }
 
     /// What was kept; `None` if the tree is not known to be whole.
