@@ -30,6 +30,7 @@ use crate::{
     error::ApplyError,
     facts,
     file::{self, NewFile, put, told},
+    index::{Index, Kind},
     layer_files::LayerFiles,
     made::Made,
     name::{self, Place, Wish},
@@ -39,6 +40,9 @@ use crate::{
     tree::{self, Dir, Tree, Unreachable},
     writers::Writers,
 };
+
+/// A directory that hides nothing.
+const DIRECTORY: Kind = Kind::Directory { hides: false };
 
 /// Files larger than this are written as they come.
 const LARGE: u64 = 1 << 20;
@@ -50,6 +54,16 @@ pub fn apply(
     writers: &Writers,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Residue, ApplyError> {
+    apply_named(archive, upper, writers, cancelled).map(|(residue, _names)| residue)
+}
+
+/// The same; and the names that are there now, if they are few and known.
+pub(crate) fn apply_named(
+    archive: &mut dyn Pieces,
+    upper: &Path,
+    writers: &Writers,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(Residue, Option<Index>), ApplyError> {
     let opened = |errno| ApplyError::refused(b"/", "open the directory", errno);
     let tree = Tree::open(upper).map_err(opened)?;
     let empty = tree::names(tree.root().fd.as_fd()).map_err(opened)?.is_empty();
@@ -66,25 +80,8 @@ pub fn apply(
     let mut residue = applier.residue;
     residue.links.retain(|(name, _)| !residue.implied.contains(name));
     residue.last_times();
-    set_times(&mut applier.tree, &residue.times)?;
-    Ok(residue)
-}
-
-/// Sets directories' times. Setting one does not change another, so any order will do; neighbours follow one another best.
-pub(crate) fn set_times(tree: &mut Tree, times: &[(Place, (i64, u32))]) -> Result<(), ApplyError> {
-    for (place, mtime) in times {
-        let dir = match place.split() {
-            None => Ok((tree.root().clone(), b".".to_vec())),
-            Some((parent, name)) => tree.dir(&parent).map(|dir| (dir, name.to_vec())),
-        };
-        // It may have been replaced or moved since.
-        let Ok((dir, name)) = dir else { continue };
-        match facts::set_mtime(&dir, &name, *mtime) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(ApplyError::refused(place.shown().as_bytes(), "set its time", errno)),
-        }
-    }
-    Ok(())
+    facts::set_times(&mut applier.tree, &residue.times)?;
+    Ok((residue, applier.made.into_names()))
 }
 
 struct Applier<'a> {
@@ -150,8 +147,14 @@ impl Applier<'_> {
         if !dir.stat(name).map_err(refused)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
             return Ok(false);
         }
+        self.made.lost_count();
         rustix::fs::unlinkat(dir.fd.as_fd(), name, AtFlags::empty()).map_err(refused)?;
         Ok(true)
+    }
+
+    fn set_opaque(&mut self, dir: &Dir, name: &[u8]) -> Result<(), Errno> {
+        self.made.lost_count();
+        facts::set_opaque(dir, name)
     }
 
     fn implied_dir(&mut self, entry: &Entry, place: &Place, opaque: bool) -> Result<(), ApplyError> {
@@ -162,9 +165,9 @@ impl Applier<'_> {
         tree::make_plain(&dir, name).map_err(refused)?;
         self.residue.count(4096);
         let at = dir.place.join(name);
-        self.made.note(&at);
+        self.made.note(&at, DIRECTORY);
         if opaque {
-            facts::set_opaque(&dir, name).map_err(refused)?;
+            self.set_opaque(&dir, name).map_err(refused)?;
         } else {
             self.residue.implied.insert(at);
         }
@@ -173,7 +176,7 @@ impl Applier<'_> {
 
     fn opaque(&mut self, entry: &Entry, place: &Place) -> Result<(), ApplyError> {
         let dir = self.parent(entry, place)?;
-        facts::set_opaque(&dir, b".")
+        self.set_opaque(&dir, b".")
             .map_err(|errno| ApplyError::refused(&entry.name, "mark its directory opaque", errno))
     }
 
@@ -184,7 +187,7 @@ impl Applier<'_> {
         let at = dir.place.join(name);
         match self.look(&dir, name, &at, "make a whiteout", entry)? {
             None => {
-                self.made.note(&at);
+                self.made.note(&at, Kind::Whiteout);
                 let mode = Mode::from_raw_mode(0);
                 rustix::fs::mknodat(dir.fd.as_fd(), name, FileType::CharacterDevice, mode, 0).map_err(refused)?;
                 self.residue.whiteouts.insert(dir.place.join(name));
@@ -193,7 +196,7 @@ impl Applier<'_> {
             }
             Some(stat) if tree::kind(&stat) == FileType::Directory => {
                 self.residue.implied.remove(&dir.place.join(name));
-                facts::set_opaque(&dir, name).map_err(refused)
+                self.set_opaque(&dir, name).map_err(refused)
             }
             // This layer's own; what is below is hidden by it anyway.
             Some(_) => Ok(()),
@@ -232,13 +235,13 @@ impl Applier<'_> {
                 let opened = if keep == Cleared::Directory {
                     file::open_dir(fd, name)
                 } else {
-                    self.made.note(&at);
+                    self.made.note(&at, DIRECTORY);
                     self.residue.count(4096);
                     file::create_dir(fd, name, entry.facts.mode)
                 };
                 let opened = Arc::new(opened.map_err(refused("make a directory"))?);
                 if keep == Cleared::Whiteout {
-                    facts::set_opaque(&dir, name).map_err(refused("mark it opaque"))?;
+                    self.set_opaque(&dir, name).map_err(refused("mark it opaque"))?;
                 }
                 let facts = entry.facts.put_on(opened.as_fd(), FileType::Directory);
                 facts.map_err(|refused| told(&entry.name, refused))?;
@@ -263,16 +266,20 @@ impl Applier<'_> {
                     _ => (FileType::Fifo, 0),
                 };
                 let doing = if kind == FileType::Fifo { "make a fifo" } else { "make a device" };
+                if (kind, device) == (FileType::CharacterDevice, 0) {
+                    // Somebody's whiteout.
+                    self.made.lost_count();
+                }
                 rustix::fs::mknodat(fd, name, kind, Mode::from_raw_mode(0o600), device).map_err(refused(doing))?;
                 self.residue.count(0);
                 kind
             }
             _ => {
-                self.made.note(&at);
+                self.made.note(&at, Kind::Other);
                 return self.file(entry, &dir, name, data);
             }
         };
-        self.made.note(&at);
+        self.made.note(&at, Kind::Other);
         put(&entry.name, &entry.facts, &dir, name, kind)
     }
 
@@ -304,6 +311,7 @@ impl Applier<'_> {
         }
         // Files may be under way to what is below it.
         self.settle()?;
+        self.made.lost_count();
         tree::remove(dir.fd.as_fd(), name).map_err(refused)?;
         self.residue.inodes = self.residue.inodes.saturating_sub(1);
         self.residue.forget_below(at);
@@ -329,7 +337,7 @@ impl Applier<'_> {
             if tree::kind(&stat) == FileType::Directory {
                 return Err(ApplyError::hostile(&entry.name, "a hard link to a directory"));
             }
-            self.made.note(&at);
+            self.made.note(&at, Kind::Other);
             return rustix::fs::linkat(from.fd.as_fd(), base, dir.fd.as_fd(), name, AtFlags::empty()).map_err(refused);
         }
         self.residue.links.push((at, target));

@@ -7,7 +7,11 @@ use rustix::{
     io::Errno,
 };
 
-use crate::tree::Dir;
+use crate::{
+    error::ApplyError,
+    name::Place,
+    tree::{Dir, Tree},
+};
 
 /// overlayfs reads these itself; a layer that could set them would steer it (redirect, opaque, metacopy).
 const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
@@ -170,6 +174,23 @@ pub fn xattrs(path: &[u8]) -> Result<Xattrs, Errno> {
 /// Sets the time of a name; a link's own.
 pub fn set_mtime(dir: &Dir, name: &[u8], mtime: (i64, u32)) -> Result<(), Errno> {
     rustix::fs::utimensat(dir.fd.as_fd(), name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Sets directories' times. Setting one does not change another, so any order will do; neighbours follow one another best.
+pub(crate) fn set_times(tree: &mut Tree, times: &[(Place, (i64, u32))]) -> Result<(), ApplyError> {
+    for (place, mtime) in times {
+        let dir = match place.split() {
+            None => Ok((tree.root().clone(), b".".to_vec())),
+            Some((parent, name)) => tree.dir(&parent).map(|dir| (dir, name.to_vec())),
+        };
+        // It may have been replaced or moved since.
+        let Ok((dir, name)) = dir else { continue };
+        match set_mtime(&dir, &name, *mtime) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(ApplyError::refused(place.shown().as_bytes(), "set its time", errno)),
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory hide what lower layers have in it.

@@ -17,15 +17,16 @@ pub(crate) const MOST: usize = 4_000;
 const DEEPEST: usize = 64;
 
 /// The names in a layer's tree, which does not change.
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     names: HashMap<Box<[u8]>, Kind>,
     /// The root hides what lower layers have.
     hides: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
+/// What a name is, as far as it matters to the layers above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
     /// It, or one above it, hides what lower layers have in it, or does not.
     Directory {
         hides: bool,
@@ -97,6 +98,11 @@ impl Index {
         Ok(true)
     }
 
+    /// A name that was just made, in a directory that is known or the root.
+    pub(crate) fn add(&mut self, path: &[u8], kind: Kind) {
+        self.names.insert(path.into(), kind);
+    }
+
     /// What the layer says of a path: components with slashes between.
     pub(crate) fn look(&self, path: &[u8]) -> Says {
         if path.is_empty() {
@@ -141,7 +147,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Tree;
+    use crate::{apply::apply_named, lower, tree::Tree, writers::Writers};
 
     #[test]
     fn says_what_the_layer_says() {
@@ -184,6 +190,75 @@ mod tests {
         for (path, hides) in [("", false), ("a", false), ("a/b/c", false), ("empty", false), ("empty/x/y", root)] {
             assert_eq!(index.hides_around(path.as_bytes()), hides, "{path}");
         }
+    }
+
+    fn unpacked(archive: tar::Builder<Vec<u8>>) -> (tempfile::TempDir, Option<Index>) {
+        let scratch = tempfile::tempdir().unwrap();
+        let bytes = archive.into_inner().unwrap();
+        let writers = Writers::new(2, Some(std::sync::Arc::default()));
+        let (_residue, names) = apply_named(&mut &bytes[..], scratch.path(), &writers, &|| false).unwrap();
+        (scratch, names)
+    }
+
+    /// An archive of these names, each with a letter for what it is.
+    fn archive(entries: &[(&str, char)]) -> tar::Builder<Vec<u8>> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, kind) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o755);
+            header.set_entry_type(match kind {
+                'd' => tar::EntryType::Directory,
+                'l' => tar::EntryType::Symlink,
+                'h' => tar::EntryType::Link,
+                'p' => tar::EntryType::Fifo,
+                'c' | 'w' => tar::EntryType::Char,
+                _ => tar::EntryType::Regular,
+            });
+            header.set_device_major(u32::from(*kind == 'c')).unwrap();
+            header.set_device_minor(if *kind == 'c' { 3 } else { 0 }).unwrap();
+            match kind {
+                'l' | 'h' => archive.append_link(&mut header, name, "a/file").unwrap(),
+                _ => archive.append_data(&mut header, name, std::io::empty()).unwrap(),
+            }
+        }
+        archive
+    }
+
+    /// Needs root; does nothing without.
+    #[test]
+    fn what_was_noted_while_it_was_unpacked_is_what_is_there() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let plain = [
+            ("a", 'd'),
+            ("a/file", 'f'),
+            ("a/b/c/implied", 'f'),
+            ("a/link", 'l'),
+            ("a/hard", 'h'),
+            ("pipe", 'p'),
+            ("null", 'c'),
+            ("a/.wh.gone", 'f'),
+            ("deep/er/.wh.gone", 'f'),
+            ("a", 'd'),
+            ("link", 'l'),
+        ];
+        let (scratch, names) = unpacked(archive(&plain));
+        let read = Index::read(Tree::open(scratch.path()).unwrap().root(), MOST).unwrap();
+        assert_eq!(names.as_ref().unwrap().len(), 14);
+        assert_eq!(names, read);
+        // What came and went, or is hidden without a name of its own, has to be looked for.
+        let (file, gone, opaque) = (("a/file", 'f'), ("a/.wh.file", 'f'), ("a/.wh..wh..opq", 'f'));
+        for more in [vec![file, file], vec![file, ("a", 'f')], vec![("a", 'd'), (".wh.a", 'f')]] {
+            assert_eq!(unpacked(archive(&more)).1, None, "{more:?}");
+        }
+        for more in [vec![gone, file], vec![opaque], vec![("device", 'w')], vec![(".wh.a", 'f'), ("a/b", 'f')]] {
+            assert_eq!(unpacked(archive(&more)).1, None, "{more:?}");
+        }
+        let many: Vec<String> = (0..=lower::FIRST).map(|name| name.to_string()).collect();
+        let many: Vec<(&str, char)> = many.iter().map(|name| (name.as_str(), 'f')).collect();
+        assert_eq!(unpacked(archive(&many)).1, None);
     }
 
     #[test]

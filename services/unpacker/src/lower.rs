@@ -28,19 +28,6 @@ const WORTH: usize = 100;
 /// The first time, so many are.
 pub(crate) const FIRST: usize = OFTEN * WORTH;
 
-/// Reads the names of a layer that was just unpacked, if it is small: whoever settles it, and those above it, will ask for them.
-pub(crate) fn read_ahead(path: &Path, memory: &Memory) {
-    let read = || -> Result<_, Errno> {
-        let index = Index::read(Tree::open(path)?.root(), FIRST)?;
-        Ok(index.zip(Some(Identity::of(path)?)))
-    };
-    match read() {
-        Ok(Some((index, identity))) => memory.put_unsettled(path, identity, Arc::new(index)),
-        Ok(None) => {}
-        Err(errno) => tracing::debug!(path = %path.display(), %errno, "the names of a layer were not read ahead"),
-    }
-}
-
 /// A layer below. It does not change: what was once seen is remembered.
 pub(crate) struct Layer {
     pub(crate) path: PathBuf,

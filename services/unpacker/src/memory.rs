@@ -4,8 +4,8 @@
 //! A committed layer does not change. One that was removed and made anew, or repaired, is another directory, and is told by
 //! that: what is remembered counts only while inode and time of change of the tree's root are the same.
 //!
-//! The names of a small layer are read where it is unpacked, beside others. Settling it may change them, so until then they
-//! are for whoever settles it, and for nobody else.
+//! The names of a small layer are known to whoever unpacked it. Settling it may change them, so until then they are for whoever
+//! settles it, and for nobody else.
 
 use std::{
     collections::HashMap,
@@ -93,8 +93,11 @@ impl Memory {
     }
 
     /// Remembers the names in a tree that is still to be settled.
-    pub(crate) fn put_unsettled(&self, path: &Path, identity: Identity, names: Arc<Index>) {
-        self.insert(path, Known { identity, names: Names::All(names), settled: false, used: Instant::now() });
+    pub(crate) fn put_unsettled(&self, path: &Path, names: Index) {
+        if let Ok(identity) = Identity::of(path) {
+            let names = Names::All(Arc::new(names));
+            self.insert(path, Known { identity, names, settled: false, used: Instant::now() });
+        }
     }
 
     /// Gives away the names in a tree that is about to be settled.

@@ -25,7 +25,6 @@ use rustix::{
 };
 
 use crate::{
-    apply::set_times,
     error::ApplyError,
     facts::{self, Facts},
     index::Index,
@@ -108,7 +107,7 @@ pub fn rebase_in(upper: &Path, lowers: &[PathBuf], residue: Residue, below: &mut
     let mut times = rebase.times;
     times.extend(own);
     let times: Vec<_> = times.into_iter().collect();
-    set_times(&mut rebase.tree, &times)?;
+    facts::set_times(&mut rebase.tree, &times)?;
     let residue = rebase.residue;
     below.own = names;
     Ok(residue)

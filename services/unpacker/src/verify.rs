@@ -76,8 +76,9 @@ impl Service {
         blocking(move || {
             trees.make(made, &Wanted::default())?;
             let dir = trees.layout().dir(made);
-            let streamed = apply_blob(reader, &AtomicU64::new(0), None, &dir, &layer, &writers, &cancelled)?;
-            let (streamed, _) = streamed.ok_or_else(|| Status::unavailable("the layer was fetched anew meanwhile"))?;
+            let applied = apply_blob(reader, &AtomicU64::new(0), None, &dir, &layer, &writers, &cancelled)?;
+            let fetched_anew = || Status::unavailable("the layer was fetched anew meanwhile");
+            let streamed = applied.ok_or_else(fetched_anew)?.streamed;
             if streamed.diff_id != diff_id {
                 return Err(Status::data_loss(format!(
                     "layer {} has diff id {}, and its image promises {diff_id}",

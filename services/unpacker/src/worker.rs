@@ -29,8 +29,8 @@ use tracing::Instrument as _;
 
 use crate::{
     ApplyError, Service, apply,
+    index::Index,
     lock::Lock,
-    lower,
     pieces::Pieces,
     pipeline::{self, Spent, Streamed},
     shares::Share,
@@ -217,8 +217,12 @@ async fn extract(
         let work = berth_api::blocking(move || {
             let reader = reader.at(place.as_ref(), blob.size);
             let done = apply_blob(reader, &counted, Some(&share), &dir, &blob, &writers, &cancelled)?;
-            lower::read_ahead(&dir.join("fs"), &memory);
-            Ok(done)
+            Ok(done.map(|applied| {
+                if let Some(names) = applied.names {
+                    memory.put_unsettled(&dir.join("fs"), names);
+                }
+                (applied.streamed, applied.spent)
+            }))
         });
         tokio::pin!(work);
         // Whoever is done sooner says no more than that.
@@ -244,6 +248,14 @@ async fn extract(
     Err(Status::unavailable(format!("the download of layer {} began anew {MAX_RESTARTS} times", layer.digest)))
 }
 
+/// A layer that was unpacked.
+pub(crate) struct Applied {
+    pub(crate) streamed: Streamed,
+    pub(crate) spent: Spent,
+    /// The names in its tree, if they are few and known.
+    names: Option<Index>,
+}
+
 /// One try, on a blocking thread. `None`: what was read is void.
 pub(crate) fn apply_blob(
     mut reader: BlobReader,
@@ -253,22 +265,22 @@ pub(crate) fn apply_blob(
     layer: &Descriptor,
     writers: &Writers,
     cancelled: &dyn Fn() -> bool,
-) -> Result<Option<(Streamed, Spent)>, Status> {
+) -> Result<Option<Applied>, Status> {
     let upper = dir.join("fs");
     Unpacked::drop_kept(dir);
     clear(&upper)?;
     let counted = Counting { reader: &mut reader, done, share };
     let begun = SystemTime::now();
-    let untar = |archive: &mut dyn Pieces| apply::apply(archive, &upper, writers, cancelled);
+    let untar = |archive: &mut dyn Pieces| apply::apply_named(archive, &upper, writers, cancelled);
     let outcome =
         if layer.size <= SMALL_LAYER { small::timed(counted, untar) } else { pipeline::timed(counted, share, untar) };
     match outcome {
-        Ok((residue, streamed, spent)) => {
+        Ok(((residue, names), streamed, spent)) => {
             tell(begun, &spent);
             pass(Point::UnpackApplied);
             Unpacked::keep(residue, &streamed, dir)?;
             pass(Point::UnpackKept);
-            Ok(Some((streamed, spent)))
+            Ok(Some(Applied { streamed, spent, names }))
         }
         Err(_) if reader.end() == Some(&Followed::Void) => Ok(None),
         Err(ApplyError::Source(status)) => Err(status),
