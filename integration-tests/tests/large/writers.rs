@@ -55,7 +55,7 @@ async fn write(metadata: Arc<dyn Metadata>, writer: usize, stopped: Arc<AtomicBo
         let lease = msg::CreateLeaseRequest { namespace: NS.into(), id: id.clone(), ..Default::default() };
         timed(&mut waits, metadata.create_lease(lease)).await;
         let resources = vec![msg::Resource { r#type: "content".into(), id: blob.to_string() }];
-        let add = msg::AddLeaseResourcesRequest { namespace: NS.into(), id: id.clone(), resources, unflushed: false };
+        let add = msg::AddLeaseResourcesRequest { namespace: NS.into(), id: id.clone(), resources };
         timed(&mut waits, metadata.add_lease_resources(add)).await;
         let entries = vec![Entry { digest: blob.to_string(), size: 1, ..Entry::default() }];
         let put = msg::PutContentRequest { namespace: NS.into(), entries, lease: id.clone() };

@@ -98,7 +98,6 @@ impl Pull<'_> {
             namespace: self.namespace.to_owned(),
             id: lease.to_owned(),
             resources: wanted.iter().map(named).collect(),
-            unflushed: false,
         };
         loop {
             match self.world.metadata.add_lease_resources(request.clone()).await {

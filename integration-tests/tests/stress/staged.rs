@@ -28,12 +28,7 @@ async fn late_absolution(without: Option<Without>) -> (Result<(), Status>, bool)
     world.metadata.absolve_contents(late).await.unwrap();
 
     let resource = msg::Resource { r#type: "content".into(), id: digest.to_string() };
-    let request = msg::AddLeaseResourcesRequest {
-        namespace: "a".into(),
-        id: "l".into(),
-        resources: vec![resource],
-        unflushed: false,
-    };
+    let request = msg::AddLeaseResourcesRequest { namespace: "a".into(), id: "l".into(), resources: vec![resource] };
     let leased = world.metadata.add_lease_resources(request).await.map(drop);
     assert!(world.has_bytes(&digest).await, "nothing was deleted yet");
     let owner = "a test".to_owned();

@@ -104,7 +104,7 @@ async fn lease(metadata: &dyn Metadata, user: usize, round: usize, digest: &str)
     let request = msg::CreateLeaseRequest { namespace: "n".into(), id: id.clone(), ..Default::default() };
     metadata.create_lease(request).await.unwrap();
     let resources = vec![msg::Resource { r#type: "content".into(), id: digest.to_owned() }];
-    let request = msg::AddLeaseResourcesRequest { namespace: "n".into(), id, resources, unflushed: true };
+    let request = msg::AddLeaseResourcesRequest { namespace: "n".into(), id, resources };
     metadata.add_lease_resources(request).await.map(drop).map_err(|status| status.code)
 }
 

@@ -32,7 +32,6 @@ impl Lease {
                 namespace: self.namespace.clone(),
                 id: self.id.clone(),
                 resources: resources.clone(),
-                unflushed: true,
             })
         })
         .await

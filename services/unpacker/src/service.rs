@@ -186,7 +186,6 @@ impl Service {
             namespace: job.namespace.clone(),
             id: job.lease.clone(),
             resources: vec![resource],
-            unflushed: false,
         };
         self.metadata.add_lease_resources(request).await.map(drop)
     }

@@ -62,7 +62,6 @@ impl Holding {
             namespace: self.namespace.clone(),
             id: self.lease.clone(),
             resources: vec![msg::Resource { r#type: "content".to_owned(), id: digest.to_string() }],
-            ..msg::AddLeaseResourcesRequest::default()
         };
         while_busy(|| self.metadata.add_lease_resources(request.clone())).await.map(drop)
     }

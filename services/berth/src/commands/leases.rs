@@ -124,8 +124,7 @@ async fn resources(
     let parsed = |texts: &[String]| texts.iter().map(|text| parse(text)).collect::<anyhow::Result<Vec<_>>>();
     let (add, remove) = (parsed(add)?, parsed(remove)?);
     if !add.is_empty() {
-        let (namespace, id) = (namespace.clone(), id.clone());
-        let request = AddLeaseResourcesRequest { namespace, id, resources: add, unflushed: false };
+        let request = AddLeaseResourcesRequest { namespace: namespace.clone(), id: id.clone(), resources: add };
         client.leases().add_resources(request).await.map_err(refused)?;
     }
     if !remove.is_empty() {

@@ -77,7 +77,7 @@ async fn add(backend: &Backend, request: Request<api::AddResourceRequest>) -> Re
     let namespace = Scope::of(&request)?.namespace;
     let request = request.into_inner();
     let resources = resource(request.resource)?;
-    let add = msg::AddLeaseResourcesRequest { namespace, id: request.id, resources, unflushed: false };
+    let add = msg::AddLeaseResourcesRequest { namespace, id: request.id, resources };
     backend.metadata.add_lease_resources(add).await.map(|_| ())
 }
 

@@ -51,8 +51,7 @@ impl Scope {
     pub(crate) async fn protect(&self, backend: &Backend, r#type: &str, id: &str) -> Result<(), Status> {
         let Some(lease) = &self.lease else { return Ok(()) };
         let resources = vec![msg::Resource { r#type: r#type.to_owned(), id: id.to_owned() }];
-        let (namespace, id) = (self.namespace.clone(), lease.clone());
-        let request = msg::AddLeaseResourcesRequest { namespace, id, resources, unflushed: false };
+        let request = msg::AddLeaseResourcesRequest { namespace: self.namespace.clone(), id: lease.clone(), resources };
         backend.metadata.add_lease_resources(request).await?;
         Ok(())
     }

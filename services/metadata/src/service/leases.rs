@@ -4,7 +4,6 @@ use berth_model::Status;
 use berth_wire::metadata as msg;
 
 use crate::{
-    change::Change,
     check, leases, missing,
     page::Page,
     resource,
@@ -37,12 +36,7 @@ pub(super) async fn add(
     let namespace = check::namespace(&request.namespace)?;
     let id = check::name("the lease's id", &request.id)?;
     let more = request.resources.iter().map(resource::parse).collect::<Result<Vec<_>, _>>()?;
-    let add = move |change: &mut Change<'_, '_>| leases::add(change, &namespace, &id, &more);
-    if request.unflushed {
-        store.note(add).await?
-    } else {
-        store.change(add).await?
-    }
+    store.change(move |change| leases::add(change, &namespace, &id, &more)).await?;
     Ok(msg::AddLeaseResourcesReply {})
 }
 

@@ -138,7 +138,6 @@ async fn what_is_condemned_cannot_be_recorded_or_leased(home: Home) {
         namespace: NS.into(),
         id: "l".into(),
         resources: vec![msg::Resource { r#type: "content".into(), id: digest("x") }],
-        unflushed: true,
     };
     let until = m.condemn_content(condemn("x")).await.unwrap().until;
     let absolve = |until| m.absolve_content(msg::AbsolveContentRequest { digest: digest("x"), until });

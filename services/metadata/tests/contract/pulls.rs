@@ -32,7 +32,7 @@ async fn leases(home: &Home) -> Vec<msg::Lease> {
 
 async fn protect(home: &Home, lease: &str) {
     let resources = vec![msg::Resource { r#type: "content".into(), id: digest("x") }];
-    let request = msg::AddLeaseResourcesRequest { namespace: NS.into(), id: lease.into(), resources, unflushed: false };
+    let request = msg::AddLeaseResourcesRequest { namespace: NS.into(), id: lease.into(), resources };
     home.metadata.add_lease_resources(request).await.unwrap();
 }
 
