@@ -1,7 +1,8 @@
 //! Hashes what a writer wrote, on a thread of its own, and publishes how far it is: the frontier.
 //!
 //! The thread ends when there is nothing to do for a while, or when told to rest, and leaves the state of the hash behind;
-//! the next one goes on from there. So an ingest that is resumed within one process is not hashed twice.
+//! the next one goes on from there. So an ingest that is resumed within one process is not hashed twice. A small file is
+//! hashed by whoever asks for the digest of all of it.
 
 use std::{
     fs::File,
@@ -179,10 +180,11 @@ impl Shared {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody hashes, or has hashed, anything of a generation.
+    /// Whether somebody hashes, or has hashed, anything of a generation, or failed to.
     fn has_begun(&self, generation: u64) -> bool {
         let orders = self.orders();
-        orders.running || orders.generation != generation || orders.parked.hashed > 0
+        let failed = self.tell.borrow().failed.is_some();
+        failed || orders.running || orders.generation != generation || orders.parked.hashed > 0
     }
 
     /// The digest of the first bytes of the file, here and now; told and left behind as a thread does it.
@@ -348,6 +350,8 @@ mod tests {
         std::fs::write(&path, b"ab").unwrap();
         assert!(shrunk.digest_of_whole(1, 3).await.unwrap_err().message.contains(&path.display().to_string()));
         assert!(shrunk.advance(3).is_err(), "it stays failed");
+        std::fs::write(&path, b"abc").unwrap();
+        assert!(shrunk.digest_of_whole(1, 3).await.is_err(), "also for who asks again");
     }
 
     #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! - `store` is the disk: paths, flushes and renames, and their order. What it publishes was verified and is durable.
 //! - `ingest` is one ingest: who may write, how far it is written, whether it is what was promised. Its rules are pure.
-//! - `hasher` follows the writer on a thread of its own, so that hashing overlaps the download and the frontier is honest.
+//! - `hasher` follows the writer on a thread of its own, so that hashing overlaps the download and the frontier is honest;
+//!   what is small is hashed when it is whole.
 //! - `open` joins these for one ingest; `state` holds them all; `service` implements the contract, by way of `writing`,
 //!   `commit`, `watch`, `blobs` and `page`.
 //! - `inspection` looks for damage and mends what can be mended here; `measure` says what the store takes of its disk.

@@ -121,11 +121,16 @@ impl State {
             .await
     }
 
-    /// Takes an ingest off the list, after its files went. The caller has its turn.
+    /// Takes an ingest off the list, after its files went, and tells who waits. The caller has its turn.
     pub(crate) fn end(&self, open: &Open) {
+        self.forget(open);
+        self.changed();
+    }
+
+    /// Takes one off the list that never was anything. The caller has its turn.
+    pub(crate) fn forget(&self, open: &Open) {
         open.end();
         self.ingests().remove(open.reference());
-        self.changed();
     }
 }
 

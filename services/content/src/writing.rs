@@ -30,9 +30,19 @@ pub(crate) async fn open(state: Arc<State>, request: msg::OpenIngestRequest) -> 
         && status.code != Code::AlreadyExists
         && state.blob(digest).await?.is_some()
     {
+        drop_if_idle(&state, &reference).await?;
         return Err(exists(&digest));
     }
     done
+}
+
+async fn drop_if_idle(state: &Arc<State>, reference: &str) -> Result<(), Status> {
+    let Some(open) = state.find(reference) else { return Ok(()) };
+    let Some(turn) = open.try_turn() else { return Ok(()) };
+    if open.is_gone() || open.ingest().is_active(Instant::now(), state.silence) {
+        return Ok(());
+    }
+    drop_ingest(state, &open, &turn).await
 }
 
 fn exists(digest: &Digest) -> Status {
@@ -49,12 +59,12 @@ async fn begin(
     let done = take(state, &open, expected, total).await;
     let needless = done.as_ref().is_err_and(|status| status.code == Code::AlreadyExists);
     if needless && fresh {
-        // It got no files.
-        state.end(&open);
+        // It got no files, and who asks for the blob sees that before the ingest: nobody waits for its end.
+        state.forget(&open);
     } else if needless || (fresh && done.is_err()) {
         // Nobody needs it, or knows of it yet; what it got of a full disk shall not stay.
         if let Err(status) = drop_ingest(state, &open, &turn).await {
-            tracing::warn!(%status, reference, "an ingest that is of no use was not removed; it is collected later");
+            tracing::warn!(%status, reference, "an ingest that is of no use was not removed; the next start will, or lists it");
             if fresh {
                 state.end(&open);
             }

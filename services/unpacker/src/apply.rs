@@ -266,8 +266,8 @@ impl Applier<'_> {
                     _ => (FileType::Fifo, 0),
                 };
                 let doing = if kind == FileType::Fifo { "make a fifo" } else { "make a device" };
-                if (kind, device) == (FileType::CharacterDevice, 0) {
-                    // Somebody's whiteout.
+                if kind == FileType::CharacterDevice {
+                    // Perhaps somebody's whiteout.
                     self.made.lost_count();
                 }
                 rustix::fs::mknodat(fd, name, kind, Mode::from_raw_mode(0o600), device).map_err(refused(doing))?;

@@ -1,6 +1,6 @@
 //! `CommitLayers`: unpacked layers become committed snapshots, in their order, with one flush and one batch of records.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use berth_api::blocking;
 use berth_failpoint::{Point, pass};
@@ -25,6 +25,8 @@ struct Stack<'a> {
     namespace: &'a str,
     snapshotter: &'a str,
     trees: &'a Snapshotter,
+    /// On the layers' directories. Whoever is at a tree holds them, also when nobody waits for it any more.
+    locks: Arc<Vec<Lock>>,
     there: HashMap<String, u64>,
 }
 
@@ -45,7 +47,8 @@ impl Service {
         }
         let heard = self.refusals().heard();
         let there = self.there(&namespace, &snapshotter, layers.iter().map(|layer| layer.chain_id.clone())).await?;
-        let stack = Stack { namespace: &namespace, snapshotter: &snapshotter, trees: &trees, there };
+        let locks = Arc::new(locks);
+        let stack = Stack { namespace: &namespace, snapshotter: &snapshotter, trees: &trees, locks, there };
         let ahead = self.flush_ahead(&trees, &layers);
         let settled = self.settle(&stack, layers).await?;
         if let Some(ahead) = ahead {
@@ -62,7 +65,7 @@ impl Service {
             pass(Point::UnpackCommit);
             self.record(&stack, batch).await?;
         }
-        drop(locks);
+        drop(stack);
         self.forget_later();
         Ok(CommitLayersReply {})
     }
@@ -103,8 +106,9 @@ impl Service {
                     top.clone_from(&next.chain_id);
                     run.push(next);
                 }
-                let trees = stack.trees.clone();
+                let (trees, locks) = (stack.trees.clone(), Arc::clone(&stack.locks));
                 let work = move || {
+                    let _locks = locks;
                     let settled = settle_run(&trees, run, &mut chain, &mut known)?;
                     Ok((settled, chain, known))
                 };

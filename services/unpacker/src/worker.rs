@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::{
-    ApplyError, Service, apply,
+    ApplyError, Service, apply, facts,
     index::Index,
     lock::Lock,
     pieces::Pieces,
@@ -235,7 +235,11 @@ async fn extract(
         };
         match outcome {
             None => tracing::debug!(digest = %layer.digest, "the download began anew, and so does the unpacking"),
-            Some((streamed, spent)) if streamed.diff_id == diff_id => return Ok((streamed, spent)),
+            Some((streamed, spent)) if streamed.diff_id == diff_id => {
+                // Another unpacker may commit it.
+                service.forget_later();
+                return Ok((streamed, spent));
+            }
             Some((streamed, _)) => {
                 return Err(Status::failed_precondition(format!(
                     "layer {}: its uncompressed bytes have diff id {}, the image's config promises {diff_id}; \
@@ -323,6 +327,9 @@ fn clear(upper: &Path) -> Result<(), Status> {
     let root = tree.root().fd.as_ref();
     for name in crate::tree::names(std::os::fd::AsFd::as_fd(root)).map_err(failed)? {
         crate::tree::remove(std::os::fd::AsFd::as_fd(root), &name).map_err(failed)?;
+    }
+    if facts::is_opaque(tree.root(), b".") {
+        facts::clear_opaque(tree.root(), b".").map_err(failed)?;
     }
     Ok(())
 }

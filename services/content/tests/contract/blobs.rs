@@ -22,10 +22,19 @@ pub(crate) async fn a_blob_is_written_read_listed_and_deleted(kind: Kind) {
     assert_eq!(home.put(b"").await, Digest::of(b""), "an empty blob is a blob");
     assert_eq!(read_all(home.reader(Digest::of(b""))).await.0.unwrap(), b"");
 
-    let error = home.writer("again", Some(&digest), 0).await.err().unwrap();
-    assert_eq!(error.code, Code::AlreadyExists);
-    assert!(home.ingests().await.is_empty());
-    assert_eq!(home.ingest_dirs(), 0);
+    for left in [None, Some(digest), Some(Digest::of(b"other"))] {
+        if left != Some(digest) {
+            // Nobody writes it any more, whatever it was to be.
+            let mut writer = home.writer("again", left.as_ref(), 5).await.unwrap();
+            writer.write(Bytes::from_static(b"oth")).await.unwrap();
+            writer.flush().await.unwrap();
+            writer.release().await.unwrap();
+        }
+        let error = home.writer("again", Some(&digest), 0).await.err().unwrap();
+        assert_eq!(error.code, Code::AlreadyExists, "{left:?}");
+        assert!(home.ingests().await.is_empty(), "{left:?}");
+        assert_eq!(home.ingest_dirs(), 0, "{left:?}");
+    }
 
     assert_eq!(home.delete(&digest, -1).await.unwrap_err().code, Code::FailedPrecondition);
     assert_eq!(home.delete(&digest, 30).await.unwrap(), bytes.len() as u64);
