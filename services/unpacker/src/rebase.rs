@@ -391,3 +391,6 @@ impl Rebase<'_> {
         facts.put(&dir, &name, kind).map_err(|error| refused(place, error.doing, error.errno))
     }
 }
+
+#[cfg(test)]
+mod tests;
