@@ -54,7 +54,6 @@ struct Follower<'a> {
     client: &'a Client,
     way: Way,
     states: Streaming<PullState>,
-    known: bool,
 }
 
 impl Follower<'_> {
@@ -63,7 +62,6 @@ impl Follower<'_> {
         loop {
             let lost = match self.states.message().await {
                 Ok(Some(state)) => {
-                    self.known = true;
                     self.way.remember(&state.pull_id);
                     return Ok(Some(state));
                 }
@@ -74,7 +72,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Asks again, and again. Only a daemon can come back; and only a pull that we know of is worth it.
+    /// Asks again, and again, as only a daemon can come back. It had taken the request: before its first word of the pull, the same
+    /// request finds the pull that it began.
     async fn find(&mut self, mut why: tonic::Status, since: Instant) -> anyhow::Result<()> {
         loop {
             let passing = matches!(
@@ -85,7 +84,7 @@ impl Follower<'_> {
                     | tonic::Code::DeadlineExceeded
             );
             let patience = self.client.settings.pulls.wait_for_daemon;
-            if !passing || !self.known || self.client.is_local || since.elapsed() >= patience {
+            if !passing || self.client.is_local || since.elapsed() >= patience {
                 return Err(refused(why));
             }
             tracing::debug!(status = %why, "the daemon went away; asking again");
@@ -104,7 +103,7 @@ impl Follower<'_> {
 /// Follows a pull to its end; the exit code is the pull's.
 pub(crate) async fn follow(client: &Client, way: Way, shown: Shown) -> anyhow::Result<ExitCode> {
     let states = way.states(client).await.map_err(refused)?;
-    let mut follower = Follower { client, way, states, known: false };
+    let mut follower = Follower { client, way, states };
     let mut progress = progress::choose(shown.json, shown.quiet, std::io::stderr().is_terminal());
     let mut last = PullState::default();
     loop {
