@@ -8,7 +8,7 @@ use berth_wire::{content as msg, types::BlobPlace};
 
 use tracing::Instrument as _;
 
-use crate::{ingest::lost, open::Open, service::optional, state::State, store::Store};
+use crate::{ingest::lost, open::Open, service::optional, state::State, store::Store, writing::exists};
 
 /// Keeps the ingest with its writer for as long as the commit takes.
 struct Committing<'a>(&'a State, &'a Open);
@@ -78,7 +78,7 @@ pub(crate) async fn commit(
         let place = Some(BlobPlace { path, store_id: state.store.id().to_owned() });
         Ok(msg::CommitIngestReply { digest: digest.to_string(), size, place })
     } else {
-        Err(Status::already_exists(format!("blob {digest} exists")))
+        Err(exists(&digest))
     }
 }
 
@@ -128,7 +128,7 @@ async fn verify(open: &Open, length: u64, size: u64, expected: Option<Digest>) -
 async fn gone(state: &State, reference: &str, expected: Option<Digest>) -> Status {
     let Some(digest) = expected else { return lost(reference) };
     match state.blob(digest).await {
-        Ok(Some(_)) => Status::already_exists(format!("blob {digest} exists")),
+        Ok(Some(_)) => exists(&digest),
         Ok(None) => lost(reference),
         Err(status) => status,
     }

@@ -45,7 +45,8 @@ async fn drop_if_idle(state: &Arc<State>, reference: &str) -> Result<(), Status>
     drop_ingest(state, &open, &turn).await
 }
 
-fn exists(digest: &Digest) -> Status {
+/// What a writer is told whose blob is there.
+pub(crate) fn exists(digest: &Digest) -> Status {
     Status::already_exists(format!("blob {digest} exists"))
 }
 
@@ -64,7 +65,7 @@ async fn begin(
     } else if needless || (fresh && done.is_err()) {
         // Nobody needs it, or knows of it yet; what it got of a full disk shall not stay.
         if let Err(status) = drop_ingest(state, &open, &turn).await {
-            tracing::warn!(%status, reference, "an ingest that is of no use was not removed; the next start will, or lists it");
+            tracing::warn!(%status, reference, "an ingest that is of no use was not removed; after the next start it is collected");
             if fresh {
                 state.end(&open);
             }

@@ -72,8 +72,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Asks again, and again, as only a daemon can come back. It had taken the request: before its first word of the pull, the same
-    /// request finds the pull that it began.
+    /// Asks again, and again, as only a daemon can come back. It had taken the request: also before its first word of the pull, the same
+    /// request finds the pull that it began, or, if that is over, what it brought.
     async fn find(&mut self, mut why: tonic::Status, since: Instant) -> anyhow::Result<()> {
         loop {
             let passing = matches!(

@@ -53,13 +53,13 @@ pub(crate) async fn run(global: &Global, pull: Pull, telemetry: &Telemetry) -> a
         return Ok(ExitCode::SUCCESS.into());
     }
     let shown = Shown { json: pull.json, quiet: pull.quiet, chain_ids: pull.print_chainid };
-    let code =
-        client.while_starting(async |client| following::follow(client, Way::Start(request), shown).await).await?;
+    let done = client.while_starting(async |client| following::follow(client, Way::Start(request), shown).await).await;
     if telemetry.has_traces() {
-        // Spans of the services end after their answers; a trace without its pull is of no use.
+        // Spans of the services end after their answers. Those of a pull that failed are wanted most.
         client.close().await;
-        return Ok(code.into());
+        return Ok(done?.into());
     }
+    let code = done?;
     if client.is_local && code == ExitCode::SUCCESS {
         // Its services are not even told to stop: that alone wakes each of their threads.
         std::mem::forget(client);
