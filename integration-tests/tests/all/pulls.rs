@@ -35,6 +35,7 @@ with_a_daemon! {
     several_watch_one_pull_and_the_last_to_leave_cancels,
     who_leaves_a_detached_pull_does_not_cancel_it,
     a_pull_is_cancelled_by_anybody,
+    what_was_prepared_goes_with_a_cancelled_pull,
     a_pull_has_its_time,
     equal_pulls_are_one_also_detached,
     events_tell_of_pulls,
@@ -198,6 +199,27 @@ async fn a_pull_is_cancelled_by_anybody(stage: Stage) -> Result<()> {
     let before = registry.sent();
     stage.ok(["pull", "--plain-http", &references[0]])?;
     assert!(registry.sent() - before < LAYER as u64, "the rest only: {}", registry.sent() - before);
+    Ok(())
+}
+
+/// The snapshots of layers are prepared before a byte of them is there.
+async fn what_was_prepared_goes_with_a_cancelled_pull(stage: Stage) -> Result<()> {
+    let image = ImageBuilder::new().layer(Layer::new().file("file", b"x")).build();
+    let path = format!("/blobs/{}", image.layers[0].digest);
+    let registry = HostileRegistry::start(Faults::none().always(&path, Fault::HeldAfter(0))).await;
+    registry.add_image("app", "v1", &image);
+    let reference = registry.reference("app", "v1");
+    let waiting = stage.spawn(["pull", "--plain-http", &reference])?;
+    let snapshots = || stage.ok(["snapshots", "ls", "-q"]).unwrap_or_default();
+    wait_until("the layer's snapshot to be prepared", LIMIT, || snapshots().starts_with("extract-"), &snapshots);
+    let usage = stage.ok(["snapshots", "usage", "-b", snapshots().trim()])?;
+    assert!(usage.lines().nth(1).is_some_and(|line| line.ends_with(" 0")), "{usage}");
+    stage.ok(["pulls", "cancel", &reference])?;
+    waiting.finish()?;
+    assert_eq!(snapshots(), "");
+    registry.behave();
+    stage.ok(["pull", "--plain-http", &reference])?;
+    assert!(snapshots().starts_with("sha256:"));
     Ok(())
 }
 

@@ -35,7 +35,7 @@ const STAGES: &[(&str, usize)] = &[
     ("rebase", 2),
     // Each twice: where it is asked for, and where it is done.
     ("content.v1.CommitIngest", 8),
-    ("metadata.v1.PrepareSnapshot", 4),
+    ("metadata.v1.PrepareSnapshots", 2),
     ("metadata.v1.PutImage", 2),
 ];
 

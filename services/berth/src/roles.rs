@@ -46,9 +46,9 @@ pub(crate) fn all() -> Vec<Role> {
                 content: WatchBlobRequest;
                 fetcher: ResolveRequest;
                 metadata: AddLeaseResourcesRequest, BeginTermRequest, CreatePullRequest, EndPullRequest,
-                    GetPullRecordRequest, HoldTermRequest, ListPullRecordsRequest, PutContentRequest, PutImageRequest,
-                    RenewLeaseRequest, ResumePullRequest, StatSnapshotsRequest, UpdatePullRequest;
-                unpacker: CheckHostRequest, CommitLayersRequest;
+                    GetPullRecordRequest, HoldTermRequest, ListPullRecordsRequest, PrepareSnapshotsRequest, PutContentRequest,
+                    PutImageRequest, RenewLeaseRequest, ResumePullRequest, UpdatePullRequest;
+                unpacker: CheckHostRequest, CommitLayersRequest, RemoveTreeRequest;
             },
             ..Role::default()
         },
@@ -86,7 +86,7 @@ mod tests {
     use prost::Message as _;
 
     /// Functions of services that are named like a call of another and are none.
-    const NAMESAKES: &[(&str, &str)] = &[("unpacker", "metadata.v1.Sweep"), ("transfer", "unpacker.v1.RemoveTree")];
+    const NAMESAKES: &[(&str, &str)] = &[("unpacker", "metadata.v1.Sweep")];
     /// What moves bytes for a service makes calls for it.
     const BY_HELPERS: &[(&str, &str)] = &[
         ("read_document", "content/document.rs"),

@@ -8,7 +8,8 @@ use crate::{
     change::Change,
     event::Fact,
     leases,
-    tables::{lease, lease_resource, meta, pull},
+    snapshots::{self, Place},
+    tables::{lease, lease_resource, meta, pull, snapshot},
 };
 
 /// Which records stay of pulls that ended.
@@ -128,6 +129,7 @@ pub(crate) fn end(
     if pull.state() != State::Running {
         return Ok(pull);
     }
+    drop_unfilled(change, &pull.namespace, request.unfilled)?;
     end_lease(change, &pull, request.keep_seconds)?;
     pull.ended_at = Some(change.now());
     pull.progress = request.progress.or(pull.progress);
@@ -155,6 +157,21 @@ pub(crate) fn end(
     meta::set_pulls_ended(change.txn(), |count| count + 1)?;
     forget_old(change, keep)?;
     Ok(pull)
+}
+
+/// Drops what was prepared for the pull and has no directory; another one's may have its key by now.
+fn drop_unfilled(
+    change: &mut Change<'_, '_>,
+    namespace: &str,
+    unfilled: Vec<msg::end_pull_request::Unfilled>,
+) -> Result<(), Status> {
+    for one in unfilled {
+        let place = Place::parse(namespace, &one.snapshotter)?;
+        if snapshot::get(change.txn(), &place, &one.key)?.is_some_and(|present| present.id == one.id) {
+            snapshots::remove(change, &place, &one.key)?;
+        }
+    }
+    Ok(())
 }
 
 /// The lease goes at once, or in its time if it keeps something that the next try may want.

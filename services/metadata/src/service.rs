@@ -196,6 +196,12 @@ impl Metadata for Service {
     ) -> Result<msg::PrepareSnapshotReply, Status> {
         snapshots::prepare(&self.store, request).await
     }
+    async fn prepare_snapshots(
+        &self,
+        request: msg::PrepareSnapshotsRequest,
+    ) -> Result<msg::PrepareSnapshotsReply, Status> {
+        snapshots::prepare_all(&self.store, request).await
+    }
     async fn commit_snapshot(&self, request: msg::CommitSnapshotRequest) -> Result<msg::Snapshot, Status> {
         snapshots::commit(&self.store, request).await
     }

@@ -14,7 +14,7 @@ use berth_wire::metadata as msg;
 use msg::snapshot::Kind;
 
 pub(crate) use commit::{Commit, commit};
-pub(crate) use prepare::{Prepare, Prepared, prepare};
+pub(crate) use prepare::{Prepare, Prepared, prepare, prepare_missing};
 
 use crate::{
     change::Change,

@@ -184,6 +184,11 @@ impl Book {
         })
     }
 
+    /// Snapshots that were prepared for a pull, and not used.
+    pub(crate) fn left_by(&self, id: &str) -> Vec<msg::end_pull_request::Unfilled> {
+        self.work.prepared.left_by(id)
+    }
+
     /// Drops ended pulls that were remembered long enough; their records stay.
     pub(crate) fn forget(&self, pulls: &mut HashMap<String, Entry>) {
         let remember = self.config.remember;

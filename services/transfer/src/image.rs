@@ -6,7 +6,8 @@ use std::{collections::HashSet, sync::Arc};
 use berth_api::content;
 use berth_model::{Config, Descriptor, Digest, Status, labels};
 use berth_wire::{
-    metadata::StatSnapshotsRequest,
+    Job as _,
+    metadata::end_pull_request::Unfilled,
     transfer::pull_state::item::Stage,
     unpacker::{CommitLayersRequest, LayerCommit, RemoveTreeRequest, UnpackJob},
 };
@@ -93,10 +94,7 @@ impl Pull {
             if sole {
                 plan::check_platform(image, &parsed, &self.wish.platforms)?;
             }
-            // Before anybody asks whether they exist: one that does cannot go from then on.
-            let names: Vec<String> = stack.iter().map(|layer| layer.chain_id.to_string()).collect();
-            lease.protect_snapshots(&self.wish.snapshotter, &names).await?;
-            let there = self.unpacked_already(names).await?;
+            let there = self.prepare(lease, &stack).await?;
             planned.send_replace(Some(Arc::new(Layers { stack, there })));
             Ok(())
         };
@@ -208,16 +206,7 @@ impl Pull {
             if planned.there.contains(&commit.chain_id) {
                 return Ok(commit);
             }
-            let job = UnpackJob {
-                namespace: self.wish.namespace.clone(),
-                snapshotter: self.wish.snapshotter.clone(),
-                layer: Some(descriptor.into()),
-                diff_id: layer.diff_id.to_string(),
-                chain_id: layer.chain_id.to_string(),
-                lease: lease.id.clone(),
-                // Whoever submits it says, if it is known then.
-                place: None,
-            };
+            let job = self.unpack_job(lease, layer);
             let outcome = layer::unpack(self, job, descriptor, &coming).await?;
             Ok(LayerCommit { key: outcome.key, id: outcome.id, ..commit })
         };
@@ -227,14 +216,35 @@ impl Pull {
         Ok(Some(commit))
     }
 
-    /// Which of these snapshots there are.
-    async fn unpacked_already(&self, keys: Vec<String>) -> Result<HashSet<String>, Status> {
-        let request = StatSnapshotsRequest {
+    /// Puts the snapshots of the layers under the lease, and prepares those that are to be unpacked; answers the chain ids of
+    /// the others.
+    async fn prepare(&self, lease: &Lease, stack: &[plan::Layer]) -> Result<HashSet<String>, Status> {
+        let jobs: Vec<UnpackJob> = stack.iter().map(|layer| self.unpack_job(lease, layer)).collect();
+        let wanted: Vec<_> = jobs.iter().map(UnpackJob::snapshot).collect();
+        let prepared = lease.prepare(&wanted).await?;
+        let mut there = HashSet::new();
+        for ((job, wanted), found) in jobs.iter().zip(wanted).zip(prepared) {
+            if found.unneeded {
+                there.insert(wanted.unless);
+            } else if found.id != 0 {
+                let snapshot = Unfilled { snapshotter: wanted.snapshotter, key: wanted.key, id: found.id };
+                self.work.prepared.put(job.key(), &self.id, snapshot);
+            }
+        }
+        Ok(there)
+    }
+
+    fn unpack_job(&self, lease: &Lease, layer: &plan::Layer) -> UnpackJob {
+        UnpackJob {
             namespace: self.wish.namespace.clone(),
             snapshotter: self.wish.snapshotter.clone(),
-            keys,
-        };
-        let found = self.metadata.stat_snapshots(request).await?;
-        Ok(found.snapshots.into_iter().map(|snapshot| snapshot.name).collect())
+            layer: Some((&layer.descriptor).into()),
+            diff_id: layer.diff_id.to_string(),
+            chain_id: layer.chain_id.to_string(),
+            lease: lease.id.clone(),
+            // Whoever submits it says, if it is known then.
+            place: None,
+            snapshot_id: 0,
+        }
     }
 }

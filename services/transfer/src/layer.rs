@@ -181,7 +181,7 @@ pub(crate) async fn unpack(
 }
 
 /// Unpacks when it is this pull's turn, and no other pull is at the same layer.
-async fn in_turn(pull: &Pull, job: UnpackJob, descriptor: &Descriptor) -> Result<UnpackOutcome, Status> {
+async fn in_turn(pull: &Pull, mut job: UnpackJob, descriptor: &Descriptor) -> Result<UnpackOutcome, Status> {
     let (ledger, subject) = (&pull.board.ledger, Some(descriptor.digest));
     let key = job.key();
     let shows = |offset: u64| {
@@ -199,6 +199,7 @@ async fn in_turn(pull: &Pull, job: UnpackJob, descriptor: &Descriptor) -> Result
         let _place =
             ledger.step(subject, What::UnpackTurn, pull.work.unpacks(descriptor).take(&pull.id, pull.weight())).await;
         if let Ok(leading) = pull.work.unpacking.begin(&key) {
+            job.snapshot_id = pull.work.prepared.take(&key);
             let unpacking = run_unpack(pull, job, descriptor, &leading, shows);
             let outcome = ledger.step(subject, What::Unpack, unpacking).await;
             return outcome.inspect(|outcome| ledger.unpacked(descriptor, outcome));

@@ -23,6 +23,7 @@ mod ledger;
 mod life;
 mod listing;
 pub mod plan;
+mod prepared;
 mod pull;
 mod records;
 pub mod scheduler;

@@ -45,6 +45,7 @@ pub(crate) async fn live(book: &Arc<Book>, id: &str, journal: &Journal, interrup
         id: id.to_owned(),
         progress: Some(board.progress()),
         target: board.current_target(),
+        unfilled: book.left_by(id),
         ..msg::EndPullRequest::default()
     };
     match &verdict {

@@ -6,6 +6,9 @@ use berth_api::{holding::while_busy, metadata::Metadata};
 use berth_model::{Descriptor, Digest, Reference, Status, labels};
 use berth_wire::{metadata as msg, types};
 
+/// So many snapshots in one call: a message stays far from the largest that a bus carries.
+const BATCH: usize = 250;
+
 /// The lease that protects what a pull fetches: it begins and ends with the pull's record.
 pub(crate) struct Lease {
     pub(crate) metadata: Arc<dyn Metadata>,
@@ -20,10 +23,22 @@ impl Lease {
         self.add(descriptors.iter().flat_map(of).collect()).await
     }
 
-    /// Protects committed snapshots, those that are there and those that will be.
-    pub(crate) async fn protect_snapshots(&self, snapshotter: &str, names: &[String]) -> Result<(), Status> {
-        let r#type = format!("snapshots/{snapshotter}");
-        self.add(names.iter().map(|name| resource(&r#type, name.clone())).collect()).await
+    /// Protects snapshots by the names that they will have, those that are there and those that will be, and prepares what is
+    /// neither there nor begun.
+    pub(crate) async fn prepare(
+        &self,
+        wanted: &[msg::PrepareSnapshotRequest],
+    ) -> Result<Vec<msg::prepare_snapshots_reply::Prepared>, Status> {
+        let mut prepared = Vec::with_capacity(wanted.len());
+        for batch in wanted.chunks(BATCH) {
+            let request = msg::PrepareSnapshotsRequest { snapshots: batch.to_vec() };
+            prepared.extend(while_busy(|| self.metadata.prepare_snapshots(request.clone())).await?.snapshots);
+        }
+        if prepared.len() == wanted.len() {
+            Ok(prepared)
+        } else {
+            Err(Status::internal(format!("{} of {} snapshots were answered for", prepared.len(), wanted.len())))
+        }
     }
 
     async fn add(&self, resources: Vec<msg::Resource>) -> Result<(), Status> {

@@ -7,7 +7,10 @@
 use berth_model::{Descriptor, Kind};
 use berth_wire::job::SMALL_LAYER;
 
-use crate::slots::{Equals, Slots};
+use crate::{
+    prepared::Prepared,
+    slots::{Equals, Slots},
+};
 
 /// So many jobs of each kind at once.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +68,7 @@ pub(crate) struct Work {
     large_bytes: u64,
     pub(crate) fetching: Equals,
     pub(crate) unpacking: Equals,
+    pub(crate) prepared: Prepared,
 }
 
 impl Work {
@@ -78,6 +82,7 @@ impl Work {
             large_bytes: limits.large_bytes,
             fetching: Equals::default(),
             unpacking: Equals::default(),
+            prepared: Prepared::default(),
         }
     }
 

@@ -25,6 +25,7 @@ mod applying;
 mod archive;
 mod batch;
 mod bypass;
+mod claim;
 mod committing;
 pub mod compare;
 mod config;

@@ -164,7 +164,10 @@ impl Service {
         let snapshotter = self.snapshotter(&request.snapshotter)?;
         let (snapshot, _) = self.existing(&request.namespace, &request.snapshotter, &request.key).await?;
         match snapshot.kind() {
-            Kind::Active => blocking(move || snapshotter.usage(snapshot.id)).await,
+            // It may have no directory yet.
+            Kind::Active if snapshotter.layout().dir(snapshot.id).exists() => {
+                blocking(move || snapshotter.usage(snapshot.id)).await
+            }
             // A view adds nothing to what it shows.
             _ => Ok(snapshot.usage.unwrap_or_default()),
         }

@@ -13,12 +13,11 @@ use std::{
 use berth_api::content::{BlobReader, Followed};
 use berth_bus::{Bus, JobContext, Serving};
 use berth_failpoint::{Point, pass};
-use berth_model::{Code, Descriptor, Digest, Status, labels};
+use berth_model::{Code, Descriptor, Digest, Status};
 use berth_telemetry::{account::micros, effort::Effort, metrics::counter, wait};
 use berth_wire::{
     Job as _, convert,
     job::SMALL_LAYER,
-    metadata::{PrepareSnapshotReply, PrepareSnapshotRequest, snapshot::Kind},
     types::BlobPlace,
     unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
 };
@@ -28,14 +27,15 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::{
-    ApplyError, Service, apply, facts,
+    ApplyError, Service, apply,
+    claim::{Claim, claim},
+    facts,
     index::Index,
     lock::Lock,
     pieces::Pieces,
     pipeline::{self, Spent, Streamed},
     shares::Share,
     small,
-    snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
     writers::Writers,
 };
@@ -81,49 +81,22 @@ pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Resul
     .await
 }
 
-/// The key a layer is unpacked under. The same for every try, so that the next one takes the place of one that died.
-fn key(chain_id: &str) -> String {
-    format!("extract-{chain_id}")
-}
-
 async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob>) -> Result<UnpackOutcome, Status> {
     let layer = Descriptor::try_from(convert::required(job.layer.as_ref(), "layer")?)?;
     let diff_id = convert::digest(&job.diff_id)?;
     convert::digest(&job.chain_id)?;
     let snapshotter = service.snapshotter(&job.snapshotter)?;
-    let key = key(&job.chain_id);
+    let key = job.snapshot().key;
     // A job may be handed out again while its first worker is still at it.
     let (locks, name) = (snapshotter.layout().locks(), format!("{}-{}", job.namespace, job.chain_id));
     let _lock = tokio::select! {
         lock = wait::on("another unpacking", Lock::on_name(&locks, &name, PATIENCE)) => lock?,
         () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
     };
-    let prepared = match prepare(service, &job, &key, false).await {
-        // It is unpacked, or an earlier try was at it.
-        Err(status) if status.code == Code::AlreadyExists => {
-            let there = service.there(&job.namespace, &job.snapshotter, [job.chain_id.clone(), key.clone()]).await?;
-            if there.contains_key(&job.chain_id) {
-                return Ok(UnpackOutcome { existed: true, ..UnpackOutcome::default() });
-            }
-            if there.contains_key(&key)
-                && let Some(found) = unpacked_already(service, &job, &key, &snapshotter, &diff_id).await?
-            {
-                return Ok(found);
-            }
-            prepare(service, &job, &key, true).await?
-        }
-        prepared => prepared?,
+    let id = match claim(service, &job, &snapshotter, &diff_id, context.attempt()).await? {
+        Claim::Fill(id) => id,
+        Claim::Done(outcome) => return Ok(outcome),
     };
-    let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
-    pass(Point::SnapshotPrepared);
-    let (dirs, replaced) = (snapshotter.clone(), prepared.replaced_id);
-    berth_api::blocking(move || {
-        if replaced != 0 {
-            dirs.layout().remove(replaced)?;
-        }
-        dirs.make(id, &Wanted::default())
-    })
-    .await?;
     let (refusals, dir) = (service.refusals(), snapshotter.layout().dir(id));
     let heard = refusals.heard();
     let extracted = extract(service, &layer, job.place.as_ref(), diff_id, &dir, &context).await;
@@ -137,44 +110,6 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         }
         Err(status) => Err(after_failure(service, &job, key, id, status).await),
     }
-}
-
-/// Makes the record of an unpacking: only if there is neither one nor its snapshot, or in the place of another.
-async fn prepare(service: &Service, job: &UnpackJob, key: &str, replace: bool) -> Result<PrepareSnapshotReply, Status> {
-    let request = PrepareSnapshotRequest {
-        namespace: job.namespace.clone(),
-        snapshotter: job.snapshotter.clone(),
-        key: key.to_owned(),
-        kind: Kind::Active.into(),
-        replace,
-        lease: job.lease.clone(),
-        labels: [(labels::UNPACKING.to_owned(), job.chain_id.clone())].into(),
-        unless: if replace { String::new() } else { job.chain_id.clone() },
-        ..PrepareSnapshotRequest::default()
-    };
-    service.metadata().prepare_snapshot(request).await
-}
-
-/// The tree that an earlier try of the same job made, if it is whole: its outcome was lost, or its commit not reached.
-async fn unpacked_already(
-    service: &Service,
-    job: &UnpackJob,
-    key: &str,
-    snapshotter: &Snapshotter,
-    diff_id: &Digest,
-) -> Result<Option<UnpackOutcome>, Status> {
-    // It may be of a pull that ended. Kept first, then looked at again: a collection may be taking it.
-    service.keep(job, key).await?;
-    let Some(found) = service.stat(&job.namespace, &job.snapshotter, key).await? else { return Ok(None) };
-    let id = convert::required(found.snapshot.as_ref(), "snapshot")?.id;
-    let dir = snapshotter.layout().dir(id);
-    let kept = berth_api::blocking(move || Unpacked::kept(&dir)).await?;
-    Ok(kept.filter(|kept| kept.is_of(diff_id)).map(|kept| UnpackOutcome {
-        key: key.to_owned(),
-        id,
-        uncompressed_size: kept.uncompressed_size,
-        ..UnpackOutcome::default()
-    }))
 }
 
 /// Removes what a failed try made; answers the error to tell. If another try has taken this one's place, the failure is

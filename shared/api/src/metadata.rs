@@ -80,6 +80,8 @@ contract! {
         list_leases(msg::ListLeasesRequest);
         /// Records a new active snapshot or view.
         prepare_snapshot(msg::PrepareSnapshotRequest);
+        /// Records new active snapshots or views where there are none.
+        prepare_snapshots(msg::PrepareSnapshotsRequest);
         /// Turns an active record into a committed one.
         commit_snapshot(msg::CommitSnapshotRequest);
         /// Turns active records into committed ones, all or none.

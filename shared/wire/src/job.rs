@@ -1,6 +1,8 @@
 //! The jobs: which queue, what they report, and which of them are equal.
 
-use crate::{Job, fetcher, unpacker};
+use berth_model::labels;
+
+use crate::{Job, fetcher, metadata, unpacker};
 
 /// The blob of a small layer has at most so many bytes: unpacking it takes next to no time beside waiting for the disk.
 pub const SMALL_LAYER: u64 = 64 << 10;
@@ -26,6 +28,24 @@ impl Job for unpacker::UnpackJob {
 
     fn is_small(&self) -> bool {
         self.layer.as_ref().is_some_and(|layer| layer.size <= SMALL_LAYER)
+    }
+}
+
+impl unpacker::UnpackJob {
+    /// The snapshot that its layer is unpacked into. The key is the same for every try, so that the next one takes the place of
+    /// one that died.
+    #[must_use]
+    pub fn snapshot(&self) -> metadata::PrepareSnapshotRequest {
+        metadata::PrepareSnapshotRequest {
+            namespace: self.namespace.clone(),
+            snapshotter: self.snapshotter.clone(),
+            key: format!("extract-{}", self.chain_id),
+            kind: metadata::snapshot::Kind::Active.into(),
+            lease: self.lease.clone(),
+            labels: [(labels::UNPACKING.to_owned(), self.chain_id.clone())].into(),
+            unless: self.chain_id.clone(),
+            ..metadata::PrepareSnapshotRequest::default()
+        }
     }
 }
 

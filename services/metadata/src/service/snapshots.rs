@@ -27,15 +27,29 @@ pub(super) async fn commit(store: &Store, request: msg::CommitSnapshotRequest) -
     store.change(move |change| snapshots::commit(change, wanted)).await
 }
 
-/// The most that one batch commits.
-const MOST_COMMITS: usize = 1000;
+/// The most that one batch prepares or commits.
+const MOST: usize = 1000;
+
+pub(super) async fn prepare_all(
+    store: &Store,
+    request: msg::PrepareSnapshotsRequest,
+) -> Result<msg::PrepareSnapshotsReply, Status> {
+    if request.snapshots.len() > MOST {
+        return Err(Status::invalid_argument(format!("at most {MOST} snapshots are prepared at once")));
+    }
+    let wanted = request.snapshots.into_iter().map(Prepare::parse).collect::<Result<Vec<_>, _>>()?;
+    let prepared = store.change(move |change| {
+        wanted.into_iter().map(|one| snapshots::prepare_missing(change, one)).collect::<Result<_, _>>()
+    });
+    Ok(msg::PrepareSnapshotsReply { snapshots: prepared.await? })
+}
 
 pub(super) async fn commit_all(
     store: &Store,
     request: msg::CommitSnapshotsRequest,
 ) -> Result<msg::CommitSnapshotsReply, Status> {
-    if request.commits.len() > MOST_COMMITS {
-        return Err(Status::invalid_argument(format!("at most {MOST_COMMITS} snapshots are committed at once")));
+    if request.commits.len() > MOST {
+        return Err(Status::invalid_argument(format!("at most {MOST} snapshots are committed at once")));
     }
     let wanted = request.commits.into_iter().map(Commit::parse).collect::<Result<Vec<_>, _>>()?;
     let committed = store

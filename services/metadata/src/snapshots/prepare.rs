@@ -59,6 +59,31 @@ impl Prepare {
     }
 }
 
+/// Records a new snapshot where there is none, and leases what is there.
+pub(crate) fn prepare_missing(
+    change: &mut Change<'_, '_>,
+    wanted: Prepare,
+) -> Result<msg::prepare_snapshots_reply::Prepared, Status> {
+    let Prepare { place, key, lease, unless, .. } = &wanted;
+    let mut unneeded = false;
+    if !unless.is_empty() {
+        hold(change, place, lease, unless)?;
+        unneeded = snapshot::get(change.txn(), place, unless)?.is_some();
+    }
+    let begun = !unneeded && snapshot::get(change.txn(), place, key)?.is_some();
+    if begun {
+        hold(change, place, lease, key)?;
+    }
+    let id = match unneeded || begun {
+        true => 0,
+        false => match prepare(change, wanted)? {
+            Prepared::New(new) => new.snapshot.map_or(0, |snapshot| snapshot.id),
+            Prepared::ThereAlready(_) => 0,
+        },
+    };
+    Ok(msg::prepare_snapshots_reply::Prepared { id, unneeded })
+}
+
 /// Records a new snapshot, its lease and its event.
 pub(crate) fn prepare(change: &mut Change<'_, '_>, wanted: Prepare) -> Result<Prepared, Status> {
     let Prepare { place, key, parent, kind, labels, replace, lease, unless } = wanted;

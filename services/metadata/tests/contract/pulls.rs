@@ -84,6 +84,39 @@ async fn what_a_failed_pull_fetched_is_kept_for_a_while(home: Home) {
     );
 }
 
+async fn what_was_prepared_and_not_used_goes_with_the_end(home: Home) {
+    let (p, m) = (&home.pulls, &home.metadata);
+    let term = lead(&home).await;
+    p.create_pull(create(term, "a1")).await.unwrap();
+    let mut unfilled = Vec::new();
+    for key in ["used", "unused", "replaced", "gone"] {
+        let request = msg::PrepareSnapshotRequest {
+            namespace: NS.into(),
+            snapshotter: "overlayfs".into(),
+            key: key.into(),
+            kind: msg::snapshot::Kind::Active.into(),
+            replace: true,
+            ..Default::default()
+        };
+        let id = m.prepare_snapshot(request.clone()).await.unwrap().snapshot.unwrap().id;
+        if key == "replaced" {
+            m.prepare_snapshot(request).await.unwrap();
+        }
+        if key != "used" {
+            unfilled.push(msg::end_pull_request::Unfilled { snapshotter: "overlayfs".into(), key: key.into(), id });
+        }
+    }
+    let gone = msg::RemoveSnapshotRequest { namespace: NS.into(), snapshotter: "overlayfs".into(), key: "gone".into() };
+    m.remove_snapshot(gone).await.unwrap();
+    p.end_pull(msg::EndPullRequest { unfilled, ..end(term, "a1", Code::Cancelled, 0) }).await.unwrap();
+    let list =
+        msg::ListSnapshotsRequest { namespace: NS.into(), snapshotter: "overlayfs".into(), ..Default::default() };
+    let left = m.list_snapshots(list).await.unwrap().snapshots;
+    assert_eq!(left.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["replaced", "used"]);
+    let topics = home.topics().await;
+    assert_eq!(topics[topics.len() - 2..], ["/snapshot/remove", "/pulls/fail"]);
+}
+
 async fn a_pull_is_taken_up_again_also_when_its_lease_is_over(home: Home) {
     let p = &home.pulls;
     let term = lead(&home).await;
@@ -150,6 +183,7 @@ async fn of_ended_pulls_the_newest_are_kept(home: Home) {
 crate::in_both_homes! {
     a_pull_comes_and_goes_with_its_lease_and_its_events
     what_a_failed_pull_fetched_is_kept_for_a_while
+    what_was_prepared_and_not_used_goes_with_the_end
     a_pull_is_taken_up_again_also_when_its_lease_is_over
     only_the_newest_leader_writes
     of_ended_pulls_the_newest_are_kept

@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,7 @@ pub(crate) struct Home {
     bus: Bus,
     unpacker: UnpackerClient,
     records: Arc<Mutex<Records>>,
+    trouble: Arc<AtomicUsize>,
     dir: tempfile::TempDir,
     _serving: Vec<Serving>,
 }
@@ -159,7 +163,10 @@ impl Home {
             },
         };
         let blobs = dir.path().join("blobs");
+        let trouble: Arc<AtomicUsize> = Arc::default();
+        let left = Arc::clone(&trouble);
         let watch = bus.serve(move |request: WatchBlobRequest| {
+            let fails = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
             let path = blobs.join(request.digest.replace(':', "-"));
             let found = fs::metadata(&path).map(|facts| WatchBlobReply {
                 state: State::Committed.into(),
@@ -169,7 +176,7 @@ impl Home {
                 store_id: STORE.into(),
                 ..WatchBlobReply::default()
             });
-            async move { Ok(found.unwrap_or_default()) }
+            async move { if fails { Err(Status::aborted("later")) } else { Ok(found.unwrap_or_default()) } }
         });
         serving.push(watch.await.unwrap());
         let config = berth_unpacker::Config {
@@ -178,7 +185,7 @@ impl Home {
             ..berth_unpacker::Config::new(dir.path().join("snapshots"))
         };
         serving.extend(berth_unpacker::start(&bus, config).await.unwrap());
-        Self { unpacker: UnpackerClient::new(bus.clone()), bus, records, dir, _serving: serving }
+        Self { unpacker: UnpackerClient::new(bus.clone()), bus, records, trouble, dir, _serving: serving }
     }
 
     /// Puts a blob into the store: a layer whose archive is compressed like this.
@@ -198,16 +205,29 @@ impl Home {
 
     /// Unpacks a layer under a name.
     async fn submit(&self, layer: &Layer, chain_id: &Digest) -> Result<JobHandle<msg::UnpackJob>, Status> {
-        let job = msg::UnpackJob {
-            namespace: NS.into(),
-            snapshotter: SNAPSHOTTER.into(),
-            layer: Some(layer.descriptor.clone()),
-            diff_id: layer.diff_id.to_string(),
-            chain_id: chain_id.to_string(),
-            lease: "a lease".into(),
-            place: None,
-        };
-        self.bus.submit(job).await
+        self.bus.submit(job(layer, chain_id)).await
+    }
+
+    /// Prepares a snapshot for a layer.
+    pub(crate) fn prepare(&self, layer: &Layer) -> u64 {
+        let request = job(layer, &layer.diff_id).snapshot();
+        self.records.lock().unwrap().prepare(request).unwrap().snapshot.unwrap().id
+    }
+
+    /// Unpacks a lowest layer into the snapshot that was prepared for it; answers which one it is in.
+    pub(crate) async fn unpack_into(&self, layer: &Layer, snapshot_id: u64) -> Result<u64, Status> {
+        let job = msg::UnpackJob { snapshot_id, ..job(layer, &layer.diff_id) };
+        Ok(self.bus.submit(job).await?.outcome().await?.id)
+    }
+
+    /// The directory of a snapshot.
+    pub(crate) fn dir(&self, id: u64) -> PathBuf {
+        self.dir.path().join("snapshots/overlayfs/snapshots").join(id.to_string())
+    }
+
+    /// The next so many questions for a blob fail with what may pass.
+    pub(crate) fn trouble(&self, times: usize) {
+        self.trouble.store(times, Ordering::Relaxed);
     }
 
     /// Unpacks layers at once and commits them on one another; the name of the last.
@@ -279,6 +299,19 @@ impl Home {
             assert!(begun.elapsed() < Duration::from_secs(20), "still there: {dirs:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+fn job(layer: &Layer, chain_id: &Digest) -> msg::UnpackJob {
+    msg::UnpackJob {
+        namespace: NS.into(),
+        snapshotter: SNAPSHOTTER.into(),
+        layer: Some(layer.descriptor.clone()),
+        diff_id: layer.diff_id.to_string(),
+        chain_id: chain_id.to_string(),
+        lease: "a lease".into(),
+        place: None,
+        snapshot_id: 0,
     }
 }
 

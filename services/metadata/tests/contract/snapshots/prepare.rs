@@ -87,6 +87,50 @@ async fn an_active_one_can_lose_its_key(home: Home) {
     assert_eq!(home.topics().await, topics);
 }
 
+async fn several_are_prepared_where_there_are_none(home: Home) {
+    let m = &home.metadata;
+    m.create_lease(msg::CreateLeaseRequest { namespace: NS.into(), id: "l".into(), ..Default::default() })
+        .await
+        .unwrap();
+    layer(&home, "there", "").await;
+    let begun = m.prepare_snapshot(prepare("k-begun", "")).await.unwrap().snapshot.unwrap();
+    let wanted = |name: &str| msg::PrepareSnapshotRequest {
+        unless: name.into(),
+        lease: "l".into(),
+        ..prepare(&format!("k-{name}"), "")
+    };
+    let all = |names: &[&str]| {
+        let snapshots = names.iter().map(|name| wanted(name)).collect();
+        m.prepare_snapshots(msg::PrepareSnapshotsRequest { snapshots })
+    };
+    let before = home.topics().await.len();
+    let reply = all(&["there", "new", "begun", "newer"]).await.unwrap().snapshots;
+    let [there, new, other, newer] = reply.as_slice() else { panic!("{reply:?}") };
+    assert_eq!((there.id, there.unneeded), (0, true));
+    assert_eq!((other.id, other.unneeded), (0, false));
+    assert!(new.id > begun.id && newer.id > new.id && !new.unneeded, "{reply:?}");
+    for (key, id) in [("k-new", new.id), ("k-newer", newer.id), ("k-begun", begun.id)] {
+        assert_eq!(m.stat_snapshot(stat(key)).await.unwrap().snapshot.unwrap().id, id);
+    }
+    refused(m.stat_snapshot(stat("k-there")).await, Code::NotFound, &[]);
+    assert_eq!(home.topics().await.split_off(before), ["/snapshot/prepare", "/snapshot/prepare"]);
+    // A collection may begin at any moment: what is there, and what is begun, is held too.
+    let mut held: Vec<String> = leased(&home).await.into_iter().map(|(_, name)| name).collect();
+    held.sort();
+    assert_eq!(held, ["begun", "k-begun", "k-new", "k-newer", "new", "newer", "there"]);
+
+    let again = all(&["new", "newest"]).await.unwrap().snapshots;
+    assert_eq!((again[0].id, again[0].unneeded), (0, false), "it was not prepared for this one");
+    assert!(again[1].id > newer.id);
+    // All or nothing.
+    let snapshots = vec![wanted("good"), msg::PrepareSnapshotRequest { parent: "nobody".into(), ..wanted("bad") }];
+    let bad = m.prepare_snapshots(msg::PrepareSnapshotsRequest { snapshots });
+    refused(bad.await, Code::NotFound, &["nobody"]);
+    refused(m.stat_snapshot(stat("k-good")).await, Code::NotFound, &[]);
+    let many = msg::PrepareSnapshotsRequest { snapshots: vec![wanted("x"); 1001] };
+    refused(m.prepare_snapshots(many).await, Code::InvalidArgument, &["1000"]);
+}
+
 async fn who_loses_its_key_gives_its_parent_free(home: Home) {
     let m = &home.metadata;
     layer(&home, "a", "").await;
@@ -154,6 +198,7 @@ crate::in_both_homes! {
     parents_must_be_committed
     keys_are_unique_and_ids_are_never_used_twice
     an_active_one_can_lose_its_key
+    several_are_prepared_where_there_are_none
     who_loses_its_key_gives_its_parent_free
     a_lease_gets_the_key_and_then_the_name
     a_label_asks_for_one_that_is_there

@@ -1,0 +1,53 @@
+//! Layers whose snapshots were prepared for them: the first attempt fills what was prepared, any other looks for itself.
+
+use std::fs;
+
+use crate::{
+    archive::{Item, archive},
+    kit::{Home, Layer},
+};
+
+fn layer(home: &Home) -> Layer {
+    let bytes = archive(&[Item::file("file", "of the layer")]);
+    home.put(&bytes, &bytes)
+}
+
+async fn holds_the_layer(home: &Home, layer: &Layer, id: u64) {
+    assert_eq!(fs::read(home.dir(id).join("fs/file")).unwrap(), b"of the layer");
+    let (records, dirs) = home.left().await;
+    assert_eq!((records, dirs), (vec![format!("extract-{}", layer.diff_id)], vec![id.to_string()]));
+}
+
+#[tokio::test]
+async fn what_was_prepared_is_filled_and_found_by_the_same_job() {
+    let home = Home::new().await;
+    let layer = layer(&home);
+    let prepared = home.prepare(&layer);
+    assert!(!home.dir(prepared).exists());
+    for _ in 0..2 {
+        assert_eq!(home.unpack_into(&layer, prepared).await.unwrap(), prepared);
+        holds_the_layer(&home, &layer, prepared).await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_says_that_somebody_died_at_it() {
+    let home = Home::new().await;
+    let layer = layer(&home);
+    let prepared = home.prepare(&layer);
+    fs::create_dir_all(home.dir(prepared).join("fs/half")).unwrap();
+    let made = home.unpack_into(&layer, prepared).await.unwrap();
+    assert_ne!(made, prepared);
+    holds_the_layer(&home, &layer, made).await;
+}
+
+#[tokio::test]
+async fn another_attempt_does_not_take_what_the_first_one_dropped() {
+    let home = Home::new().await;
+    let layer = layer(&home);
+    let prepared = home.prepare(&layer);
+    home.trouble(1);
+    let made = home.unpack_into(&layer, prepared).await.unwrap();
+    assert_ne!(made, prepared, "its record went with the first attempt");
+    holds_the_layer(&home, &layer, made).await;
+}
