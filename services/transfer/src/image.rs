@@ -3,7 +3,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use berth_api::content;
 use berth_model::{Config, Descriptor, Digest, Status, labels};
 use berth_wire::{
     Job as _,
@@ -80,13 +79,7 @@ impl Pull {
             return fetch.await.map(drop);
         }
         let plan = async {
-            let bytes = match content::read_arriving_document(&self.content, config).await? {
-                Some(bytes) => bytes,
-                None => {
-                    coming.is_complete().await;
-                    content::read_document(&self.content, config).await?
-                }
-            };
+            let bytes = self.read(config, &coming).await?;
             let parsed = Config::parse(config.digest, &bytes).map_err(|error| {
                 plan::refuse(error).context("the image cannot be unpacked (--no-unpack only fetches it)")
             })?;

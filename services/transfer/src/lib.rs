@@ -17,6 +17,7 @@ mod entry;
 mod find;
 mod image;
 mod journal;
+mod landing;
 mod layer;
 mod lead;
 mod ledger;

@@ -9,7 +9,12 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use berth_api::{content::Content, fetcher::Fetcher, metadata::Metadata, unpacker::Unpacker};
+use berth_api::{
+    content::{self, Content},
+    fetcher::Fetcher,
+    metadata::Metadata,
+    unpacker::Unpacker,
+};
 use berth_bus::Bus;
 use berth_failpoint::{Point, pass};
 use berth_model::{Descriptor, Digest, Index, Kind, Manifest, Status, labels};
@@ -22,6 +27,7 @@ use berth_wire::{
 use crate::{
     ahead::{self, Ahead},
     board::Board,
+    landing::Landing,
     layer::{self, Coming},
     ledger::What,
     plan,
@@ -82,12 +88,15 @@ impl Pull {
         self.board.phase(Phase::Pulling);
 
         let mut records = ContentRecords::default();
-        let images = self.documents(lease, &target, &mut records).await?;
+        let mut landing = Landing::default();
+        let images = self.documents(lease, &target, &mut records, &mut landing).await?;
         let mut chain_ids = Vec::new();
         for image in &images {
-            self.protect(lease, image).await?;
-            chain_ids.extend(self.image(lease, image, image.descriptor == target, &mut records).await?);
+            landing.beside(self.protect(lease, image)).await?;
+            let brought = self.image(lease, image, image.descriptor == target, &mut records);
+            chain_ids.extend(landing.beside(brought).await?);
         }
+        landing.all().await?;
         self.board.phase(Phase::Recording);
         let Wish { namespace, reference, labels, .. } = &self.wish;
         pass(Point::TransferRecording);
@@ -101,13 +110,14 @@ impl Pull {
     }
 
     /// Fetches the target and, if it is an index, the manifests for the platforms.
-    async fn documents(
-        &self,
+    async fn documents<'a>(
+        &'a self,
         lease: &Lease,
         target: &Descriptor,
         records: &mut ContentRecords,
+        landing: &mut Landing<'a>,
     ) -> Result<Vec<plan::Image>, Status> {
-        let bytes = self.document(lease, target).await?;
+        let bytes = self.document(lease, target, landing).await?;
         match Kind::of_document(target.digest, &target.media_type, &bytes).map_err(plan::refuse)? {
             Kind::Index => {
                 let index = Index::parse(target.digest, &bytes).map_err(plan::refuse)?;
@@ -118,7 +128,7 @@ impl Pull {
                 records.add(target, labels::of_index(&digests));
                 let mut images = Vec::with_capacity(chosen.len());
                 for descriptor in chosen {
-                    let bytes = self.document(lease, &descriptor).await?;
+                    let bytes = self.document(lease, &descriptor, landing).await?;
                     if Kind::of_document(descriptor.digest, &descriptor.media_type, &bytes).map_err(plan::refuse)?
                         != Kind::Manifest
                     {
@@ -139,13 +149,28 @@ impl Pull {
         }
     }
 
-    /// Fetches one document and reads it.
-    async fn document(&self, lease: &Lease, descriptor: &Descriptor) -> Result<Vec<u8>, Status> {
-        lease.protect(std::slice::from_ref(descriptor)).await?;
+    /// Fetches one document and reads it, for which its bytes need not be on disk yet.
+    async fn document<'a>(
+        &'a self,
+        lease: &Lease,
+        descriptor: &Descriptor,
+        landing: &mut Landing<'a>,
+    ) -> Result<Vec<u8>, Status> {
+        landing.beside(lease.protect(std::slice::from_ref(descriptor))).await?;
         self.board.add(descriptor);
-        let coming = Coming::new();
-        layer::fetch(self, descriptor, &coming, Stage::Done).await?;
-        berth_api::content::read_document(&self.content, descriptor).await
+        let coming = Arc::new(Coming::new());
+        let (wanted, arrives) = (descriptor.clone(), Arc::clone(&coming));
+        landing.add(Box::pin(async move { layer::fetch(self, &wanted, &arrives, Stage::Done).await.map(drop) }));
+        landing.beside(self.read(descriptor, &coming)).await
+    }
+
+    /// The bytes of a document that is on its way.
+    pub(crate) async fn read(&self, descriptor: &Descriptor, coming: &Coming) -> Result<Vec<u8>, Status> {
+        if let Some(bytes) = content::read_arriving_document(&self.content, descriptor).await? {
+            return Ok(bytes);
+        }
+        coming.is_complete().await;
+        content::read_document(&self.content, descriptor).await
     }
 
     pub(crate) fn fetch_job(&self, descriptor: &Descriptor) -> FetchJob {
