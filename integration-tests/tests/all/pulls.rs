@@ -210,16 +210,17 @@ async fn what_was_prepared_goes_with_a_cancelled_pull(stage: Stage) -> Result<()
     registry.add_image("app", "v1", &image);
     let reference = registry.reference("app", "v1");
     let waiting = stage.spawn(["pull", "--plain-http", &reference])?;
-    let snapshots = || stage.ok(["snapshots", "ls", "-q"]).unwrap_or_default();
-    wait_until("the layer's snapshot to be prepared", LIMIT, || snapshots().starts_with("extract-"), &snapshots);
-    let usage = stage.ok(["snapshots", "usage", "-b", snapshots().trim()])?;
-    assert!(usage.lines().nth(1).is_some_and(|line| line.ends_with(" 0")), "{usage}");
+    let snapshots = || stage.ok(["snapshots", "ls", "-q"]);
+    let prepared = || snapshots().is_ok_and(|names| names.starts_with("extract-"));
+    wait_until("the layer's snapshot to be prepared", LIMIT, prepared, snapshots);
+    let refused = stage.fails(["snapshots", "mounts", "/mnt", snapshots()?.trim()])?;
+    assert!(refused.contains("being unpacked"), "{refused}");
     stage.ok(["pulls", "cancel", &reference])?;
     waiting.finish()?;
-    assert_eq!(snapshots(), "");
+    assert_eq!(snapshots()?, "");
     registry.behave();
     stage.ok(["pull", "--plain-http", &reference])?;
-    assert!(snapshots().starts_with("sha256:"));
+    assert!(snapshots()?.starts_with("sha256:"));
     Ok(())
 }
 

@@ -36,6 +36,8 @@ const STAGES: &[(&str, usize)] = &[
     // Each twice: where it is asked for, and where it is done.
     ("content.v1.CommitIngest", 8),
     ("metadata.v1.PrepareSnapshots", 2),
+    // Not by a job: it uses what was prepared for it.
+    ("metadata.v1.PrepareSnapshot", 0),
     ("metadata.v1.PutImage", 2),
 ];
 

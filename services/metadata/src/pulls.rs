@@ -168,7 +168,7 @@ fn drop_unfilled(
     for one in unfilled {
         let place = Place::parse(namespace, &one.snapshotter)?;
         if snapshot::get(change.txn(), &place, &one.key)?.is_some_and(|present| present.id == one.id) {
-            snapshots::remove(change, &place, &one.key)?;
+            snapshots::remove(change, &place, &one.key, one.id)?;
         }
     }
     Ok(())

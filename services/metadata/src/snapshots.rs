@@ -87,9 +87,17 @@ pub(crate) fn chain(read: &impl Reader, place: &Place, parent: &str) -> Result<V
     Ok(ids)
 }
 
-/// Drops a record.
-pub(crate) fn remove(change: &mut Change<'_, '_>, place: &Place, key: &str) -> Result<msg::Snapshot, Status> {
+/// Drops a record; with an `id` that is not 0, only if that is its own.
+pub(crate) fn remove(change: &mut Change<'_, '_>, place: &Place, key: &str, id: u64) -> Result<msg::Snapshot, Status> {
     let found = place.find(change.txn(), key)?;
+    if id != 0 && id != found.id {
+        let Place { namespace, snapshotter } = place;
+        return Err(Status::aborted(format!(
+            "snapshot {key:?} of snapshotter {snapshotter:?} in namespace {namespace:?} was prepared anew meanwhile: its id is {}, \
+             not {id}",
+            found.id
+        )));
+    }
     if child::any(change.txn(), place, key)? {
         let Place { namespace, snapshotter } = place;
         let what = format!("snapshot {key:?} of snapshotter {snapshotter:?} in namespace {namespace:?}");

@@ -8,7 +8,7 @@ use berth_wire::{
     Job as _,
     metadata::end_pull_request::Unfilled,
     transfer::pull_state::item::Stage,
-    unpacker::{CommitLayersRequest, LayerCommit, RemoveTreeRequest, UnpackJob},
+    unpacker::{CommitLayersRequest, LayerCommit, UnpackJob},
 };
 use futures::{TryStreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
@@ -21,6 +21,9 @@ use crate::{
     records::{ContentRecords, Lease},
     stack::Stack,
 };
+
+/// So many snapshots are prepared by one call: a message stays far from the largest that a bus carries.
+const BATCH: usize = 250;
 
 /// The planned layers, once the config that names their diff ids was read.
 type Planned = watch::Sender<Option<Arc<Layers>>>;
@@ -114,20 +117,14 @@ impl Pull {
             drop(ready);
             done
         };
-        let mut stack = Stack::new(count, 0);
-        let done = tokio::try_join!(all, self.commit(&mut stack, to_commit));
-        if done.is_err() {
-            for commit in stack.leftovers() {
-                self.drop_unpacked(commit).await;
-            }
-        }
-        done.map(|((), unpacked)| unpacked)
+        // What is unpacked and not committed when this fails stays under the lease, for the next try.
+        tokio::try_join!(all, self.commit(Stack::new(count, 0), to_commit)).map(|((), unpacked)| unpacked)
     }
 
     /// Commits what is ready, from the bottom up, as many layers at once as there are: they share one flush.
     async fn commit(
         &self,
-        stack: &mut Stack<LayerCommit>,
+        mut stack: Stack<LayerCommit>,
         mut ready: mpsc::Receiver<(usize, LayerCommit)>,
     ) -> Result<Vec<Digest>, Status> {
         let mut unpacked = Vec::new();
@@ -150,20 +147,6 @@ impl Pull {
             self.board.ledger.step(None, What::Commit, committed).await?;
         }
         Ok(unpacked)
-    }
-
-    async fn drop_unpacked(&self, commit: LayerCommit) {
-        if commit.key.is_empty() {
-            return;
-        }
-        let request = RemoveTreeRequest {
-            namespace: self.wish.namespace.clone(),
-            snapshotter: self.wish.snapshotter.clone(),
-            key: commit.key,
-        };
-        if let Err(status) = self.unpacker.remove_tree(request).await {
-            tracing::debug!(%status, "an unpacked layer of a failed pull stays for the collection");
-        }
     }
 
     /// One layer. `None` when nothing is to be unpacked; a commit with an empty key when its snapshot exists.
@@ -213,15 +196,18 @@ impl Pull {
     /// the others.
     async fn prepare(&self, lease: &Lease, stack: &[plan::Layer]) -> Result<HashSet<String>, Status> {
         let jobs: Vec<UnpackJob> = stack.iter().map(|layer| self.unpack_job(lease, layer)).collect();
-        let wanted: Vec<_> = jobs.iter().map(UnpackJob::snapshot).collect();
-        let prepared = lease.prepare(&wanted).await?;
         let mut there = HashSet::new();
-        for ((job, wanted), found) in jobs.iter().zip(wanted).zip(prepared) {
-            if found.unneeded {
-                there.insert(wanted.unless);
-            } else if found.id != 0 {
-                let snapshot = Unfilled { snapshotter: wanted.snapshotter, key: wanted.key, id: found.id };
-                self.work.prepared.put(job.key(), &self.id, snapshot);
+        for batch in jobs.chunks(BATCH) {
+            let expected = self.work.prepared.expect(&self.id, batch.iter().map(UnpackJob::key), &self.work.unpacking);
+            let wanted: Vec<_> = batch.iter().map(UnpackJob::snapshot).collect();
+            let prepared = lease.prepare(&wanted).await?;
+            for ((job, wanted), found) in batch.iter().zip(wanted).zip(prepared) {
+                if found.unneeded {
+                    there.insert(wanted.unless);
+                } else if found.id != 0 {
+                    let snapshot = Unfilled { snapshotter: wanted.snapshotter, key: wanted.key, id: found.id };
+                    expected.came(&job.key(), snapshot);
+                }
             }
         }
         Ok(there)

@@ -6,9 +6,6 @@ use berth_api::{holding::while_busy, metadata::Metadata};
 use berth_model::{Descriptor, Digest, Reference, Status, labels};
 use berth_wire::{metadata as msg, types};
 
-/// So many snapshots in one call: a message stays far from the largest that a bus carries.
-const BATCH: usize = 250;
-
 /// The lease that protects what a pull fetches: it begins and ends with the pull's record.
 pub(crate) struct Lease {
     pub(crate) metadata: Arc<dyn Metadata>,
@@ -29,11 +26,8 @@ impl Lease {
         &self,
         wanted: &[msg::PrepareSnapshotRequest],
     ) -> Result<Vec<msg::prepare_snapshots_reply::Prepared>, Status> {
-        let mut prepared = Vec::with_capacity(wanted.len());
-        for batch in wanted.chunks(BATCH) {
-            let request = msg::PrepareSnapshotsRequest { snapshots: batch.to_vec() };
-            prepared.extend(while_busy(|| self.metadata.prepare_snapshots(request.clone())).await?.snapshots);
-        }
+        let request = msg::PrepareSnapshotsRequest { snapshots: wanted.to_vec() };
+        let prepared = while_busy(|| self.metadata.prepare_snapshots(request.clone())).await?.snapshots;
         if prepared.len() == wanted.len() {
             Ok(prepared)
         } else {

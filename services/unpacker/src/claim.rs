@@ -22,41 +22,62 @@ pub(crate) enum Claim {
     Done(UnpackOutcome),
 }
 
-/// Claims a snapshot and makes its directory. `attempt`: which one at this job.
+/// Claims a snapshot and makes its directory. `first`: nobody was handed this job before.
 pub(crate) async fn claim(
     service: &Service,
     job: &UnpackJob,
     snapshotter: &Snapshotter,
     diff_id: &Digest,
-    attempt: u32,
+    first: bool,
 ) -> Result<Claim, Status> {
-    // An attempt that failed has dropped what was prepared, and one that ended otherwise has left a directory.
-    let prepared = job.snapshot_id != 0 && attempt == 1 && !snapshotter.layout().dir(job.snapshot_id).exists();
-    let (id, replaced) = if prepared {
-        (job.snapshot_id, 0)
-    } else {
-        let prepared = match prepare(service, job, false).await {
-            // It is unpacked, or an earlier try was at it.
-            Err(status) if status.code == Code::AlreadyExists => {
-                if let Some(found) = found(service, job, snapshotter, diff_id).await? {
-                    return Ok(Claim::Done(found));
-                }
-                prepare(service, job, true).await?
+    // Who was handed it before may have dropped what was prepared.
+    if first && job.snapshot_id != 0 && make(snapshotter, job.snapshot_id, 0).await? {
+        return Ok(Claim::Fill(job.snapshot_id));
+    }
+    let prepared = match prepare(service, job, false).await {
+        // It is unpacked, or an earlier try was at it.
+        Err(status) if status.code == Code::AlreadyExists => {
+            if let Some(found) = found(service, job, snapshotter, diff_id).await? {
+                return Ok(Claim::Done(found));
             }
-            prepared => prepared?,
-        };
-        (convert::required(prepared.snapshot.as_ref(), "snapshot")?.id, prepared.replaced_id)
+            prepare(service, job, true).await?
+        }
+        prepared => prepared?,
     };
+    let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
+    if make(snapshotter, id, prepared.replaced_id).await? {
+        Ok(Claim::Fill(id))
+    } else {
+        Err(Status::unavailable(format!("somebody else made the directory of snapshot {id}")))
+    }
+}
+
+/// Makes the directory of a snapshot, and removes the one whose place it takes. `false`: there is one, so somebody was at it.
+async fn make(snapshotter: &Snapshotter, id: u64, replaced: u64) -> Result<bool, Status> {
     pass(Point::SnapshotPrepared);
     let dirs = snapshotter.clone();
     berth_api::blocking(move || {
         if replaced != 0 {
             dirs.layout().remove(replaced)?;
         }
-        dirs.make(id, &Wanted::default())
+        if dirs.layout().dir(id).exists() {
+            return Ok(false);
+        }
+        dirs.make(id, &Wanted::default()).map(|()| true)
     })
-    .await?;
-    Ok(Claim::Fill(id))
+    .await
+}
+
+/// Drops what was prepared for a job that ends before it claims anything.
+pub(crate) async fn give_back(service: &Service, job: &UnpackJob, first: bool) {
+    let Ok(snapshotter) = service.snapshotter(&job.snapshotter) else { return };
+    if !first || job.snapshot_id == 0 || snapshotter.layout().dir(job.snapshot_id).exists() {
+        return;
+    }
+    let key = job.snapshot().key;
+    if let Err(left) = service.drop_snapshot(&job.namespace, &job.snapshotter, &key, job.snapshot_id).await {
+        tracing::debug!(status = %left, "a snapshot that was prepared stays for the collection");
+    }
 }
 
 /// Makes the record of an unpacking: only if there is neither one nor its snapshot, or in the place of another.

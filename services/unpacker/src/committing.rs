@@ -141,7 +141,7 @@ impl Service {
         match self.metadata().commit_snapshot(stack.commit(one)).await {
             Ok(_) => committed(stack, vec![one.layer.id]).await,
             Err(status) if status.code == Code::AlreadyExists => {
-                self.remove(stack.namespace, stack.snapshotter, &one.layer.key).await
+                self.drop_snapshot(stack.namespace, stack.snapshotter, &one.layer.key, one.layer.id).await
             }
             Err(status) => Err(status),
         }

@@ -271,7 +271,7 @@ impl Unpacker for Service {
     }
 
     async fn remove_tree(&self, request: msg::RemoveTreeRequest) -> Result<msg::RemoveTreeReply, Status> {
-        self.remove(&request.namespace, &request.snapshotter, &request.key).await?;
+        self.remove(&request.namespace, &request.snapshotter, &request.key, 0).await?;
         Ok(msg::RemoveTreeReply {})
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use berth_api::blocking;
 use berth_failpoint::{Point, pass};
-use berth_model::{Code, Status};
+use berth_model::{Code, Status, labels};
 use berth_wire::{
     convert,
     metadata::{
@@ -75,6 +75,13 @@ impl Service {
                 request.key
             )));
         }
+        // Its directory is the unpacking's to make, and to say that it is whole.
+        if snapshot.labels.contains_key(labels::UNPACKING) {
+            return Err(Status::failed_precondition(format!(
+                "a layer is being unpacked into snapshot {:?}; its mounts can be had when it is committed",
+                request.key
+            )));
+        }
         Ok(msg::MountsReply { mounts: made(&snapshotter, &snapshot, parents).await? })
     }
 
@@ -135,12 +142,12 @@ impl Service {
         committed
     }
 
-    /// Drops the record, and the directory after it.
-    pub(crate) async fn remove(&self, namespace: &str, snapshotter: &str, key: &str) -> Result<(), Status> {
+    /// Drops the record, and the directory after it; only that of this id, if it is not 0.
+    pub(crate) async fn remove(&self, namespace: &str, snapshotter: &str, key: &str, id: u64) -> Result<(), Status> {
         let trees = self.snapshotter(snapshotter)?;
-        let request =
-            RemoveSnapshotRequest { namespace: namespace.into(), snapshotter: snapshotter.into(), key: key.into() };
-        let removed = self.metadata().remove_snapshot(request).await?;
+        let (namespace, snapshotter, key) = (namespace.into(), snapshotter.into(), key.into());
+        let removed =
+            self.metadata().remove_snapshot(RemoveSnapshotRequest { namespace, snapshotter, key, id }).await?;
         pass(Point::SnapshotForgotten);
         self.erase(trees, removed.id).await
     }
@@ -153,10 +160,9 @@ impl Service {
         key: &str,
         id: u64,
     ) -> Result<(), Status> {
-        let found = self.stat(namespace, snapshotter, key).await?.and_then(|found| found.snapshot);
-        match found {
-            Some(found) if found.id == id => self.remove(namespace, snapshotter, key).await,
-            _ => Ok(()),
+        match self.remove(namespace, snapshotter, key, id).await {
+            Err(status) if matches!(status.code, Code::NotFound | Code::Aborted) => Ok(()),
+            removed => removed,
         }
     }
 
@@ -164,10 +170,7 @@ impl Service {
         let snapshotter = self.snapshotter(&request.snapshotter)?;
         let (snapshot, _) = self.existing(&request.namespace, &request.snapshotter, &request.key).await?;
         match snapshot.kind() {
-            // It may have no directory yet.
-            Kind::Active if snapshotter.layout().dir(snapshot.id).exists() => {
-                blocking(move || snapshotter.usage(snapshot.id)).await
-            }
+            Kind::Active => blocking(move || snapshotter.usage(snapshot.id)).await,
             // A view adds nothing to what it shows.
             _ => Ok(snapshot.usage.unwrap_or_default()),
         }

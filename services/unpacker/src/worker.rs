@@ -19,7 +19,7 @@ use berth_wire::{
     Job as _, convert,
     job::SMALL_LAYER,
     types::BlobPlace,
-    unpacker::{RemoveTreeRequest, UnpackJob, UnpackOutcome, UnpackProgress},
+    unpacker::{UnpackJob, UnpackOutcome, UnpackProgress},
 };
 
 use opentelemetry::metrics::Counter;
@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 
 use crate::{
     ApplyError, Service, apply,
-    claim::{Claim, claim},
+    claim::{Claim, claim, give_back},
     facts,
     index::Index,
     lock::Lock,
@@ -70,6 +70,7 @@ pub(crate) async fn work(bus: &Bus, service: Arc<Service>, jobs: usize) -> Resul
                 false => tokio::select! {
                     place = wait::on("other layers", others.acquire()) => place.ok(),
                     () = context.cancelled() => {
+                        give_back(&service, &job, context.is_first()).await;
                         return Err(Status::cancelled("the unpacking was cancelled while it waited for those of other layers"));
                     }
                 },
@@ -91,9 +92,12 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     let (locks, name) = (snapshotter.layout().locks(), format!("{}-{}", job.namespace, job.chain_id));
     let _lock = tokio::select! {
         lock = wait::on("another unpacking", Lock::on_name(&locks, &name, PATIENCE)) => lock?,
-        () = context.cancelled() => return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer")),
+        () = context.cancelled() => {
+            give_back(service, &job, context.is_first()).await;
+            return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer"));
+        }
     };
-    let id = match claim(service, &job, &snapshotter, &diff_id, context.attempt()).await? {
+    let id = match claim(service, &job, &snapshotter, &diff_id, context.is_first()).await? {
         Claim::Fill(id) => id,
         Claim::Done(outcome) => return Ok(outcome),
     };
@@ -108,20 +112,19 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
         Ok((streamed, spent)) => {
             Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false, spent_us: account(&spent) })
         }
-        Err(status) => Err(after_failure(service, &job, key, id, status).await),
+        Err(status) => Err(after_failure(service, &job, &key, id, status).await),
     }
 }
 
 /// Removes what a failed try made; answers the error to tell. If another try has taken this one's place, the failure is
 /// that one's doing, and its outcome is the one that counts.
-async fn after_failure(service: &Service, job: &UnpackJob, key: String, id: u64, status: Status) -> Status {
-    match service.stat(&job.namespace, &job.snapshotter, &key).await {
+async fn after_failure(service: &Service, job: &UnpackJob, key: &str, id: u64, status: Status) -> Status {
+    match service.stat(&job.namespace, &job.snapshotter, key).await {
         Ok(Some(found)) if found.snapshot.as_ref().is_some_and(|snapshot| snapshot.id == id) => {}
         Ok(Some(_)) => return Status::unavailable(format!("another worker has taken over; here: {status}")),
         Ok(None) | Err(_) => return status,
     }
-    let request = RemoveTreeRequest { namespace: job.namespace.clone(), snapshotter: job.snapshotter.clone(), key };
-    if let Err(left) = berth_api::unpacker::Unpacker::remove_tree(service, request).await {
+    if let Err(left) = service.drop_snapshot(&job.namespace, &job.snapshotter, key, id).await {
         tracing::debug!(status = %left, "a failed unpacking stays for the collection");
     }
     status

@@ -23,6 +23,8 @@ pub(crate) const JOB_ID: &str = "berth-job-id";
 pub(crate) const JOB_KEY: &str = "berth-job-key";
 /// Marks a job that takes next to nothing of a worker.
 pub(crate) const JOB_SMALL: &str = "berth-job-small";
+/// Marks a job that was in the stream before: it got lost, or was given up and put back.
+pub(crate) const JOB_AGAIN: &str = "berth-job-again";
 /// When a job was handed in, in microseconds since 1970; only with traces.
 pub(crate) const SUBMITTED: &str = "berth-submitted-us";
 /// Why a job was given up, in its dead letter.

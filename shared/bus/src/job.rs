@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::frame;
+use crate::trace::Headers;
 
 /// A worker's handler below the types.
 pub(crate) type JobHandler = Arc<dyn Fn(Bytes, Run) -> BoxFuture<'static, Result<Bytes, Status>> + Send + Sync>;
@@ -104,13 +105,16 @@ pub(crate) struct Run {
     pub(crate) progress: ProgressSender,
     pub(crate) cancel: CancellationToken,
     pub(crate) attempt: u32,
+    /// Nobody was handed the job before.
+    pub(crate) first: bool,
     /// The handler said that another attempt will not end better.
     pub(crate) hopeless: Arc<AtomicBool>,
 }
 
 impl Run {
-    pub(crate) fn new(progress: ProgressSender, cancel: CancellationToken, attempt: u32) -> Self {
-        Self { progress, cancel, attempt, hopeless: Arc::default() }
+    pub(crate) fn new(progress: ProgressSender, cancel: CancellationToken, attempt: u32, headers: &Headers) -> Self {
+        let first = attempt == 1 && !headers.iter().any(|(name, _)| name == frame::JOB_AGAIN);
+        Self { progress, cancel, attempt, first, hopeless: Arc::default() }
     }
 }
 
@@ -145,6 +149,13 @@ impl<J: Job> JobContext<J> {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.run.attempt
+    }
+
+    /// Whether nobody was ever handed this job: neither an earlier attempt, nor before it got lost on the bus and was handed in
+    /// again, nor before it was given up and put back.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.run.first
     }
 
     /// Says that the error this attempt ends with is final, although its code is one that often passes: whoever does

@@ -202,7 +202,7 @@ fn delete(change: &mut Change<'_, '_>, node: &Node) -> Result<(), Status> {
         Thing::Content(digest) => contents::delete(change, namespace, digest),
         Thing::Snapshot { snapshotter, key } => {
             let place = Place { namespace: namespace.to_owned(), snapshotter: snapshotter.to_string() };
-            snapshots::remove(change, &place, key).map(drop)
+            snapshots::remove(change, &place, key, 0).map(drop)
         }
     }
 }

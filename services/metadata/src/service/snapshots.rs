@@ -60,7 +60,7 @@ pub(super) async fn commit_all(
 pub(super) async fn remove(store: &Store, request: msg::RemoveSnapshotRequest) -> Result<msg::Snapshot, Status> {
     let place = Place::parse(&request.namespace, &request.snapshotter)?;
     let key = check::name("the snapshot's key", &request.key)?;
-    store.change(move |change| snapshots::remove(change, &place, &key)).await
+    store.change(move |change| snapshots::remove(change, &place, &key, request.id)).await
 }
 
 pub(super) async fn stat(store: &Store, request: msg::StatSnapshotRequest) -> Result<msg::StatSnapshotReply, Status> {

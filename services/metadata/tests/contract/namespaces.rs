@@ -121,7 +121,7 @@ async fn a_namespace_that_holds_something_stays(home: Home) {
     m.delete_container(msg::DeleteContainerRequest { namespace: NS.into(), id: "box".into() }).await.unwrap();
     refused(m.delete_namespace(delete(NS)).await, Code::FailedPrecondition, &["still has snapshots"]);
     let remove =
-        msg::RemoveSnapshotRequest { namespace: NS.into(), snapshotter: "overlay".into(), key: "active".into() };
+        msg::RemoveSnapshotRequest { namespace: NS.into(), snapshotter: "overlay".into(), key: "active".into(), id: 0 };
     m.remove_snapshot(remove).await.unwrap();
     m.delete_namespace(delete(NS)).await.unwrap();
     assert!(names(&home).await.is_empty());

@@ -106,7 +106,8 @@ async fn what_was_prepared_and_not_used_goes_with_the_end(home: Home) {
             unfilled.push(msg::end_pull_request::Unfilled { snapshotter: "overlayfs".into(), key: key.into(), id });
         }
     }
-    let gone = msg::RemoveSnapshotRequest { namespace: NS.into(), snapshotter: "overlayfs".into(), key: "gone".into() };
+    let gone =
+        msg::RemoveSnapshotRequest { namespace: NS.into(), snapshotter: "overlayfs".into(), key: "gone".into(), id: 0 };
     m.remove_snapshot(gone).await.unwrap();
     p.end_pull(msg::EndPullRequest { unfilled, ..end(term, "a1", Code::Cancelled, 0) }).await.unwrap();
     let list =

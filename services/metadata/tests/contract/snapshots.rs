@@ -36,7 +36,7 @@ fn commit(key: &str, name: &str) -> msg::CommitSnapshotRequest {
 }
 
 fn remove(key: &str) -> msg::RemoveSnapshotRequest {
-    msg::RemoveSnapshotRequest { namespace: NS.into(), snapshotter: "overlay".into(), key: key.into() }
+    msg::RemoveSnapshotRequest { namespace: NS.into(), snapshotter: "overlay".into(), key: key.into(), id: 0 }
 }
 
 fn stat(key: &str) -> msg::StatSnapshotRequest {

@@ -1,6 +1,9 @@
 //! Layers whose snapshots were prepared for them: the first attempt fills what was prepared, any other looks for itself.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use crate::{
     archive::{Item, archive},
@@ -50,4 +53,22 @@ async fn another_attempt_does_not_take_what_the_first_one_dropped() {
     let made = home.unpack_into(&layer, prepared).await.unwrap();
     assert_ne!(made, prepared, "its record went with the first attempt");
     holds_the_layer(&home, &layer, made).await;
+}
+
+#[tokio::test]
+async fn what_a_cancelled_job_did_not_begin_to_fill_is_dropped() {
+    let home = Home::new().await;
+    let layer = layer(&home);
+    let prepared = home.prepare(&layer);
+    let other = home.busy(&layer);
+    let begun = Instant::now();
+    // One that is cancelled before it begins to wait is nobody's.
+    while !home.left().await.0.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", home.left().await);
+        let waits = home.hand_in(&layer, prepared).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        drop(waits);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(other);
 }

@@ -155,6 +155,9 @@ impl Home {
                 Ok(records::StatSnapshotReply { snapshot: Some(snapshot), parent_ids })
             },
             RemoveSnapshotRequest => |records: &mut Records, request: records::RemoveSnapshotRequest| {
+                if request.id != 0 && records.find(&request.key)?.id != request.id {
+                    return Err(Status::aborted("it was prepared anew"));
+                }
                 records.find(&request.key)?;
                 Ok(records.by_key.remove(&request.key).unwrap())
             },
@@ -218,6 +221,20 @@ impl Home {
     pub(crate) async fn unpack_into(&self, layer: &Layer, snapshot_id: u64) -> Result<u64, Status> {
         let job = msg::UnpackJob { snapshot_id, ..job(layer, &layer.diff_id) };
         Ok(self.bus.submit(job).await?.outcome().await?.id)
+    }
+
+    /// Somebody is at a layer, as long as the file is open.
+    pub(crate) fn busy(&self, layer: &Layer) -> fs::File {
+        let locks = self.dir.path().join("snapshots/overlayfs/locks");
+        fs::create_dir_all(&locks).unwrap();
+        let file = fs::File::create(locks.join(format!("{NS}-{}", layer.diff_id))).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        file
+    }
+
+    /// Hands a layer's unpacking in, to be cancelled when the handle is dropped.
+    pub(crate) async fn hand_in(&self, layer: &Layer, snapshot_id: u64) -> JobHandle<msg::UnpackJob> {
+        self.bus.submit(msg::UnpackJob { snapshot_id, ..job(layer, &layer.diff_id) }).await.unwrap()
     }
 
     /// The directory of a snapshot.

@@ -14,7 +14,7 @@ use super::dead::Graveyard;
 use super::{Local, lock};
 use crate::attempt::{Work, attempt};
 use crate::dead::{DeadLetter, is_dead};
-use crate::frame::LOCAL_MAX_PAYLOAD;
+use crate::frame::{JOB_AGAIN, LOCAL_MAX_PAYLOAD};
 use crate::job::{JobHandler, ProgressSender, RawHandle, Run};
 use crate::queue::{self, QueueState, WorkerState};
 use crate::serving::{Life, Serving};
@@ -169,7 +169,9 @@ impl Local {
         // A kind that was ever submitted here has its queue.
         let kind = lock(&self.jobs.queues).keys().copied().find(|kind| *kind == letter.kind);
         let kind = kind.ok_or_else(|| Status::not_found(format!("nobody here knows `{}` jobs", letter.kind)))?;
-        self.enqueue(kind, letter.key, letter.body, letter.headers).map(drop)
+        let mut headers = letter.headers;
+        headers.push((JOB_AGAIN.to_owned(), "1".to_owned()));
+        self.enqueue(kind, letter.key, letter.body, headers).map(drop)
     }
 
     fn enqueue(&self, kind: &'static str, key: String, body: Bytes, headers: Headers) -> Result<Enqueued, Status> {
@@ -277,7 +279,7 @@ impl Lane {
             attempts,
             at: SystemTime::now(),
             body,
-            headers,
+            headers: headers.into_iter().filter(|(name, _)| name != JOB_AGAIN).collect(),
         });
         entry.settle(Err(status));
     }
@@ -291,7 +293,7 @@ impl Lane {
         if entry.cancel.is_cancelled() {
             return entry.settle(cancelled());
         }
-        let run = Run::new(Arc::clone(&entry.progress), entry.cancel.clone(), delivery);
+        let run = Run::new(Arc::clone(&entry.progress), entry.cancel.clone(), delivery, &entry.work.headers);
         let hopeless = Arc::clone(&run.hopeless);
         let result = tokio::select! {
             biased;

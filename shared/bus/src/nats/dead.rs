@@ -56,6 +56,7 @@ impl Nats {
         let fresh = uuid::Uuid::now_v7().to_string();
         headers.push((frame::JOB_ID.to_owned(), fresh));
         headers.push((frame::JOB_KEY.to_owned(), letter.key));
+        headers.push((frame::JOB_AGAIN.to_owned(), "1".to_owned()));
         // Asked twice, it is put back once: the message's id is that of the letter.
         let message_id = format!("{id}.again");
         let subject = self.names.job(&letter.kind);

@@ -58,7 +58,7 @@ impl Worker {
             max_payload: self.nats.max_payload(),
         };
         let (progress, mut reported) = watch::channel(None);
-        let run = Run::new(Arc::new(progress), cancel.clone(), deliveries);
+        let run = Run::new(Arc::new(progress), cancel.clone(), deliveries, &work.headers);
         let hopeless = Arc::clone(&run.hopeless);
         let result = tokio::select! {
             biased;

@@ -102,6 +102,9 @@ struct Follower {
 impl Follower {
     async fn store(&mut self) -> Result<(), Status> {
         self.submissions += 1;
+        if self.submissions == 2 {
+            self.headers.push((frame::JOB_AGAIN.to_owned(), "1".to_owned()));
+        }
         // One id per submission: a repeated publish is stored once, a repeated submission again.
         let message_id = format!("{}.{}", self.id, self.submissions);
         let subject = self.nats.names.job(self.kind);

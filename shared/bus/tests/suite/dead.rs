@@ -31,6 +31,11 @@ pub(crate) async fn what_is_given_up_is_kept_and_can_be_put_back(home: Home) {
         move |job: Count, context: JobContext<Count>| {
             let (healed, done) = (Arc::clone(&healed), Arc::clone(&done));
             async move {
+                assert_eq!(
+                    context.is_first(),
+                    !healed.load(Ordering::SeqCst),
+                    "one that is put back was handed out before"
+                );
                 if healed.load(Ordering::SeqCst) {
                     done.fetch_add(1, Ordering::SeqCst);
                     return Ok(Counted { at: job.to });

@@ -41,6 +41,7 @@ pub(crate) async fn a_job_is_done_with_progress(home: Home) {
 
 pub(crate) async fn a_passing_error_is_retried(home: Home) {
     let handler = |_: Count, context: JobContext<Count>| async move {
+        assert_eq!(context.is_first(), context.attempt() == 1);
         match context.attempt() {
             1 => Err(Status::unavailable("not yet")),
             attempt => Ok(Counted { at: attempt }),

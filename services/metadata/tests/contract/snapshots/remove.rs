@@ -31,6 +31,16 @@ async fn what_has_children_stays(home: Home) {
     assert_eq!(last, (NS.to_owned(), "/snapshot/remove".to_owned(), facts));
 }
 
+async fn who_means_one_that_was_replaced_removes_nothing(home: Home) {
+    let m = &home.metadata;
+    let old = m.prepare_snapshot(prepare("k", "")).await.unwrap().snapshot.unwrap().id;
+    let request = msg::PrepareSnapshotRequest { replace: true, ..prepare("k", "") };
+    let new = m.prepare_snapshot(request).await.unwrap().snapshot.unwrap().id;
+    let of = |id| msg::RemoveSnapshotRequest { id, ..remove("k") };
+    refused(m.remove_snapshot(of(old)).await, Code::Aborted, &["\"k\"", "prepared anew", &new.to_string()]);
+    assert_eq!(m.remove_snapshot(of(new)).await.unwrap().id, new);
+}
+
 async fn the_child_of_a_committed_key_counts_for_its_name(home: Home) {
     let m = &home.metadata;
     layer(&home, "a", "").await;
@@ -81,6 +91,7 @@ async fn lists_come_in_pages_in_key_order(home: Home) {
 
 crate::in_both_homes! {
     what_has_children_stays
+    who_means_one_that_was_replaced_removes_nothing
     the_child_of_a_committed_key_counts_for_its_name
     labels_are_merged
     lists_come_in_pages_in_key_order
