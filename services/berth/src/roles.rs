@@ -48,7 +48,7 @@ pub(crate) fn all() -> Vec<Role> {
                 metadata: AddLeaseResourcesRequest, BeginTermRequest, CreatePullRequest, EndPullRequest,
                     GetPullRecordRequest, HoldTermRequest, ListPullRecordsRequest, PrepareSnapshotsRequest, PutContentRequest,
                     PutImageRequest, RenewLeaseRequest, ResumePullRequest, UpdatePullRequest;
-                unpacker: CheckHostRequest, CommitLayersRequest;
+                unpacker: CheckHostRequest, CommitLayersRequest, RemoveTreeRequest;
             },
             ..Role::default()
         },

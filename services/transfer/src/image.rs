@@ -3,12 +3,12 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use berth_model::{Config, Descriptor, Digest, Status, labels};
+use berth_model::{Code, Config, Descriptor, Digest, Status, labels};
 use berth_wire::{
     Job as _,
     metadata::end_pull_request::Unfilled,
     transfer::pull_state::item::Stage,
-    unpacker::{CommitLayersRequest, LayerCommit, UnpackJob},
+    unpacker::{CommitLayersRequest, LayerCommit, RemoveTreeRequest, UnpackJob},
 };
 use futures::{TryStreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
@@ -117,14 +117,23 @@ impl Pull {
             drop(ready);
             done
         };
-        // What is unpacked and not committed when this fails stays under the lease, for the next try.
-        tokio::try_join!(all, self.commit(Stack::new(count, 0), to_commit)).map(|((), unpacked)| unpacked)
+        let mut stack = Stack::new(count, 0);
+        let done = tokio::try_join!(all, self.commit(&mut stack, to_commit));
+        // What is unpacked and not committed when this fails stays under the lease, for the next try; not where the disk is full.
+        if let Err(status) = &done
+            && status.code == Code::ResourceExhausted
+        {
+            for commit in stack.leftovers() {
+                self.drop_unpacked(commit).await;
+            }
+        }
+        done.map(|((), unpacked)| unpacked)
     }
 
     /// Commits what is ready, from the bottom up, as many layers at once as there are: they share one flush.
     async fn commit(
         &self,
-        mut stack: Stack<LayerCommit>,
+        stack: &mut Stack<LayerCommit>,
         mut ready: mpsc::Receiver<(usize, LayerCommit)>,
     ) -> Result<Vec<Digest>, Status> {
         let mut unpacked = Vec::new();
@@ -147,6 +156,20 @@ impl Pull {
             self.board.ledger.step(None, What::Commit, committed).await?;
         }
         Ok(unpacked)
+    }
+
+    async fn drop_unpacked(&self, commit: LayerCommit) {
+        if commit.key.is_empty() {
+            return;
+        }
+        let request = RemoveTreeRequest {
+            namespace: self.wish.namespace.clone(),
+            snapshotter: self.wish.snapshotter.clone(),
+            key: commit.key,
+        };
+        if let Err(status) = self.unpacker.remove_tree(request).await {
+            tracing::debug!(%status, "an unpacked layer of a failed pull stays for the collection");
+        }
     }
 
     /// One layer. `None` when nothing is to be unpacked; a commit with an empty key when its snapshot exists.

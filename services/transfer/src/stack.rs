@@ -37,6 +37,11 @@ impl<T> Stack<T> {
     pub fn is_complete(&self) -> bool {
         self.committed == self.layers.len()
     }
+
+    /// What was unpacked and never taken: for cleaning up after a failure.
+    pub fn leftovers(&mut self) -> Vec<T> {
+        self.layers.iter_mut().filter_map(Option::take).collect()
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +61,13 @@ mod tests {
         assert_eq!(stack.take_next(), ["c", "d"]);
         assert!(stack.is_complete());
         assert_eq!(stack.ready(9, "x"), Some("x"));
+    }
+
+    #[test]
+    fn gives_leftovers_back() {
+        let mut stack = Stack::new(3, 0);
+        stack.ready(2, 2);
+        stack.ready(1, 1);
+        assert_eq!(stack.leftovers(), [1, 2]);
     }
 }

@@ -30,8 +30,8 @@ pub(crate) async fn claim(
     diff_id: &Digest,
     first: bool,
 ) -> Result<Claim, Status> {
-    // Who was handed it before may have dropped what was prepared.
-    if first && job.snapshot_id != 0 && make(snapshotter, job.snapshot_id, 0).await? {
+    if first && is_untouched(service, job, snapshotter).await? {
+        make(snapshotter, job.snapshot_id, 0).await?;
         return Ok(Claim::Fill(job.snapshot_id));
     }
     let prepared = match prepare(service, job, false).await {
@@ -45,25 +45,28 @@ pub(crate) async fn claim(
         prepared => prepared?,
     };
     let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
-    if make(snapshotter, id, prepared.replaced_id).await? {
-        Ok(Claim::Fill(id))
-    } else {
-        Err(Status::unavailable(format!("somebody else made the directory of snapshot {id}")))
-    }
+    make(snapshotter, id, prepared.replaced_id).await?;
+    Ok(Claim::Fill(id))
 }
 
-/// Makes the directory of a snapshot, and removes the one whose place it takes. `false`: there is one, so somebody was at it.
-async fn make(snapshotter: &Snapshotter, id: u64, replaced: u64) -> Result<bool, Status> {
+/// Whether what was prepared for the job is as it was: nobody filled it, and nothing took its place.
+async fn is_untouched(service: &Service, job: &UnpackJob, snapshotter: &Snapshotter) -> Result<bool, Status> {
+    if job.snapshot_id == 0 || snapshotter.layout().dir(job.snapshot_id).exists() {
+        return Ok(false);
+    }
+    let found = service.stat(&job.namespace, &job.snapshotter, &job.snapshot().key).await?;
+    Ok(found.and_then(|found| found.snapshot).is_some_and(|snapshot| snapshot.id == job.snapshot_id))
+}
+
+/// Makes the directory of a snapshot anew, and removes the one whose place it takes.
+async fn make(snapshotter: &Snapshotter, id: u64, replaced: u64) -> Result<(), Status> {
     pass(Point::SnapshotPrepared);
     let dirs = snapshotter.clone();
     berth_api::blocking(move || {
         if replaced != 0 {
             dirs.layout().remove(replaced)?;
         }
-        if dirs.layout().dir(id).exists() {
-            return Ok(false);
-        }
-        dirs.make(id, &Wanted::default()).map(|()| true)
+        dirs.make(id, &Wanted::default())
     })
     .await
 }

@@ -160,6 +160,11 @@ impl Service {
         key: &str,
         id: u64,
     ) -> Result<(), Status> {
+        // An older metadata service does not compare.
+        let found = self.stat(namespace, snapshotter, key).await?.and_then(|found| found.snapshot);
+        if found.is_none_or(|found| found.id != id) {
+            return Ok(());
+        }
         match self.remove(namespace, snapshotter, key, id).await {
             Err(status) if matches!(status.code, Code::NotFound | Code::Aborted) => Ok(()),
             removed => removed,

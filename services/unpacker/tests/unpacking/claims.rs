@@ -45,6 +45,31 @@ async fn a_directory_says_that_somebody_died_at_it() {
 }
 
 #[tokio::test]
+async fn what_lost_its_record_is_not_filled() {
+    let home = Home::new().await;
+    let layer = layer(&home);
+    let prepared = home.prepare(&layer);
+    home.prepare_again(&layer);
+    let made = home.unpack_into(&layer, prepared).await.unwrap();
+    assert_ne!(made, prepared);
+    holds_the_layer(&home, &layer, made).await;
+}
+
+/// Records that were lost, or put back from an older copy, begin with ids that have directories.
+#[tokio::test]
+async fn directories_without_records_are_not_in_the_way() {
+    let home = Home::new().await;
+    let layer = layer(&home);
+    for id in 1..10 {
+        fs::create_dir_all(home.dir(id).join("fs/of another time")).unwrap();
+    }
+    let prepared = home.prepare(&layer);
+    let made = home.unpack_into(&layer, prepared).await.unwrap();
+    assert_eq!(fs::read_dir(home.dir(made).join("fs")).unwrap().count(), 1);
+    assert_eq!(fs::read(home.dir(made).join("fs/file")).unwrap(), b"of the layer");
+}
+
+#[tokio::test]
 async fn another_attempt_does_not_take_what_the_first_one_dropped() {
     let home = Home::new().await;
     let layer = layer(&home);

@@ -98,6 +98,9 @@ impl Records {
             return Err(Status::already_exists(format!("snapshot {:?} already exists", request.name)));
         }
         let active = self.find(&request.key)?.clone();
+        if request.id != 0 && request.id != active.id {
+            return Err(Status::aborted(format!("its id is {}, not {}", active.id, request.id)));
+        }
         self.by_key.remove(&request.key);
         let parent = if request.parent.is_empty() { active.parent.clone() } else { request.parent };
         let (name, usage, kind) = (request.name, request.usage, Kind::Committed.into());
@@ -235,6 +238,13 @@ impl Home {
     /// Hands a layer's unpacking in, to be cancelled when the handle is dropped.
     pub(crate) async fn hand_in(&self, layer: &Layer, snapshot_id: u64) -> JobHandle<msg::UnpackJob> {
         self.bus.submit(msg::UnpackJob { snapshot_id, ..job(layer, &layer.diff_id) }).await.unwrap()
+    }
+
+    /// Somebody else prepares the snapshot of a layer anew, and fills nothing.
+    pub(crate) fn prepare_again(&self, layer: &Layer) {
+        let request = job(layer, &layer.diff_id).snapshot();
+        let request = records::PrepareSnapshotRequest { replace: true, unless: String::new(), ..request };
+        self.records.lock().unwrap().prepare(request).unwrap();
     }
 
     /// The directory of a snapshot.

@@ -9,8 +9,9 @@ use std::{
 };
 
 use berth_model::{Descriptor, Digest, Status};
+use berth_wire::content::{WatchBlobRequest, watch_blob_reply::State};
 
-use super::{BlobReader, Content};
+use super::{BlobReader, Content, reader::POLL_MS};
 
 /// No document is larger (containerd refuses manifests over 4 MiB; configs with long histories are smaller than this too).
 const MAX_BYTES: u64 = 8 << 20;
@@ -37,9 +38,25 @@ pub async fn read_arriving_document(
     descriptor: &Descriptor,
 ) -> Result<Option<Vec<u8>>, Status> {
     check_size(descriptor)?;
+    arrived(content, descriptor).await?;
     // Not to its end: that comes with the commit.
     let bytes = read(content, descriptor.digest, descriptor.size).await?;
     Ok(bytes.ok().filter(|bytes| Digest::of(bytes) == descriptor.digest))
+}
+
+/// Waits until so many bytes are there; not on a thread, as many may wait, and for long.
+async fn arrived(content: &Arc<dyn Content>, descriptor: &Descriptor) -> Result<(), Status> {
+    let mut seen =
+        WatchBlobRequest { digest: descriptor.digest.to_string(), wait_ms: POLL_MS, ..WatchBlobRequest::default() };
+    loop {
+        let news = content.watch_blob(seen.clone()).await?;
+        match news.state() {
+            State::Committed => return Ok(()),
+            State::Growing | State::Idle if news.frontier >= descriptor.size => return Ok(()),
+            State::Absent | State::Growing | State::Idle => {}
+        }
+        (seen.generation, seen.frontier) = (news.generation, news.frontier);
+    }
 }
 
 fn check_size(descriptor: &Descriptor) -> Result<(), Status> {

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// How long one poll of the service waits for news.
-const POLL_MS: u32 = 1_000;
+pub(super) const POLL_MS: u32 = 1_000;
 
 /// Of what was read, so much may stay in memory.
 const SPAN: u64 = 16 << 20;
