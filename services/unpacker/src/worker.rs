@@ -29,8 +29,8 @@ use tracing::Instrument as _;
 use crate::{
     ApplyError, Service, apply,
     claim::{Claim, claim, give_back},
-    facts,
     index::Index,
+    layout,
     lock::Lock,
     pieces::Pieces,
     pipeline::{self, Spent, Streamed},
@@ -139,7 +139,7 @@ async fn extract(
     dir: &Path,
     context: &JobContext<UnpackJob>,
 ) -> Result<(Streamed, Spent), Status> {
-    for _ in 0..MAX_RESTARTS {
+    for restarts in 0..MAX_RESTARTS {
         let done = Arc::new(AtomicU64::new(0));
         let token = context.cancellation();
         let cancelled = {
@@ -153,6 +153,9 @@ async fn extract(
         let (writers, share) = (service.writers(), service.shares().begin(layer.size));
         let memory = Arc::clone(service.memory());
         let work = berth_api::blocking(move || {
+            if restarts > 0 {
+                make_anew(&dir)?;
+            }
             let reader = reader.at(place.as_ref(), blob.size);
             let done = apply_blob(reader, &counted, Some(&share), &dir, &blob, &writers, &cancelled)?;
             Ok(done.map(|applied| {
@@ -198,7 +201,7 @@ pub(crate) struct Applied {
     names: Option<Index>,
 }
 
-/// One try, on a blocking thread. `None`: what was read is void.
+/// One try, on a blocking thread, in a directory with an empty tree. `None`: what was read is void.
 pub(crate) fn apply_blob(
     mut reader: BlobReader,
     done: &AtomicU64,
@@ -209,8 +212,6 @@ pub(crate) fn apply_blob(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Applied>, Status> {
     let upper = dir.join("fs");
-    Unpacked::drop_kept(dir);
-    clear(&upper)?;
     let counted = Counting { reader: &mut reader, done, share };
     let begun = SystemTime::now();
     let untar = |archive: &mut dyn Pieces| apply::apply_named(archive, &upper, writers, cancelled);
@@ -258,18 +259,12 @@ fn tell(begun: SystemTime, spent: &Spent) {
     }
 }
 
-/// Empties a directory of what an earlier try left.
-fn clear(upper: &Path) -> Result<(), Status> {
-    let failed = |errno: rustix::io::Errno| Status::io("empty", upper, &errno.into());
-    let tree = crate::tree::Tree::open(upper).map_err(failed)?;
-    let root = tree.root().fd.as_ref();
-    for name in crate::tree::names(std::os::fd::AsFd::as_fd(root)).map_err(failed)? {
-        crate::tree::remove(std::os::fd::AsFd::as_fd(root), &name).map_err(failed)?;
-    }
-    if facts::is_opaque(tree.root(), b".") {
-        facts::clear_opaque(tree.root(), b".").map_err(failed)?;
-    }
-    Ok(())
+/// Makes the tree of a snapshot anew, as it was before a try that came to nothing: also what that gave to its root.
+fn make_anew(dir: &Path) -> Result<(), Status> {
+    Unpacked::drop_kept(dir);
+    let upper = dir.join("fs");
+    layout::erase(&upper)?;
+    layout::make_dir(&upper, 0o755)
 }
 
 struct Counting<'a> {
@@ -286,5 +281,26 @@ impl std::io::Read for Counting<'_> {
             share.read(self.reader.offset());
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_try_that_came_to_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let upper = dir.path().join("fs");
+        fs::create_dir_all(upper.join("a/b")).unwrap();
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o700)).unwrap();
+        rustix::fs::setxattr(&upper, "user.of", b"void bytes", rustix::fs::XattrFlags::empty()).unwrap();
+        make_anew(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
+        assert_eq!(fs::metadata(&upper).unwrap().permissions().mode() & 0o7777, 0o755);
+        let mut list = [0_u8; 64];
+        assert_eq!(rustix::fs::listxattr(&upper, list.as_mut_slice()).unwrap(), 0);
     }
 }
