@@ -54,7 +54,7 @@ async fn is_untouched(service: &Service, job: &UnpackJob, snapshotter: &Snapshot
     if job.snapshot_id == 0 || snapshotter.layout().dir(job.snapshot_id).exists() {
         return Ok(false);
     }
-    let found = service.stat(&job.namespace, &job.snapshotter, &job.snapshot().key).await?;
+    let found = service.stat(&job.namespace, &job.snapshotter, &job.snapshot_key()).await?;
     Ok(found.and_then(|found| found.snapshot).is_some_and(|snapshot| snapshot.id == job.snapshot_id))
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn give_back(service: &Service, job: &UnpackJob, first: bool) {
     if !first || job.snapshot_id == 0 || snapshotter.layout().dir(job.snapshot_id).exists() {
         return;
     }
-    let key = job.snapshot().key;
+    let key = job.snapshot_key();
     if let Err(left) = service.drop_snapshot(&job.namespace, &job.snapshotter, &key, job.snapshot_id).await {
         tracing::debug!(status = %left, "a snapshot that was prepared stays for the collection");
     }
@@ -97,7 +97,7 @@ async fn found(
     snapshotter: &Snapshotter,
     diff_id: &Digest,
 ) -> Result<Option<UnpackOutcome>, Status> {
-    let key = job.snapshot().key;
+    let key = job.snapshot_key();
     let there = service.there(&job.namespace, &job.snapshotter, [job.chain_id.clone(), key.clone()]).await?;
     if there.contains_key(&job.chain_id) {
         return Ok(Some(UnpackOutcome { existed: true, ..UnpackOutcome::default() }));

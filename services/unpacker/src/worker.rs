@@ -87,7 +87,7 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
     let diff_id = convert::digest(&job.diff_id)?;
     convert::digest(&job.chain_id)?;
     let snapshotter = service.snapshotter(&job.snapshotter)?;
-    let key = job.snapshot().key;
+    let key = job.snapshot_key();
     // A job may be handed out again while its first worker is still at it.
     let (locks, name) = (snapshotter.layout().locks(), format!("{}-{}", job.namespace, job.chain_id));
     let _lock = tokio::select! {

@@ -32,14 +32,20 @@ impl Job for unpacker::UnpackJob {
 }
 
 impl unpacker::UnpackJob {
-    /// The snapshot that its layer is unpacked into. The key is the same for every try, so that the next one takes the place of
+    /// The key of the snapshot that its layer is unpacked into. The same for every try, so that the next one takes the place of
     /// one that died.
+    #[must_use]
+    pub fn snapshot_key(&self) -> String {
+        format!("extract-{}", self.chain_id)
+    }
+
+    /// How that snapshot is prepared.
     #[must_use]
     pub fn snapshot(&self) -> metadata::PrepareSnapshotRequest {
         metadata::PrepareSnapshotRequest {
             namespace: self.namespace.clone(),
             snapshotter: self.snapshotter.clone(),
-            key: format!("extract-{}", self.chain_id),
+            key: self.snapshot_key(),
             kind: metadata::snapshot::Kind::Active.into(),
             lease: self.lease.clone(),
             labels: [(labels::UNPACKING.to_owned(), self.chain_id.clone())].into(),
