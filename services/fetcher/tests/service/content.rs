@@ -38,13 +38,14 @@ pub(crate) struct Store {
     dir: tempfile::TempDir,
     state: Mutex<Inner>,
     looks: AtomicUsize,
+    advances: AtomicUsize,
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(STORE_ID_FILE), "tests").unwrap();
-        Self { dir, state: Mutex::default(), looks: AtomicUsize::new(0) }
+        Self { dir, state: Mutex::default(), looks: AtomicUsize::new(0), advances: AtomicUsize::new(0) }
     }
 
     pub(crate) fn ingest(&self, reference: &str) -> Option<Ingest> {
@@ -54,6 +55,11 @@ impl Store {
     /// How often somebody asked what becomes of a blob.
     pub(crate) fn looks(&self) -> usize {
         self.looks.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody told how far an ingest is.
+    pub(crate) fn advances(&self) -> usize {
+        self.advances.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has(&self, digest: &Digest) -> bool {
@@ -104,12 +110,13 @@ impl Content for Store {
             path: path.display().to_string(),
             store_id: "tests".to_owned(),
             offset: ingest.written,
-            commit_advances: false,
-            yours_for_ms: 0,
+            commit_advances: true,
+            yours_for_ms: SILENCE.as_millis() as u64,
         })
     }
 
     async fn advance_ingest(&self, request: msg::AdvanceIngestRequest) -> Result<msg::AdvanceIngestReply, Status> {
+        self.advances.fetch_add(1, Ordering::Relaxed);
         self.alive(&request.r#ref, &request.session, |ingest| ingest.written = request.written)?;
         Ok(msg::AdvanceIngestReply {})
     }
@@ -130,7 +137,7 @@ impl Content for Store {
     async fn commit_ingest(&self, request: msg::CommitIngestRequest) -> Result<msg::CommitIngestReply, Status> {
         let first = self.path(&request.r#ref, 1);
         let bytes = std::fs::read(first).unwrap();
-        let written = self.alive(&request.r#ref, &request.session, |ingest| ingest.written)?;
+        let written = self.alive(&request.r#ref, &request.session, |ingest| ingest.written.max(request.written))?;
         let bytes = &bytes[..written as usize];
         let digest = Digest::of(bytes).to_string();
         if digest != request.expected || request.size != written {

@@ -40,7 +40,17 @@ async fn a_small_blob_takes_few_messages() {
     assert_eq!(outcome.unwrap().fetched, 3_000);
     assert!(node.fetch().await.unwrap().existed);
     assert_eq!(node.store.looks(), 0, "the place is asked for, not looked for");
+    assert_eq!(node.store.advances(), 0);
     assert_eq!(node.registry.seen_at("/blobs/").len(), 1);
+}
+
+#[tokio::test]
+async fn a_small_blob_is_seldom_told_of_while_it_trickles_in() {
+    let trickle = Fault::Trickle(100, Duration::from_millis(20));
+    let node = Node::of_size(3_000, Faults::none().always("/blobs/", trickle)).await;
+    assert_eq!(node.fetch().await.unwrap().fetched, 3_000);
+    // Where nothing comes for a tenth of a second, somebody may be waiting for what there is.
+    assert!(node.store.advances() <= 2, "told {} times", node.store.advances());
 }
 
 #[tokio::test]

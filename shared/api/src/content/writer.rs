@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_model::{Digest, Status};
-use berth_wire::{content as msg, types::BlobPlace};
+use berth_wire::{content as msg, job::SMALL_LAYER as SMALL, types::BlobPlace};
 use bytes::Bytes;
 
 use super::{
@@ -115,9 +115,12 @@ impl BlobWriter {
     /// Appends bytes. ABORTED: another writer took over.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Status> {
         self.pending.push(bytes);
-        // The end of it is told by the commit that follows.
-        let is_whole = self.turns.as_ref().is_some_and(|(_, total)| self.offset() >= *total);
-        let soon = !is_whole && self.reported_at.elapsed() >= REPORT_EVERY;
+        // The end of it is told by the commit that follows; of a small one that is nearly all.
+        let (is_whole, every) = match &self.turns {
+            Some((_, total)) => (self.offset() >= *total, if *total <= SMALL { SIGN_OF_LIFE } else { REPORT_EVERY }),
+            None => (false, REPORT_EVERY),
+        };
+        let soon = !is_whole && self.reported_at.elapsed() >= every;
         let enough = if self.past.is_taken() { PIECE } else { WRITE_BYTES };
         if self.turns.is_some() && !soon && self.pending.len() >= enough {
             self.begin().await?;
