@@ -1,8 +1,9 @@
 //! A file system of its own for each pull: ext4 in a file, made anew each time.
 //!
-//! Not the machine's: ext4 does not give an inode that was deleted less than some minutes ago to another file, and looks at
-//! each of them whenever a file is made (`recently_deleted` in the kernel's `fs/ext4/ialloc.c`). Stores that were removed
-//! after the last pull, and whatever else was deleted nearby, make creating files up to ten times as slow.
+//! Not the machine's: where that is an ext4 without a journal, it gives an inode that was deleted less than some minutes ago to
+//! no other file, and looks at each of them whenever a file is made (`find_inode_bit` in the kernel's `fs/ext4/ialloc.c`).
+//! Stores that were removed after the last pull, and whatever else was deleted nearby, make creating files up to ten times
+//! as slow.
 
 use std::{
     fs::File,
