@@ -14,6 +14,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::interrupted;
+
 /// From now on nobody else sees what this program mounts: a copy of it in another mount namespace would keep the disk in use
 /// after it was unmounted here.
 pub(crate) fn hide_mounts() -> Result<()> {
@@ -22,10 +24,12 @@ pub(crate) fn hide_mounts() -> Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("make mounts private")
 }
 
-/// A block device over a file. Gone when dropped.
+/// A block device over a file without a name. The kernel takes both away when nobody has it open any more, however this
+/// program ends.
 pub(crate) struct Disk {
     device: PathBuf,
     mounted: PathBuf,
+    _open: File,
 }
 
 impl Disk {
@@ -36,25 +40,23 @@ impl Disk {
         std::fs::create_dir(&mounted).with_context(|| format!("make {}", mounted.display()))?;
         // Direct: what is written is not kept in memory twice.
         let device = output(Command::new("losetup").args(["--find", "--show", "--direct-io=on"]).arg(&image))?;
-        Ok(Self { device: PathBuf::from(device.trim()), mounted })
+        let device = PathBuf::from(device.trim());
+        let open = File::open(&device).with_context(|| format!("open {}", device.display()))?;
+        // It is in use, and so goes when it is not (losetup(8)).
+        output(Command::new("losetup").arg("--detach").arg(&device))?;
+        std::fs::remove_file(&image).with_context(|| format!("remove {}", image.display()))?;
+        Ok(Self { device, mounted, _open: open })
     }
 
-    /// Makes its file system anew and mounts it.
+    /// Makes its file system anew and mounts it, unless the run is to end.
     pub(crate) fn fresh(&self) -> Result<Mounted<'_>> {
+        interrupted::check()?;
         // Not discarded: the file keeps its blocks, and all pulls but the first find them there.
         output(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "nodiscard"]).arg(&self.device))?;
         let options = Some("noinit_itable");
         mount(Some(&self.device), &self.mounted, Some("ext4"), MsFlags::empty(), options)
             .with_context(|| format!("mount {} on {}", self.device.display(), self.mounted.display()))?;
         Ok(Mounted(&self.mounted))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if let Err(error) = output(Command::new("losetup").arg("--detach").arg(&self.device)) {
-            eprintln!("{error:#}");
-        }
     }
 }
 

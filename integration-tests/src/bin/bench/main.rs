@@ -10,6 +10,7 @@ mod check;
 mod daemons;
 mod disk;
 mod images;
+mod interrupted;
 mod limits;
 mod link;
 mod measure;
@@ -21,10 +22,14 @@ mod sink;
 mod source;
 mod svg;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::{Context as _, Result, bail};
-use clap::Parser;
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Parser, builder::RangedU64ValueParser};
 
 use crate::{
     disk::Disk,
@@ -39,7 +44,7 @@ use crate::{
 #[derive(Parser)]
 struct Options {
     /// Counted rounds of each image.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     rounds: usize,
     /// Who pulls: berth, containerd, podman, umoci, and berth as `daemon` or over `nats`. What is not installed is left out.
     /// What telemetry costs: `told,quiet` and `daemon-told,daemon-quiet`, with traces and numbers sent, and without any.
@@ -78,10 +83,25 @@ struct Options {
     images: Vec<String>,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let options = Options::parse();
+    interrupted::watch()?;
+    match (compare(&options), interrupted::by()) {
+        (_, Some(signal)) => {
+            eprintln!("\nended by {signal}");
+            Ok(ExitCode::from(128_u8.saturating_add(signal as u8)))
+        }
+        (done, None) => done.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn compare(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("unpacking needs root; run as root");
+    }
+    for path in [&options.json, &options.svg].into_iter().flatten() {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        ensure!(dir.is_none_or(Path::is_dir), "{} cannot be written: there is no such directory", path.display());
     }
     disk::hide_mounts()?;
     let mut dir = tempfile::Builder::new();
