@@ -1,8 +1,6 @@
 //! Which snapshot a job fills: one that was prepared for it, a new one, or none because an earlier try has filled it. Who claims
 //! holds the layer's lock.
 
-use std::path::PathBuf;
-
 use berth_failpoint::{Point, pass};
 use berth_model::{Code, Digest, Status};
 use berth_wire::{
@@ -13,7 +11,6 @@ use berth_wire::{
 
 use crate::{
     Service,
-    looks::Place,
     snapshotter::{Snapshotter, Wanted},
     unpacked::Unpacked,
 };
@@ -25,38 +22,18 @@ pub(crate) enum Claim {
     Done(UnpackOutcome),
 }
 
-/// Begins the directory of what was prepared for the job, if that can be as it was: nobody was handed this job before, and
-/// nobody filled it. Whether it is, [`is_still_prepared`] says, and until then it has no name.
-pub(crate) async fn begin(job: &UnpackJob, snapshotter: &Snapshotter, first: bool) -> Result<Option<PathBuf>, Status> {
-    let (dirs, id) = (snapshotter.clone(), job.snapshot_id);
-    if !first || id == 0 {
-        return Ok(None);
-    }
-    berth_api::blocking(move || {
-        if dirs.layout().dir(id).exists() {
-            return Ok(None);
-        }
-        pass(Point::SnapshotPrepared);
-        dirs.begin(id, &Wanted::default())?;
-        Ok(Some(dirs.layout().making(id)))
-    })
-    .await
-}
-
-/// Whether nothing took the place of what was prepared for the job.
-pub(crate) async fn is_still_prepared(service: &Service, job: &UnpackJob) -> Result<bool, Status> {
-    let at = Place { namespace: job.namespace.clone(), snapshotter: job.snapshotter.clone() };
-    let found = service.looks().id_of(service.metadata().as_ref(), &at, &job.snapshot_key()).await?;
-    Ok(found == Some(job.snapshot_id))
-}
-
-/// Claims a snapshot for a job that looks for itself, and makes its directory.
+/// Claims a snapshot and makes its directory. `first`: nobody was handed this job before.
 pub(crate) async fn claim(
     service: &Service,
     job: &UnpackJob,
     snapshotter: &Snapshotter,
     diff_id: &Digest,
+    first: bool,
 ) -> Result<Claim, Status> {
+    if first && is_untouched(service, job, snapshotter).await? {
+        make(snapshotter, job.snapshot_id, 0).await?;
+        return Ok(Claim::Fill(job.snapshot_id));
+    }
     let prepared = match prepare(service, job, false).await {
         // It is unpacked, or an earlier try was at it.
         Err(status) if status.code == Code::AlreadyExists => {
@@ -70,6 +47,15 @@ pub(crate) async fn claim(
     let id = convert::required(prepared.snapshot.as_ref(), "snapshot")?.id;
     make(snapshotter, id, prepared.replaced_id).await?;
     Ok(Claim::Fill(id))
+}
+
+/// Whether what was prepared for the job is as it was: nobody filled it, and nothing took its place.
+async fn is_untouched(service: &Service, job: &UnpackJob, snapshotter: &Snapshotter) -> Result<bool, Status> {
+    if job.snapshot_id == 0 || snapshotter.layout().dir(job.snapshot_id).exists() {
+        return Ok(false);
+    }
+    let found = service.stat(&job.namespace, &job.snapshotter, &job.snapshot_key()).await?;
+    Ok(found.and_then(|found| found.snapshot).is_some_and(|snapshot| snapshot.id == job.snapshot_id))
 }
 
 /// Makes the directory of a snapshot anew, and removes the one whose place it takes.

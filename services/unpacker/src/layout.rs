@@ -92,34 +92,16 @@ impl Layout {
     /// Makes the directory of a snapshot anew: `fill` makes what is in it, under another name; it has its own when it is
     /// whole, so a directory that is there always is.
     pub fn make(&self, id: u64, fill: impl FnOnce(&Path) -> Result<(), Status>) -> Result<(), Status> {
-        self.doom(id)?;
-        self.begin(id, fill)?;
-        self.name(id)
-    }
-
-    /// Begins the directory of a snapshot under the name of one that is being made.
-    pub fn begin(&self, id: u64, fill: impl FnOnce(&Path) -> Result<(), Status>) -> Result<(), Status> {
         self.make_root()?;
-        let making = self.making(id);
+        self.doom(id)?;
+        let (making, dir) = (self.all().join(format!("new-{id}")), self.dir(id));
         erase(&making)?;
         make_dir(&making, 0o700)?;
         fill(&making)?;
         pass(Point::SnapshotFilled);
-        Ok(())
-    }
-
-    /// Gives a directory that was begun its name. Whatever has it keeps it, and that is an error.
-    pub fn name(&self, id: u64) -> Result<(), Status> {
-        let dir = self.dir(id);
-        fs::rename(self.making(id), &dir).map_err(|error| Status::io("make", &dir, &error))?;
+        fs::rename(&making, &dir).map_err(|error| Status::io("make", &dir, &error))?;
         pass(Point::SnapshotMade);
         Ok(())
-    }
-
-    /// What the directory of a snapshot is called while it is being made.
-    #[must_use]
-    pub fn making(&self, id: u64) -> PathBuf {
-        self.all().join(format!("new-{id}"))
     }
 
     /// Takes a snapshot's directory out of the way; what is in it goes with [`Layout::sweep`]. Not there is fine.

@@ -50,7 +50,6 @@ mod lane;
 mod layer_files;
 pub mod layout;
 pub mod lock;
-mod looks;
 mod lower;
 mod made;
 mod memory;

@@ -30,7 +30,6 @@ use tokio::sync::Semaphore;
 use crate::{
     Config,
     layout::Layout,
-    looks::Looks,
     memory::{self, Memory},
     orphans,
     refusals::Refusals,
@@ -54,7 +53,6 @@ pub struct Service {
     refusals: Arc<Refusals>,
     shares: Arc<Shares>,
     memory: Arc<Memory>,
-    looks: Looks,
     forgetting: Arc<AtomicBool>,
 }
 
@@ -79,7 +77,6 @@ impl Service {
             refusals,
             shares: Arc::default(),
             memory: Arc::default(),
-            looks: Looks::default(),
             forgetting: Arc::default(),
         }
     }
@@ -118,11 +115,6 @@ impl Service {
     /// What is remembered of committed layers.
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         &self.memory
-    }
-
-    /// Looks at records that others may take at the same time.
-    pub(crate) fn looks(&self) -> &Looks {
-        &self.looks
     }
 
     /// Has what is remembered of committed layers forgotten when nobody needs it any more.

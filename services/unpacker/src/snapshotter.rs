@@ -96,34 +96,27 @@ impl Snapshotter {
 
     /// Makes a snapshot's directories, anew if there are some.
     pub fn make(&self, id: u64, wanted: &Wanted) -> Result<(), Status> {
-        self.layout.make(id, |dir| self.fill(dir, wanted))
-    }
-
-    /// Begins a snapshot's directories, which get their name with [`Layout::name`].
-    pub fn begin(&self, id: u64, wanted: &Wanted) -> Result<(), Status> {
-        self.layout.begin(id, |dir| self.fill(dir, wanted))
-    }
-
-    fn fill(&self, dir: &Path, wanted: &Wanted) -> Result<(), Status> {
         let map = idmap::read(&wanted.labels)?;
-        let tree = dir.join("fs");
-        layout::make_dir(&tree, 0o755)?;
-        let parent = wanted.parents.first().map(|parent| self.layout.tree(*parent));
-        match (&self.way, parent) {
-            (Way::Overlay { .. }, parent) => {
-                layout::make_dir(&dir.join("work"), 0o711)?;
-                if let Some(parent) = parent {
-                    overlay::like(&tree, &parent)?;
+        self.layout.make(id, |dir| {
+            let tree = dir.join("fs");
+            layout::make_dir(&tree, 0o755)?;
+            let parent = wanted.parents.first().map(|parent| self.layout.tree(*parent));
+            match (&self.way, parent) {
+                (Way::Overlay { .. }, parent) => {
+                    layout::make_dir(&dir.join("work"), 0o711)?;
+                    if let Some(parent) = parent {
+                        overlay::like(&tree, &parent)?;
+                    }
                 }
+                (Way::Native, Some(parent)) if !wanted.view => native::copy(&parent, &tree)?,
+                (Way::Native, _) => {}
             }
-            (Way::Native, Some(parent)) if !wanted.view => native::copy(&parent, &tree)?,
-            (Way::Native, _) => {}
-        }
-        if let Some(map) = map {
-            let (uid, gid) = map.root;
-            chown(&tree, Some(uid), Some(gid)).map_err(|error| Status::io("set the owner of", &tree, &error))?;
-        }
-        Ok(())
+            if let Some(map) = map {
+                let (uid, gid) = map.root;
+                chown(&tree, Some(uid), Some(gid)).map_err(|error| Status::io("set the owner of", &tree, &error))?;
+            }
+            Ok(())
+        })
     }
 
     /// The mounts of a snapshot that is not committed.

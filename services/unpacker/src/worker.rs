@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 
 use crate::{
     ApplyError, Service, apply,
-    claim::{Claim, begin, claim, give_back, is_still_prepared},
+    claim::{Claim, claim, give_back},
     index::Index,
     layout,
     lock::Lock,
@@ -36,7 +36,6 @@ use crate::{
     pipeline::{self, Spent, Streamed},
     shares::Share,
     small,
-    snapshotter::Snapshotter,
     unpacked::Unpacked,
     writers::Writers,
 };
@@ -98,44 +97,23 @@ async fn unpack(service: &Service, job: UnpackJob, context: JobContext<UnpackJob
             return Err(Status::cancelled("the unpacking was cancelled while it waited for another of the same layer"));
         }
     };
-    let (id, extracted) = match fill_prepared(service, &job, &layer, &snapshotter, diff_id, &context).await? {
-        Some(extracted) => (job.snapshot_id, extracted),
-        None => match claim(service, &job, &snapshotter, &diff_id).await? {
-            Claim::Fill(id) => {
-                let dir = snapshotter.layout().dir(id);
-                (id, extract(service, &layer, job.place.as_ref(), diff_id, &dir, &context).await)
-            }
-            Claim::Done(outcome) => return Ok(outcome),
-        },
+    let id = match claim(service, &job, &snapshotter, &diff_id, context.is_first()).await? {
+        Claim::Fill(id) => id,
+        Claim::Done(outcome) => return Ok(outcome),
     };
+    let (refusals, dir) = (service.refusals(), snapshotter.layout().dir(id));
+    let heard = refusals.heard();
+    let extracted = extract(service, &layer, job.place.as_ref(), diff_id, &dir, &context).await;
+    let extracted = extracted.and_then(|done| refusals.none_since(heard).map(|()| done));
+    if let Ok((streamed, _)) = &extracted {
+        UNPACKED.add(streamed.size, &[]);
+    }
     match extracted {
-        Ok(Applied { streamed, spent, names }) => {
-            UNPACKED.add(streamed.size, &[]);
-            if let Some(names) = names {
-                service.memory().put_unsettled(&snapshotter.layout().tree(id), names);
-            }
+        Ok((streamed, spent)) => {
             Ok(UnpackOutcome { key, id, uncompressed_size: streamed.size, existed: false, spent_us: account(&spent) })
         }
         Err(status) => Err(after_failure(service, &job, &key, id, status).await),
     }
-}
-
-/// Fills what was prepared for the job, while it is looked at whether it still is; `None` if it is not, and then nothing is
-/// left of what was made.
-async fn fill_prepared(
-    service: &Service,
-    job: &UnpackJob,
-    layer: &Descriptor,
-    snapshotter: &Snapshotter,
-    diff_id: Digest,
-    context: &JobContext<UnpackJob>,
-) -> Result<Option<Result<Applied, Status>>, Status> {
-    let Some(making) = begin(job, snapshotter, context.is_first()).await? else { return Ok(None) };
-    let extracting = extract(service, layer, job.place.as_ref(), diff_id, &making, context);
-    let (extracted, still) = tokio::join!(extracting, is_still_prepared(service, job));
-    let (dirs, id, named) = (snapshotter.clone(), job.snapshot_id, matches!(still, Ok(true)));
-    berth_api::blocking(move || if named { dirs.layout().name(id) } else { layout::erase(&making) }).await?;
-    Ok(still?.then_some(extracted))
 }
 
 /// Removes what a failed try made; answers the error to tell. If another try has taken this one's place, the failure is
@@ -152,7 +130,7 @@ async fn after_failure(service: &Service, job: &UnpackJob, key: &str, id: u64, s
     status
 }
 
-/// Unpacks the blob into the directory of a snapshot; anew when its download begins anew.
+/// Unpacks the blob into the snapshot's directory; anew when its download begins anew.
 async fn extract(
     service: &Service,
     layer: &Descriptor,
@@ -160,9 +138,7 @@ async fn extract(
     diff_id: Digest,
     dir: &Path,
     context: &JobContext<UnpackJob>,
-) -> Result<Applied, Status> {
-    let refusals = service.refusals();
-    let heard = refusals.heard();
+) -> Result<(Streamed, Spent), Status> {
     for restarts in 0..MAX_RESTARTS {
         let done = Arc::new(AtomicU64::new(0));
         let token = context.cancellation();
@@ -175,12 +151,19 @@ async fn extract(
         let place = place.cloned();
         let (counted, dir, blob) = (Arc::clone(&done), dir.to_owned(), layer.clone());
         let (writers, share) = (service.writers(), service.shares().begin(layer.size));
+        let memory = Arc::clone(service.memory());
         let work = berth_api::blocking(move || {
             if restarts > 0 {
                 make_anew(&dir)?;
             }
             let reader = reader.at(place.as_ref(), blob.size);
-            apply_blob(reader, &counted, Some(&share), &dir, &blob, &writers, &cancelled)
+            let done = apply_blob(reader, &counted, Some(&share), &dir, &blob, &writers, &cancelled)?;
+            Ok(done.map(|applied| {
+                if let Some(names) = applied.names {
+                    memory.put_unsettled(&dir.join("fs"), names);
+                }
+                (applied.streamed, applied.spent)
+            }))
         });
         tokio::pin!(work);
         // Whoever is done sooner says no more than that.
@@ -193,13 +176,12 @@ async fn extract(
         };
         match outcome {
             None => tracing::debug!(digest = %layer.digest, "the download began anew, and so does the unpacking"),
-            Some(applied) if applied.streamed.diff_id == diff_id => {
-                refusals.none_since(heard)?;
+            Some((streamed, spent)) if streamed.diff_id == diff_id => {
                 // Another unpacker may commit it.
                 service.forget_later();
-                return Ok(applied);
+                return Ok((streamed, spent));
             }
-            Some(Applied { streamed, .. }) => {
+            Some((streamed, _)) => {
                 return Err(Status::failed_precondition(format!(
                     "layer {}: its uncompressed bytes have diff id {}, the image's config promises {diff_id}; \
                      the image is broken at its source",

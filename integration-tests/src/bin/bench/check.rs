@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     disk::Disk,
     images::Images,
+    link::Shape,
     peers::{Kind, Peer},
     reference::Reference,
     seen::Seen,
@@ -13,15 +14,24 @@ use crate::{
 
 /// Pulls each image once by each peer through each link, and compares. An error if Berth has left anything else than the
 /// image; of others it is only told.
-pub(crate) fn all(peers: &[Peer], links: &[String], cpus: Option<&str>, images: &Images, disk: &Disk) -> Result<()> {
+pub(crate) fn all(
+    peers: &[Peer],
+    links: &[(&str, Option<Shape>)],
+    cpus: Option<&str>,
+    images: &Images,
+    disk: &Disk,
+) -> Result<()> {
     let on = cpus.map_or_else(String::new, |cpus| format!(", processors {cpus}"));
     let (mut pulls, mut wrong) = (0, 0);
     for image in images.list() {
         let expected = Reference::of(image, disk.fresh()?.path()).with_context(|| format!("extract {image}"))?;
-        for link in links {
-            let reference = through(image, link)?;
-            // It has neither a tree nor blobs that could be looked at without it.
-            for peer in peers.iter().filter(|peer| !matches!(peer.kind(), Kind::Podman)) {
+        for (link, shape) in links {
+            let reference = through(image, *shape)?;
+            for peer in peers {
+                if matches!(peer.kind(), Kind::Podman) {
+                    println!("{image}, {link}{on}, {}: left out: it has no tree that could be looked at", peer.name());
+                    continue;
+                }
                 let found = match pulled(peer, &reference, disk) {
                     Err(error) if !peer.is_berth() => {
                         println!("{image}, {link}{on}, {}: not pulled: {error:#}", peer.name());

@@ -7,31 +7,40 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    sys::signal::{SigSet, Signal, kill},
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often those are ended that were started since.
 const AGAIN: Duration = Duration::from_millis(50);
 
 static BY: AtomicI32 = AtomicI32::new(0);
 
-/// From now on a signal that asks the program to end has its children ended. A second one ends it as it is. To be called before
-/// there are other threads.
+/// From now on a signal that asks the program to end has its children ended, again and again. They themselves hear signals as
+/// ever.
 pub(crate) fn watch() -> Result<()> {
-    let asked = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    asked.thread_block().context("block signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _heard_by_it = runtime.enter();
+    let listen = |kind| signal(kind).context("listen to signals");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
     std::thread::spawn(move || {
-        let Ok(signal) = asked.wait() else { return };
-        BY.store(signal as i32, Ordering::SeqCst);
-        if let Err(error) = asked.thread_unblock() {
-            eprintln!("unblock signals: {error}");
-        }
+        let asked = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => Signal::SIGINT,
+                _ = terminate.recv() => Signal::SIGTERM,
+                _ = hang_up.recv() => Signal::SIGHUP,
+            }
+        });
+        BY.store(asked as i32, Ordering::SeqCst);
         loop {
             for child in children() {
                 // It may have ended by itself.
                 let _ended = kill(child, Signal::SIGKILL);
             }
+            // sleeps: until others may have been started.
             std::thread::sleep(AGAIN);
         }
     });

@@ -20,6 +20,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeValLike as _,
+    },
     unistd::Pid,
 };
 use sha2::Digest as _;
@@ -39,12 +43,14 @@ pub(crate) struct Limits {
     pub(crate) inflate: f64,
     pub(crate) create: f64,
     pub(crate) flush: f64,
+    /// Processor seconds of all stages but the flush, divided by the processors.
+    pub(crate) together: f64,
 }
 
 impl Limits {
-    /// The slowest stage.
+    /// The slowest stage, or all of them together.
     pub(crate) fn bound(&self) -> f64 {
-        [self.download, self.hash, self.inflate, self.create].into_iter().fold(0.0, f64::max)
+        [self.download, self.hash, self.inflate, self.create, self.together].into_iter().fold(0.0, f64::max)
     }
 }
 
@@ -111,6 +117,7 @@ impl Measured {
 
     /// Each stage alone.
     pub(crate) fn on(&self, cpus: usize, disk: &Disk) -> Result<Limits> {
+        let before = spent()?;
         let download =
             timed(|| on_threads(cpus, DOWNLOADS, &self.source.layers, |_, digest| drain(self.source.blob(digest)?)))?;
         let each = (self.packed + self.unpacked.load(Ordering::Relaxed)) / cpus as u64;
@@ -120,9 +127,10 @@ impl Measured {
         rustix::fs::sync();
         let root = mounted.path();
         let create = timed(|| self.create(cpus, root))?;
+        let together = (spent()? - before) / cpus as f64;
         let store = File::open(root)?;
         let flush = timed(|| Ok(rustix::fs::syncfs(&store)?))?;
-        Ok(Limits { cpus, download, hash, inflate, create, flush })
+        Ok(Limits { cpus, download, hash, inflate, create, flush, together })
     }
 
     fn create(&self, cpus: usize, root: &Path) -> Result<()> {
@@ -152,6 +160,12 @@ impl Measured {
         parts.splice(0..0, blobs.chunks(1));
         on(cpus, &parts, |_, part| part.iter().try_for_each(|(path, size)| write(path, *size)))
     }
+}
+
+/// Processor seconds of this program so far.
+fn spent() -> Result<f64> {
+    let used = getrusage(UsageWho::RUSAGE_SELF)?;
+    Ok((used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1e6)
 }
 
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {

@@ -1,8 +1,8 @@
 //! A slow link: a relay between whoever pulls and a registry, that lets bytes through at a rate and lets each wait.
 //!
-//! It is what `tc netem` makes of a link, in one program: many kernels have no netem, and no network of the machine is
-//! touched. All connections share the rate, as one interface. Each begins with ten segments and doubles what may be under way
-//! in each round trip up to 4 MiB, as TCP does where nothing is lost.
+//! It is made to be like what `tc netem` makes of a link, in one program: many kernels have no netem, and no network of the
+//! machine is touched. All connections share the rate, as one interface. Each is open after a round trip, begins with ten
+//! segments, and doubles what may be under way in each round trip up to 4 MiB, as TCP does where nothing is lost.
 
 use std::{
     collections::VecDeque,
@@ -45,6 +45,13 @@ impl FromStr for Shape {
     }
 }
 
+impl Shape {
+    /// A link and its name; `loopback` is none.
+    pub(crate) fn named(name: &str) -> Result<(&str, Option<Self>), String> {
+        if name == "loopback" { Ok((name, None)) } else { name.parse().map(|shape| (name, Some(shape))) }
+    }
+}
+
 /// A relay. It listens until the program ends.
 pub(crate) struct Link {
     host: String,
@@ -62,8 +69,9 @@ impl Link {
                 let [up, down] = &free;
                 match joined {
                     Ok((server, client)) => {
-                        one_way(&client, &server, shape, up);
-                        one_way(&server, &client, shape, down);
+                        let open = Instant::now() + shape.round_trip;
+                        one_way(&client, &server, shape, up, open);
+                        one_way(&server, &client, shape, down, open);
                     }
                     Err(error) => eprintln!("the link to {registry}: {error}"),
                 }
@@ -103,14 +111,15 @@ impl Way {
     }
 }
 
-fn one_way(from: &TcpStream, to: &TcpStream, shape: Shape, free: &Free) {
+/// Nothing is sent before the connection is open.
+fn one_way(from: &TcpStream, to: &TcpStream, shape: Shape, free: &Free, open: Instant) {
     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
     let _at_once = (from.set_nodelay(true), to.set_nodelay(true));
     let way = Arc::new(Way { flight: Mutex::default(), changed: Condvar::new() });
     let (sending, free) = (Arc::clone(&way), Arc::clone(free));
     std::thread::spawn(move || {
         // A connection that breaks ends for both, as on a real link.
-        let _ended = send(&from, &sending, shape, &free);
+        let _ended = send(&from, &sending, shape, &free, open);
         sending.flight().over = true;
         sending.changed.notify_all();
     });
@@ -122,7 +131,7 @@ fn one_way(from: &TcpStream, to: &TcpStream, shape: Shape, free: &Free) {
     });
 }
 
-fn send(mut from: &TcpStream, way: &Way, shape: Shape, free: &Free) -> io::Result<()> {
+fn send(mut from: &TcpStream, way: &Way, shape: Shape, free: &Free, open: Instant) -> io::Result<()> {
     let mut first = None;
     loop {
         let mut chunk = vec![0; CHUNK];
@@ -163,7 +172,7 @@ fn send(mut from: &TcpStream, way: &Way, shape: Shape, free: &Free) -> io::Resul
         };
         let mut flight = way.flight();
         flight.bytes += read;
-        flight.sent.push_back((gone + shape.round_trip / 2, chunk));
+        flight.sent.push_back((gone.max(open) + shape.round_trip / 2, chunk));
         drop(flight);
         way.changed.notify_all();
     }
@@ -228,7 +237,7 @@ mod tests {
         let mut got = Vec::new();
         stream.read_to_end(&mut got).unwrap();
         assert!(got == sent);
-        // 1 MB at 80 Mbit/s is 0.1 s; and there is the way there and back.
-        assert!(begun.elapsed() >= Duration::from_millis(120), "{:?}", begun.elapsed());
+        // 1 MB at 80 Mbit/s is 0.1 s; and there is the way there and back, twice, for the connection is made first.
+        assert!(begun.elapsed() >= Duration::from_millis(140), "{:?}", begun.elapsed());
     }
 }

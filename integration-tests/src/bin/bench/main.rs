@@ -60,7 +60,7 @@ struct Options {
     #[arg(long)]
     work: Option<PathBuf>,
     /// Gigabytes of that file system.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
     disk: u64,
     /// A link to pull through, as its rate and its round trip (`1gbit,20ms`); may be given again. `loopback` is none.
     #[arg(long = "link", value_name = "LINK", default_value = "loopback")]
@@ -70,14 +70,17 @@ struct Options {
     limits: bool,
     /// Measures nothing: pulls each image once in each of these ways, and compares what a container would see of it, entry by
     /// entry, and the blobs that are kept, with what GNU tar makes of the layers and with what the registry has.
-    #[arg(long, conflicts_with_all = ["rounds", "limits", "json", "svg"])]
+    #[arg(long, conflicts_with_all = ["rounds", "limits", "json", "svg", "waterfall"])]
     check: bool,
     /// Writes all numbers there.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Draws bars there.
+    /// Draws the medians there, as bars.
     #[arg(long)]
     svg: Option<PathBuf>,
+    /// Draws the last pull by Berth there, blob by blob, as `berth pulls explain --svg` does.
+    #[arg(long)]
+    waterfall: Option<PathBuf>,
     /// References, or `oci:DIR[:TAG]`.
     #[arg(required = true)]
     images: Vec<String>,
@@ -99,7 +102,9 @@ fn compare(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("unpacking needs root; run as root");
     }
-    for path in [&options.json, &options.svg].into_iter().flatten() {
+    let links = options.links.iter().map(|link| Shape::named(link)).collect::<Result<Vec<_>, _>>();
+    let links: Vec<(&str, Option<Shape>)> = links.map_err(anyhow::Error::msg)?;
+    for path in [&options.json, &options.svg, &options.waterfall].into_iter().flatten() {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         ensure!(dir.is_none_or(Path::is_dir), "{} cannot be written: there is no such directory", path.display());
     }
@@ -114,29 +119,15 @@ fn compare(options: &Options) -> Result<()> {
     let images = Images::prepare(&options.images, work.path())?;
     let disk = Disk::new(work.path(), options.disk)?;
     if options.check {
-        return check::all(&peers, &options.links, options.cpus.as_deref(), &images, &disk);
+        return check::all(&peers, &links, options.cpus.as_deref(), &images, &disk);
     }
     let cpus = std::thread::available_parallelism()?.get();
     let (mut all, mut bounds) = (Vec::new(), Vec::new());
-    for link in &options.links {
+    for (link, shape) in links {
         for image in images.list() {
-            let reference = through(image, link)?;
-            let mut series: Vec<Series> = peers.iter().map(|peer| Series::new(image, link, peer.name())).collect();
-            for round in 0..=options.rounds {
-                let mut order: Vec<_> = peers.iter().zip(&mut series).collect();
-                // Who is first has the quieter disk, or the colder one.
-                if round % 2 == 1 {
-                    order.reverse();
-                }
-                for (peer, series) in order {
-                    let sample = run(peer, &reference, &images, &disk)?;
-                    if round > 0 {
-                        series.samples.push(sample);
-                    }
-                }
-                eprint!(".");
-            }
-            eprintln!();
+            let reference = through(image, shape)?;
+            let picture = options.waterfall.as_deref();
+            let mut series = rounds(options.rounds, &peers, &Work { image, link, reference, picture }, &images, &disk)?;
             print!("{}", report::table(image, link, &series));
             if options.limits && link == "loopback" {
                 let measured = Measured::prepare(image, &work.path().join("layers"))?;
@@ -160,12 +151,46 @@ fn compare(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The same image, through a link before its registry.
-fn through(image: &str, link: &str) -> Result<String> {
-    if link == "loopback" {
-        return Ok(image.to_owned());
+/// What is pulled again and again.
+struct Work<'a> {
+    image: &'a str,
+    link: &'a str,
+    reference: String,
+    picture: Option<&'a Path>,
+}
+
+/// So many counted rounds, and one before them. A peer that cannot pull the image is left out.
+fn rounds(counted: usize, peers: &[Peer], work: &Work<'_>, images: &Images, disk: &Disk) -> Result<Vec<Series>> {
+    let mut series: Vec<_> = peers.iter().map(|peer| (peer, Series::new(work.image, work.link, peer.name()))).collect();
+    for round in 0..=counted {
+        // Who is first has the quieter disk, or the colder one.
+        series.reverse();
+        let mut able = Vec::new();
+        for (peer, mut samples) in series {
+            let picture = work.picture.filter(|_| round == counted);
+            match run(peer, &work.reference, picture, images, disk) {
+                Ok(sample) if round > 0 => samples.samples.push(sample),
+                Ok(_not_counted) => {}
+                Err(error) if round == 0 && !peer.is_berth() && interrupted::by().is_none() => {
+                    eprintln!("{} is left out, for it cannot pull {}: {error:#}", peer.name(), work.image);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            able.push((peer, samples));
+        }
+        series = able;
+        eprint!(".");
     }
-    let shape: Shape = link.parse().map_err(anyhow::Error::msg)?;
+    eprintln!();
+    let by_name = |name: &str| peers.iter().position(|peer| peer.name() == name);
+    series.sort_by_key(|(peer, _)| by_name(peer.name()));
+    Ok(series.into_iter().map(|(_, samples)| samples).collect())
+}
+
+/// The same image, through a link before its registry.
+fn through(image: &str, shape: Option<Shape>) -> Result<String> {
+    let Some(shape) = shape else { return Ok(image.to_owned()) };
     let (registry, rest) = image.split_once('/').context("a reference begins with its registry")?;
     Ok(format!("{}/{rest}", Link::before(registry, shape)?.host()))
 }
@@ -179,13 +204,17 @@ fn count(cpus: &str) -> usize {
     cpus.split(',').map(many).sum()
 }
 
-/// One cold pull.
-fn run(peer: &Peer, image: &str, images: &Images, disk: &Disk) -> Result<measure::Sample> {
+/// One cold pull, and its picture.
+fn run(peer: &Peer, image: &str, picture: Option<&Path>, images: &Images, disk: &Disk) -> Result<measure::Sample> {
     let mounted = disk.fresh()?;
     // What others have left to be written must not be ours to wait for.
     rustix::fs::sync();
     let before = images.served();
     let mut sample = peer.pull(image, mounted.path()).with_context(|| format!("{} pulls {image}", peer.name()))?;
     sample.bytes = images.served().zip(before).map(|(after, before)| after - before);
+    ensure!(sample.bytes != Some(0), "{} says that it has pulled {image}, and has fetched nothing", peer.name());
+    if let Some(path) = picture {
+        peer.draw(image, mounted.path(), path)?;
+    }
     Ok(sample)
 }

@@ -143,6 +143,16 @@ impl Peer {
         }
     }
 
+    /// Draws what a pull into this store was like, if that is kept there: of Berth without a daemon.
+    pub(crate) fn draw(&self, image: &str, store: &Path, path: &Path) -> Result<()> {
+        let Kind::Berth(program) = &self.kind else { return Ok(()) };
+        let mut command = Command::new(program);
+        command.arg("--root").arg(store.join("root")).arg("--address").arg(store.join("none.sock"));
+        let drawn = command.args(["pulls", "explain", image, "--svg"]).arg(path).output()?;
+        ensure!(drawn.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&drawn.stderr));
+        Ok(())
+    }
+
     fn command(&self, program: &Path) -> Command {
         let mut command = match &self.cpus {
             None => Command::new(program),

@@ -111,7 +111,8 @@ pub(crate) fn json(all: &[Series], bounds: &[(String, Limits)], cpus: Option<&st
     let bound = |(image, limits): &(String, Limits)| {
         json!({
             "image": image, "cpus": limits.cpus, "download_s": limits.download, "sha256_s": limits.hash,
-            "inflate_s": limits.inflate, "create_s": limits.create, "flush_s": limits.flush, "bound_s": limits.bound(),
+            "inflate_s": limits.inflate, "create_s": limits.create, "flush_s": limits.flush,
+            "together_s": limits.together, "bound_s": limits.bound(),
         })
     };
     json!({
@@ -125,16 +126,17 @@ pub(crate) fn json(all: &[Series], bounds: &[(String, Limits)], cpus: Option<&st
 /// What the machine can do at most, and how near the pulls of Berth on as many processors come to it.
 pub(crate) fn limits(rows: &[Limits], used: usize, series: &[Series]) -> String {
     let mut out = format!(
-        "  {:<12}{:>10}{:>8}{:>9}{:>8}{:>9}{:>8}   (each stage alone; then Berth's median to the slowest)\n",
-        "processors", "download", "sha256", "inflate", "create", "(flush)", "ratio"
+        "  {:<12}{:>10}{:>8}{:>9}{:>8}{:>9}{:>10}{:>8}   (each stage alone, and all by processor time but the flush; then\n  \
+         Berth's median, on {used} processors, to what is most of these without the flush)\n",
+        "processors", "download", "sha256", "inflate", "create", "(flush)", "together", "ratio"
     );
     for row in rows {
         let ours = series.iter().find(|series| series.peer == "berth").filter(|_| row.cpus == used);
         let ratio = ours.map_or_else(String::new, |ours| format!("{:.2}", ours.median(|s| s.wall) / row.bound()));
         let _never_fails = writeln!(
             out,
-            "  {:<12}{:>10.3}{:>8.3}{:>9.3}{:>8.3}{:>9.3}{ratio:>8}",
-            row.cpus, row.download, row.hash, row.inflate, row.create, row.flush
+            "  {:<12}{:>10.3}{:>8.3}{:>9.3}{:>8.3}{:>9.3}{:>10.3}{ratio:>8}",
+            row.cpus, row.download, row.hash, row.inflate, row.create, row.flush, row.together
         );
     }
     out

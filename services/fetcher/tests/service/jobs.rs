@@ -46,11 +46,11 @@ async fn a_small_blob_takes_few_messages() {
 
 #[tokio::test]
 async fn a_small_blob_is_seldom_told_of_while_it_trickles_in() {
-    let trickle = Fault::Trickle(100, Duration::from_millis(20));
+    let trickle = Fault::Trickle(20, Duration::from_millis(6));
     let node = Node::of_size(3_000, Faults::none().always("/blobs/", trickle)).await;
     assert_eq!(node.fetch().await.unwrap().fetched, 3_000);
-    // Where nothing comes for a tenth of a second, somebody may be waiting for what there is.
-    assert!(node.store.advances() <= 2, "told {} times", node.store.advances());
+    // It takes a second. Where nothing comes for a tenth of one, which a busy machine may bring about, it is told of.
+    assert!(node.store.advances() <= 4, "told {} times", node.store.advances());
 }
 
 #[tokio::test]

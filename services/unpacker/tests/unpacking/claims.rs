@@ -55,27 +55,6 @@ async fn what_lost_its_record_is_not_filled() {
     holds_the_layer(&home, &layer, made).await;
 }
 
-/// It is looked at while the layer is unpacked, and until the answer is there the tree is nobody's.
-#[tokio::test]
-async fn a_tree_gets_its_name_when_its_record_was_seen() {
-    for lost in [false, true] {
-        let home = Home::new().await;
-        let layer = layer(&home);
-        let prepared = home.prepare(&layer);
-        let held = home.hold_looks().await;
-        let job = home.hand_in(&layer, prepared).await;
-        home.until_unpacked(&home.dir(prepared).with_file_name(format!("new-{prepared}"))).await;
-        assert!(!home.dir(prepared).exists());
-        if lost {
-            home.prepare_again(&layer);
-        }
-        drop(held);
-        let made = job.outcome().await.unwrap().id;
-        assert_eq!(made == prepared, !lost);
-        holds_the_layer(&home, &layer, made).await;
-    }
-}
-
 /// Records that were lost, or put back from an older copy, begin with ids that have directories.
 #[tokio::test]
 async fn directories_without_records_are_not_in_the_way() {

@@ -35,24 +35,8 @@ pub(crate) struct Home {
     unpacker: UnpackerClient,
     records: Arc<Mutex<Records>>,
     trouble: Arc<AtomicUsize>,
-    looks: Arc<tokio::sync::Mutex<()>>,
     dir: tempfile::TempDir,
     _serving: Vec<Serving>,
-}
-
-/// Serves looks at records, while nobody holds them up.
-async fn serve_looks(bus: &Bus, records: &Arc<Mutex<Records>>, looks: &Arc<tokio::sync::Mutex<()>>) -> Serving {
-    let (records, looks) = (Arc::clone(records), Arc::clone(looks));
-    let looks = bus.serve(move |request: records::StatSnapshotsRequest| {
-        let (records, looks) = (Arc::clone(&records), Arc::clone(&looks));
-        async move {
-            let _one = looks.lock().await;
-            let by_key = &records.lock().unwrap().by_key;
-            let snapshots = request.keys.iter().filter_map(|key| by_key.get(key).cloned()).collect();
-            Ok(records::StatSnapshotsReply { snapshots })
-        }
-    });
-    looks.await.unwrap()
 }
 
 /// A layer in the content store.
@@ -164,6 +148,10 @@ impl Home {
             PrepareSnapshotRequest => |records: &mut Records, request| records.prepare(request),
             CommitSnapshotRequest => |records: &mut Records, request| records.commit(request),
             CommitSnapshotsRequest => |records: &mut Records, request| records.commit_all(request),
+            StatSnapshotsRequest => |records: &mut Records, request: records::StatSnapshotsRequest| {
+                let snapshots = request.keys.iter().filter_map(|key| records.by_key.get(key).cloned()).collect();
+                Ok(records::StatSnapshotsReply { snapshots })
+            },
             StatSnapshotRequest => |records: &mut Records, request: records::StatSnapshotRequest| {
                 let snapshot = records.find(&request.key)?.clone();
                 let parent_ids = records.chain(&snapshot.parent);
@@ -180,8 +168,6 @@ impl Home {
                 Ok(records::AddLeaseResourcesReply {})
             },
         };
-        let looks = Arc::new(tokio::sync::Mutex::new(()));
-        serving.push(serve_looks(&bus, &records, &looks).await);
         let blobs = dir.path().join("blobs");
         let trouble: Arc<AtomicUsize> = Arc::default();
         let left = Arc::clone(&trouble);
@@ -205,7 +191,7 @@ impl Home {
             ..berth_unpacker::Config::new(dir.path().join("snapshots"))
         };
         serving.extend(berth_unpacker::start(&bus, config).await.unwrap());
-        Self { unpacker: UnpackerClient::new(bus.clone()), bus, records, trouble, looks, dir, _serving: serving }
+        Self { unpacker: UnpackerClient::new(bus.clone()), bus, records, trouble, dir, _serving: serving }
     }
 
     /// Puts a blob into the store: a layer whose archive is compressed like this.
@@ -264,20 +250,6 @@ impl Home {
     /// The directory of a snapshot.
     pub(crate) fn dir(&self, id: u64) -> PathBuf {
         self.dir.path().join("snapshots/overlayfs/snapshots").join(id.to_string())
-    }
-
-    /// Nobody learns what records there are until this is dropped.
-    pub(crate) async fn hold_looks(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.looks.lock().await
-    }
-
-    /// Waits until a layer's tree is whole, whatever its directory is called.
-    pub(crate) async fn until_unpacked(&self, dir: &Path) {
-        let begun = Instant::now();
-        while !dir.join("unpacked.json").exists() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{} is not there", dir.display());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 
     /// The next so many questions for a blob fail with what may pass.

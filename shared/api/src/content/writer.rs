@@ -19,7 +19,8 @@ use super::{
 };
 
 /// Tell the service how far we are after so many bytes, or after [`REPORT_EVERY`]: often enough that a follower is
-/// never far behind, seldom enough that calls cost nothing beside the bytes.
+/// never far behind, seldom enough that calls cost nothing beside the bytes. A blob of at most [`SMALL`] bytes only has to
+/// give signs of life while it arrives: nobody begins with a part of it.
 const REPORT_BYTES: u64 = 1 << 20;
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Write to the file in pieces of at least this size; smaller ones are gathered.
