@@ -19,6 +19,7 @@ mod snapshots;
 mod system;
 mod top;
 mod version;
+mod waterfall;
 
 use std::process::ExitCode;
 
