@@ -48,6 +48,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// Of a pull that is durable when it ends: what it makes has to be flushed, too.
+    pub(crate) fn durable(&self) -> f64 {
+        self.bound().max(self.create + self.flush)
+    }
+
     /// The slowest stage, or all of them together.
     pub(crate) fn bound(&self) -> f64 {
         [self.download, self.hash, self.inflate, self.create, self.together].into_iter().fold(0.0, f64::max)

@@ -112,7 +112,7 @@ pub(crate) fn json(all: &[Series], bounds: &[(String, Limits)], cpus: Option<&st
         json!({
             "image": image, "cpus": limits.cpus, "download_s": limits.download, "sha256_s": limits.hash,
             "inflate_s": limits.inflate, "create_s": limits.create, "flush_s": limits.flush,
-            "together_s": limits.together, "bound_s": limits.bound(),
+            "together_s": limits.together, "bound_s": limits.bound(), "durable_bound_s": limits.durable(),
         })
     };
     json!({
@@ -126,20 +126,29 @@ pub(crate) fn json(all: &[Series], bounds: &[(String, Limits)], cpus: Option<&st
 /// What the machine can do at most, and how near the pulls of Berth on as many processors come to it.
 pub(crate) fn limits(rows: &[Limits], used: usize, series: &[Series]) -> String {
     let mut out = format!(
-        "  {:<12}{:>10}{:>8}{:>9}{:>8}{:>9}{:>10}{:>8}   (each stage alone, and all by processor time but the flush; then\n  \
-         Berth's median, on {used} processors, to what is most of these without the flush)\n",
-        "processors", "download", "sha256", "inflate", "create", "(flush)", "together", "ratio"
+        "  {:<12}{:>10}{:>8}{:>9}{:>8}{:>8}{:>10}{:>8}{:>9}\n",
+        "processors", "download", "sha256", "inflate", "create", "flush", "together", "ratio", "durable"
     );
     for row in rows {
         let ours = series.iter().find(|series| series.peer == "berth").filter(|_| row.cpus == used);
-        let ratio = ours.map_or_else(String::new, |ours| format!("{:.2}", ours.median(|s| s.wall) / row.bound()));
+        let ratio =
+            |bound: f64| ours.map_or_else(|| "-".into(), |ours| format!("{:.2}", ours.median(|s| s.wall) / bound));
         let _never_fails = writeln!(
             out,
-            "  {:<12}{:>10.3}{:>8.3}{:>9.3}{:>8.3}{:>9.3}{:>10.3}{ratio:>8}",
-            row.cpus, row.download, row.hash, row.inflate, row.create, row.flush, row.together
+            "  {:<12}{:>10.3}{:>8.3}{:>9.3}{:>8.3}{:>8.3}{:>10.3}{:>8}{:>9}",
+            row.cpus,
+            row.download,
+            row.hash,
+            row.inflate,
+            row.create,
+            row.flush,
+            row.together,
+            ratio(row.bound()),
+            ratio(row.durable())
         );
     }
-    out
+    out + "  seconds of each stage alone; together: processor time of all but the flush, divided. Ratio: what Berth took to the most of\n  \
+           these without the flush; durable: to that, or to create and flush one after the other, if they take longer\n"
 }
 
 /// For the picture: those of one image and link together.
