@@ -26,7 +26,8 @@ pub(crate) fn draw(groups: &[Group]) -> String {
         for (name, median, least) in &group.bars {
             let width = |value: f64| value / most * (WIDTH - LEFT - RIGHT);
             let middle = y + BAR / 2.0;
-            let class = if name.starts_with("berth") { "ours" } else { "theirs" };
+            let class =
+                if ["berth", "daemon", "nats"].iter().any(|ours| name.starts_with(ours)) { "ours" } else { "theirs" };
             push(
                 &mut body,
                 format_args!(
