@@ -116,6 +116,8 @@ fn compare(options: &Options) -> Result<()> {
         None => dir.tempdir()?,
     };
     let peers = peers::find(&options.peers, &options.berth, options.cpus.as_deref())?;
+    let drawn = options.waterfall.is_none() || peers.iter().any(Peer::draws);
+    ensure!(drawn, "--waterfall draws a pull by `berth` without a daemon, which is not among the peers");
     let images = Images::prepare(&options.images, work.path())?;
     let disk = Disk::new(work.path(), options.disk)?;
     if options.check {

@@ -143,7 +143,12 @@ impl Peer {
         }
     }
 
-    /// Draws what a pull into this store was like, if that is kept there: of Berth without a daemon.
+    /// Whether what its pulls were like can be drawn when they are over.
+    pub(crate) fn draws(&self) -> bool {
+        matches!(self.kind, Kind::Berth(_))
+    }
+
+    /// Draws what a pull into this store was like, if that can be.
     pub(crate) fn draw(&self, image: &str, store: &Path, path: &Path) -> Result<()> {
         let Kind::Berth(program) = &self.kind else { return Ok(()) };
         let mut command = Command::new(program);

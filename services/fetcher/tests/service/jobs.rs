@@ -45,6 +45,16 @@ async fn a_small_blob_takes_few_messages() {
 }
 
 #[tokio::test]
+async fn a_content_service_that_learns_nothing_from_a_commit_is_told_before() {
+    for size in [3_000, 3_000_000] {
+        let node = Node::of_size(size, Faults::none()).await;
+        node.store.be_old();
+        assert_eq!(node.fetch().await.unwrap().fetched, size as u64);
+        assert!(node.store.advances() > 0);
+    }
+}
+
+#[tokio::test]
 async fn a_small_blob_is_seldom_told_of_while_it_trickles_in() {
     let trickle = Fault::Trickle(20, Duration::from_millis(6));
     let node = Node::of_size(3_000, Faults::none().always("/blobs/", trickle)).await;
