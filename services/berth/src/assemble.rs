@@ -62,7 +62,7 @@ impl Plan {
             let fetcher = berth_fetcher::Config::default();
             berth_transfer::InFlight::for_workers(
                 self.settings.fetch_jobs.unwrap_or(fetcher.jobs),
-                fetcher.large_downloads,
+                fetcher.client.large_downloads,
                 self.settings.unpack_jobs.unwrap_or(berth_unpacker::Config::new(self.dir("snapshots")).jobs),
             )
         };

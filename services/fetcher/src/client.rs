@@ -2,6 +2,7 @@
 
 use berth_model::Status;
 use http::Method;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::{
@@ -21,6 +22,8 @@ pub struct RegistryClient {
     pub(crate) vault: Vault,
     pub(crate) pace: Pace,
     pub(crate) schemes: Remembered,
+    /// For large blobs; see [`ClientOptions::large_downloads`].
+    pub(crate) places: Semaphore,
 }
 
 impl std::fmt::Debug for RegistryClient {
@@ -37,6 +40,7 @@ impl RegistryClient {
             vault: Vault::default(),
             pace: Pace::default(),
             schemes: Remembered::default(),
+            places: Semaphore::new(options.large_downloads),
             options,
         })
     }

@@ -58,7 +58,6 @@ pub async fn start(bus: &Bus, config: Config) -> Result<Vec<Serving>, Status> {
         Arc::clone(&client),
         Arc::new(ContentClient::new(bus.clone())),
         Arc::new(TransferClient::new(bus.clone())),
-        &config,
     ));
     let mut serving = berth_api::fetcher::serve(bus, Arc::new(service::Service { client })).await?;
     let working = bus

@@ -38,6 +38,11 @@ pub struct ClientOptions {
     pub max_manifest_bytes: u64,
     /// Redirects of one request; browsers and Go stop at 10 or 20.
     pub max_redirects: usize,
+    /// Downloads of large blobs at once. More connections than this do not make a link faster, and each takes a share
+    /// from the layer that is needed first.
+    pub large_downloads: usize,
+    /// A blob of so many bytes is large; smaller ones overtake.
+    pub large_bytes: u64,
     /// Idle connections kept per host, and for how long: the layers of the next pull find them warm.
     pub idle_connections: usize,
     /// See [`ClientOptions::idle_connections`]; below the 60 s after which common load balancers hang up.
@@ -65,6 +70,8 @@ impl Default for ClientOptions {
             progress_bytes: 64 << 10,
             max_manifest_bytes: 4 << 20,
             max_redirects: 10,
+            large_downloads: 8,
+            large_bytes: 1 << 20,
             idle_connections: 16,
             idle_timeout: Duration::from_secs(50),
             static_hosts: Vec::new(),

@@ -22,13 +22,11 @@ use berth_wire::{
     job::SMALL_LAYER,
     types::BlobPlace,
 };
-use tokio::sync::Semaphore;
 use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     asker::Asker,
     client::RegistryClient,
-    config::Config,
     flight::{self, Place},
     numbers::{self, Source},
     service::reference,
@@ -50,8 +48,6 @@ pub(crate) struct Worker {
     client: Arc<RegistryClient>,
     content: Arc<dyn Content>,
     asker: Asker,
-    large: Semaphore,
-    large_bytes: u64,
     turns: Turns,
 }
 
@@ -64,20 +60,8 @@ struct Task {
 }
 
 impl Worker {
-    pub(crate) fn new(
-        client: Arc<RegistryClient>,
-        content: Arc<dyn Content>,
-        transfer: Arc<dyn Transfer>,
-        config: &Config,
-    ) -> Self {
-        Self {
-            client,
-            content,
-            asker: Asker::new(transfer),
-            large: Semaphore::new(config.large_downloads),
-            large_bytes: config.large_bytes,
-            turns: Turns::default(),
-        }
+    pub(crate) fn new(client: Arc<RegistryClient>, content: Arc<dyn Content>, transfer: Arc<dyn Transfer>) -> Self {
+        Self { client, content, asker: Asker::new(transfer), turns: Turns::default() }
     }
 
     /// Works on one job.
@@ -97,7 +81,7 @@ impl Worker {
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
         let report = Report::new(context, task.descriptor.size);
-        let large = (task.descriptor.size >= self.large_bytes).then_some(&self.large);
+        let large = (task.descriptor.size >= self.client.options.large_bytes).then_some(&self.client.places);
         let mut replaced = 0;
         loop {
             let watched = |frontier| report.tell(frontier);
