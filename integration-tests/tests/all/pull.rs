@@ -23,6 +23,7 @@ in_every_shape! {
     equal_layers_in_other_blobs_are_all_there,
     a_login_is_asked_for_and_used,
     a_token_is_fetched_and_a_redirect_followed,
+    what_is_small_shares_a_connection_by_http_2,
     a_digest_names_an_image,
     only_fetched_means_no_snapshots,
     labels_point_from_content_to_content,
@@ -181,6 +182,30 @@ async fn a_token_is_fetched_and_a_redirect_followed(stage: Stage) -> Result<()> 
     check_mounted(&stage, &reference)?;
     let elsewhere = registry.seen().into_iter().filter(|request| request.cdn).collect::<Vec<_>>();
     assert!(!elsewhere.is_empty() && elsewhere.iter().all(|request| request.authorization.is_none()), "{elsewhere:?}");
+    Ok(())
+}
+
+/// Where the registry has it: a large layer has a connection of its own, by HTTP/1.1, and everything else one together.
+async fn what_is_small_shares_a_connection_by_http_2(stage: Stage) -> Result<()> {
+    let mut registry = DockerRegistry::start()?;
+    let large = Layer::new().random_file("large", 2 << 20, 1);
+    let image = (0..20)
+        .fold(small_image().layer_as(Compression::None, large), |image, n| {
+            image.layer(Layer::new().file(&format!("file-{n}"), b"small"))
+        })
+        .build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    registry.speak_tls()?;
+    let before = registry.log().lines().count();
+    stage.ok(["pull", &reference])?;
+    check_mounted(&stage, &reference)?;
+    let largest = image.layers.iter().max_by_key(|layer| layer.size).unwrap().digest.to_string();
+    let log = registry.log();
+    let asked = |line: &&str| line.contains("\"GET /v2/app/");
+    let (alone, shared): (Vec<&str>, Vec<&str>) =
+        log.lines().skip(before).filter(asked).partition(|line| line.contains(&largest));
+    assert_eq!(alone.iter().filter(|line| line.contains(" HTTP/1.1\"")).count(), 1, "{log}");
+    assert!(alone.len() == 1 && shared.len() >= 22 && shared.iter().all(|line| line.contains(" HTTP/2.0\"")), "{log}");
     Ok(())
 }
 

@@ -24,6 +24,7 @@ mod exchange;
 mod failure;
 mod fetch;
 mod flight;
+mod hosts;
 mod numbers;
 mod open;
 mod options;

@@ -68,6 +68,7 @@ impl RegistryClient {
             let hop = Hop {
                 accept: (*collection == "manifests").then_some(MANIFEST_TYPES),
                 from,
+                large: descriptor.size.saturating_sub(from) >= self.options.large_bytes,
                 ..Hop::new(Method::GET, url)
             };
             let response = self.send(errand, hop).await?;

@@ -43,6 +43,10 @@ pub struct ClientOptions {
     pub large_downloads: usize,
     /// A blob of so many bytes is large; smaller ones overtake.
     pub large_bytes: u64,
+    /// A connection that several requests share is asked for a sign of life after so long a silence, while any of them waits.
+    pub ping_interval: Duration,
+    /// Without an answer for so long it is given up, with all that wait for it; they are sent again by another.
+    pub ping_timeout: Duration,
     /// Idle connections kept per host, and for how long: the layers of the next pull find them warm.
     pub idle_connections: usize,
     /// See [`ClientOptions::idle_connections`]; below the 60 s after which common load balancers hang up.
@@ -72,6 +76,8 @@ impl Default for ClientOptions {
             max_redirects: 10,
             large_downloads: 8,
             large_bytes: 1 << 20,
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(15),
             idle_connections: 16,
             idle_timeout: Duration::from_secs(50),
             static_hosts: Vec::new(),

@@ -24,18 +24,19 @@ pub(crate) fn verifying() -> Result<ClientConfig, Status> {
         tracing::debug!("the system has no certificates; using the built-in ones");
         roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     }
-    let mut config = builder()?.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(builder()?.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// For loopback hosts: nobody signs certificates for `localhost`, and nobody sits in between. containerd does the same.
 pub(crate) fn trusting() -> Result<ClientConfig, Status> {
     let provider = Arc::new(ring::default_provider());
-    let mut config =
-        builder()?.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(builder()?.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth())
+}
+
+/// The same, and what is said of HTTP when a connection begins (ALPN, RFC 7301).
+pub(crate) fn speaking(mut config: ClientConfig, versions: &[&str]) -> ClientConfig {
+    config.alpn_protocols = versions.iter().map(|version| version.as_bytes().to_vec()).collect();
+    config
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Status> {

@@ -5,17 +5,20 @@ use std::sync::{Arc, OnceLock};
 use berth_model::Status;
 use berth_telemetry::account;
 use http::{
-    HeaderValue, Method,
+    HeaderValue, Method, Version,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, RANGE},
 };
 use reqwest::{Client, ClientBuilder, Response};
+use rustls::ClientConfig;
 use tracing::{Instrument as _, Span, field::Empty};
 use url::Url;
 
 use crate::{
     dns::Lookup,
     endpoint::is_loopback,
+    errand::{authority, shown},
     failure::{Failure, FailureKind},
+    hosts::Hosts,
     options::ClientOptions,
     redirect, tls,
 };
@@ -33,11 +36,13 @@ pub(crate) struct Hop {
     pub(crate) stay_safe: bool,
     /// A form to send along, URL-encoded.
     pub(crate) form: Option<String>,
+    /// The answer is large.
+    pub(crate) large: bool,
 }
 
 impl Hop {
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, accept: None, from: 0, authorization: None, stay_safe: false, form: None }
+        Self { method, url, accept: None, from: 0, authorization: None, stay_safe: false, form: None, large: false }
     }
 }
 
@@ -48,29 +53,50 @@ pub(crate) struct Landed {
 }
 
 /// The connections, shared by all pulls.
-///
-/// HTTP/1.1 only, as containerd: one connection per layer gives each its own TCP window, while HTTP/2 would put all of a
-/// registry's layers into one.
 pub(crate) struct Transport {
     /// Made when it is first wanted: reading the system's certificates takes some milliseconds, and most commands ask nobody.
-    outside: OnceLock<Client>,
+    outside: OnceLock<Clients>,
     /// Loopback hosts: no proxy, no certificates.
-    loopback: Client,
+    loopback: Clients,
+    pub(crate) hosts: Hosts,
     options: ClientOptions,
+}
+
+/// The clients for one kind of hosts.
+struct Clients {
+    /// By HTTP/2 where the server has it: a hundred small answers need one connection, and one handshake.
+    shared: Client,
+    /// By HTTP/1.1: large answers of a server that speaks HTTP/2 have a connection each, and so a window of TCP each.
+    own: Client,
+}
+
+impl Clients {
+    fn new(
+        options: &ClientOptions,
+        tls: &ClientConfig,
+        with: fn(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, Status> {
+        let speaking =
+            |versions: &[&str]| with(builder(options)).tls_backend_preconfigured(tls::speaking(tls.clone(), versions));
+        let shared = speaking(&["h2", "http/1.1"])
+            .http2_keep_alive_interval(options.ping_interval)
+            .http2_keep_alive_timeout(options.ping_timeout);
+        Ok(Self { shared: made(shared)?, own: made(speaking(&["http/1.1"]).http1_only())? })
+    }
 }
 
 impl Transport {
     pub(crate) fn new(options: ClientOptions) -> Result<Self, Status> {
-        let loopback = made(builder(&options).tls_backend_preconfigured(tls::trusting()?).no_proxy())?;
-        Ok(Self { outside: OnceLock::new(), loopback, options })
+        let loopback = Clients::new(&options, &tls::trusting()?, ClientBuilder::no_proxy)?;
+        Ok(Self { outside: OnceLock::new(), loopback, hosts: Hosts::default(), options })
     }
 
-    fn outside(&self) -> Result<&Client, Status> {
-        if let Some(client) = self.outside.get() {
-            return Ok(client);
+    fn outside(&self) -> Result<&Clients, Status> {
+        if let Some(clients) = self.outside.get() {
+            return Ok(clients);
         }
-        let client = made(builder(&self.options).tls_backend_preconfigured(tls::verifying()?))?;
-        Ok(self.outside.get_or_init(|| client))
+        let clients = Clients::new(&self.options, &tls::verifying()?, |builder| builder)?;
+        Ok(self.outside.get_or_init(|| clients))
     }
 
     /// Sends the request and follows redirects. `Authorization` goes along only as long as scheme, host and port stay.
@@ -85,7 +111,7 @@ impl Transport {
             let next = redirect::next(&url, response.headers(), hop.stay_safe)
                 .map_err(|why| Failure::new(FailureKind::Redirect, &url, why))?;
             same_origin &= next.same_origin;
-            tracing::trace!(from = %crate::errand::shown(&url), to = %crate::errand::shown(&next.url), "redirected");
+            tracing::trace!(from = %shown(&url), to = %shown(&next.url), "redirected");
             url = next.url;
         }
         let why = format!("more than {} redirects", self.options.max_redirects);
@@ -98,7 +124,7 @@ impl Transport {
             otel.name = hop.method.as_str(),
             otel.kind = "client",
             http.request.method = hop.method.as_str(),
-            url.full = %crate::errand::shown(url),
+            url.full = %shown(url),
             server.address = url.host_str(),
             http.response.status_code = Empty,
             error.type = Empty,
@@ -112,11 +138,15 @@ impl Transport {
     }
 
     async fn ask(&self, hop: &Hop, url: &Url, trusted: bool, span: &Span) -> Result<Response, Failure> {
-        let client = if url.host_str().is_some_and(is_loopback) {
+        let clients = if url.host_str().is_some_and(is_loopback) {
             &self.loopback
         } else {
             self.outside().map_err(|status| Failure::new(FailureKind::Unreachable, url, status.message))?
         };
+        let host = authority(url);
+        // Of a server that has only HTTP/1.1 the connections that are there are used for everything.
+        let own = hop.large && self.hosts.shares(&host) != Some(false);
+        let client = if own { &clients.own } else { &clients.shared };
         // Blobs are stored as they come: an encoding put on by a proxy would change their digest.
         let mut request = client.request(hop.method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(accept) = hop.accept {
@@ -136,7 +166,12 @@ impl Transport {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
         }
         match tokio::time::timeout(self.options.response_timeout, request.send()).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                if !own {
+                    self.hosts.answered(&host, response.version() == Version::HTTP_2);
+                }
+                Ok(response)
+            }
             Ok(Err(error)) => Err(Failure::of(url, error)),
             Err(_elapsed) => {
                 let why = format!("did not answer within {:?}", self.options.response_timeout);
@@ -151,7 +186,6 @@ fn builder(options: &ClientOptions) -> ClientBuilder {
         .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .http1_only()
         .connect_timeout(options.connect_timeout)
         .pool_max_idle_per_host(options.idle_connections)
         .pool_idle_timeout(options.idle_timeout)

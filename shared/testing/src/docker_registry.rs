@@ -15,6 +15,8 @@ pub struct DockerRegistry {
     directory: tempfile::TempDir,
     port: Port,
     login: Option<(String, String)>,
+    /// It speaks TLS, and so HTTP/2 to whoever asks for that.
+    tls: bool,
     server: Option<Server>,
     /// The link that it is at the far end of.
     behind: Option<Link>,
@@ -32,8 +34,14 @@ impl DockerRegistry {
     }
 
     fn start_with(login: Option<(String, String)>) -> Result<Self> {
-        let mut registry =
-            Self { directory: tempfile::tempdir()?, port: Port::reserve()?, login, server: None, behind: None };
+        let mut registry = Self {
+            directory: tempfile::tempdir()?,
+            port: Port::reserve()?,
+            login,
+            tls: false,
+            server: None,
+            behind: None,
+        };
         registry.run()?;
         Ok(registry)
     }
@@ -69,12 +77,22 @@ impl DockerRegistry {
                 format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
             }
         };
+        let tls = if self.tls { self.tls()? } else { String::new() };
         Ok(format!(
             "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    \
-             rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {}\n{auth}",
+             rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {}\n{tls}{auth}",
             self.directory.path().join("data").display(),
             self.host()
         ))
+    }
+
+    /// A certificate that nobody signed, and its key, as the configuration names them.
+    fn tls(&self) -> Result<String> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let (certificate, key) = (self.directory.path().join("certificate.pem"), self.directory.path().join("key.pem"));
+        fs::write(&certificate, made.cert.pem())?;
+        fs::write(&key, made.signing_key.serialize_pem())?;
+        Ok(format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display()))
     }
 
     fn log_file(&self) -> PathBuf {
@@ -92,6 +110,13 @@ impl DockerRegistry {
     pub fn move_behind(&mut self, link: Link) -> Result<()> {
         self.stop();
         self.behind = Some(link);
+        self.run()
+    }
+
+    /// From now on it speaks HTTPS, as version 2 and 1.1, with a certificate that nobody signed.
+    pub fn speak_tls(&mut self) -> Result<()> {
+        self.stop();
+        self.tls = true;
         self.run()
     }
 

@@ -2,9 +2,14 @@
 
 use berth_fetcher::{Access, ClientOptions, RegistryClient};
 use berth_model::{Code, Reference};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use berth_testing::hostile::Faults;
+use berth_testing::{
+    docker_registry::DockerRegistry,
+    hostile::Faults,
+    image::{ImageBuilder, Layer},
+    push::Pusher,
+};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -61,7 +66,7 @@ async fn nobody_listens() {
 async fn a_host_without_an_address() {
     let reference: Reference = "no-such-host.invalid/some/image:v1".parse().unwrap();
     // A resolver without a network may take its time.
-    let patient = ClientOptions { response_timeout: std::time::Duration::from_secs(60), attempts: 1, ..options() };
+    let patient = ClientOptions { response_timeout: Duration::from_secs(60), attempts: 1, ..options() };
     let result = RegistryClient::new(patient).unwrap().resolve(&reference, &Access::default()).await;
     assert_says(result, Code::Unavailable, &["unknown host no-such-host.invalid", "check the spelling"]);
 }
@@ -132,4 +137,62 @@ async fn a_loopback_server_that_waits_for_a_line_is_taken_for_http() {
     let reference: Reference = format!("{host}/some/image:v1").parse().unwrap();
     let result = client().resolve(&reference, &Access::default()).await;
     assert_says(result, Code::NotFound, &["404"]);
+}
+
+/// Relays to a port of this machine; connections made before the last order to freeze pass nothing on, and stay open.
+async fn freezing(port: u16, order: tokio::sync::watch::Receiver<u32>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut frozen = Vec::new();
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut front, _)) = listener.accept().await {
+            while let Some(done) = connections.try_join_next() {
+                frozen.push(done);
+            }
+            let mut order = order.clone();
+            order.mark_unchanged();
+            connections.spawn(async move {
+                let mut back = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut front, &mut back) => {}
+                    _ = order.changed() => {}
+                }
+                (front, back)
+            });
+        }
+    });
+    own
+}
+
+/// A connection that many requests share must not take them all along when the network loses it.
+#[tokio::test]
+async fn a_shared_connection_that_falls_silent_is_replaced() {
+    let mut registry = DockerRegistry::start().unwrap();
+    let image = ImageBuilder::new().layer(Layer::new().file("a", b"hello")).build();
+    let pusher = Pusher::new(&registry.host(), "some/image", None).unwrap();
+    for (digest, bytes) in image.blobs.iter().filter(|(digest, _)| **digest != image.target.digest) {
+        pusher.blob(&digest.to_string(), bytes.clone()).await.unwrap();
+    }
+    let manifest = image.blobs[&image.target.digest].clone();
+    pusher.manifest("v1", image.target.media_type.as_str(), manifest).await.unwrap();
+    registry.speak_tls().unwrap();
+    let (order, frozen) = tokio::sync::watch::channel(0);
+    let port = freezing(registry.host().rsplit_once(':').unwrap().1.parse().unwrap(), frozen).await;
+    let reference: Reference = format!("127.0.0.1:{port}/some/image:v1").parse().unwrap();
+    let client = RegistryClient::new(ClientOptions {
+        // The answer itself would be waited for much longer.
+        response_timeout: Duration::from_secs(60),
+        ping_interval: Duration::from_millis(50),
+        ping_timeout: Duration::from_millis(50),
+        probe_timeout: Duration::from_secs(10),
+        ..options()
+    })
+    .unwrap();
+    for times in 1..=3 {
+        let found = tokio::time::timeout(Duration::from_secs(30), client.resolve(&reference, &Access::default())).await;
+        assert_eq!(found.expect("it waits for a connection that is lost").unwrap(), image.target);
+        order.send_replace(times);
+    }
+    assert!(registry.requests(" HTTP/2.0\"") >= 3, "{}", registry.log());
 }
