@@ -104,6 +104,7 @@ impl Plan {
             Service::Fetcher => {
                 let mut config = berth_fetcher::Config::default();
                 config.jobs = self.settings.fetch_jobs.unwrap_or(config.jobs);
+                config.client.pieces = self.settings.pulls.connections_per_layer;
                 berth_fetcher::start(bus, config).await
             }
             Service::Unpacker => {

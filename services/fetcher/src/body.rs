@@ -47,6 +47,11 @@ impl Body {
         self.chunk().await.map_err(|failure| failure.status(&"download"))
     }
 
+    /// Where it was found in the end.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// `host:port` of who sends it.
     pub(crate) fn host(&self) -> String {
         authority(&self.url)

@@ -1,5 +1,7 @@
 //! The registry client: what all requests share.
 
+use std::sync::Arc;
+
 use berth_model::Status;
 use http::Method;
 use tokio::sync::Semaphore;
@@ -23,7 +25,7 @@ pub struct RegistryClient {
     pub(crate) pace: Pace,
     pub(crate) schemes: Remembered,
     /// For large blobs; see [`ClientOptions::large_downloads`].
-    pub(crate) places: Semaphore,
+    pub(crate) places: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for RegistryClient {
@@ -40,7 +42,7 @@ impl RegistryClient {
             vault: Vault::default(),
             pace: Pace::default(),
             schemes: Remembered::default(),
-            places: Semaphore::new(options.large_downloads),
+            places: Arc::new(Semaphore::new(options.large_downloads)),
             options,
         })
     }

@@ -26,11 +26,7 @@ const ERROR_BODY: u64 = 16 << 10;
 impl RegistryClient {
     /// Sends a request, with credentials if they are asked for. The answer is a success or one that is settled.
     pub(crate) async fn send(&self, errand: &Errand<'_>, mut hop: Hop) -> Result<Response, Status> {
-        let key = Key {
-            origin: hop.url.origin().ascii_serialization(),
-            asker: errand.access.fingerprint(),
-            repository: errand.reference.repository().to_owned(),
-        };
+        let key = Key::of(&hop.url, errand);
         hop.authorization = self.vault.known(&key).await;
         let mut renewed = false;
         loop {

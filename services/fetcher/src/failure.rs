@@ -26,6 +26,8 @@ pub(crate) enum FailureKind {
     Silent,
     /// Redirected without end, or to nowhere.
     Redirect,
+    /// A part of a blob was asked for, and not served.
+    Piece,
 }
 
 impl FailureKind {
@@ -40,6 +42,7 @@ impl FailureKind {
             Self::Broken => "broken",
             Self::Silent => "silent",
             Self::Redirect => "redirect",
+            Self::Piece => "piece",
         }
     }
 }
@@ -103,7 +106,9 @@ impl Failure {
             FailureKind::Broken => {
                 (Code::Unavailable, format!("the connection to {host} broke ({detail}); try again later"))
             }
-            FailureKind::Silent => (Code::Unavailable, format!("{host} {detail}; try again later")),
+            FailureKind::Silent | FailureKind::Piece => {
+                (Code::Unavailable, format!("{host} {detail}; try again later"))
+            }
             FailureKind::Redirect => (Code::FailedPrecondition, format!("{host}: {detail}")),
         };
         Status::new(code, format!("{doing}: {text}"))

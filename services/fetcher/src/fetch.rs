@@ -1,13 +1,13 @@
 //! The driver of one download: keeps opening the object where it broke until all of it is there.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use berth_model::{Descriptor, Reference, Status};
 use berth_telemetry::wait;
 use bytes::Bytes;
 
-use crate::{access::Access, body::Body, client::RegistryClient, numbers, retry::Tries};
+use crate::{access::Access, client::RegistryClient, numbers, pieces::Incoming, retry::Tries};
 
 /// How long to listen for bytes after the last one.
 const AFTERMATH: Duration = Duration::from_secs(1);
@@ -48,6 +48,8 @@ pub struct Fetched {
 /// How a body ended that did not fail the download.
 enum Ended {
     Complete,
+    /// All of a part that was asked for is there.
+    Part,
     /// Broken or short: its cause, whose doing it is, and what to tell if nothing more comes of it.
     Early(&'static str, String, Status),
 }
@@ -58,7 +60,7 @@ impl RegistryClient {
     /// Each time a body breaks it is opened again where it broke; the tries are counted anew after progress.
     /// `progress` is told the offset after each write. Errors of the sink end it.
     pub async fn fetch_into(
-        &self,
+        self: &Arc<Self>,
         sink: &mut dyn BlobSink,
         descriptor: &Descriptor,
         reference: &Reference,
@@ -69,6 +71,8 @@ impl RegistryClient {
         let mut fetched = Fetched::default();
         let mut tries = Tries::new(&self.options);
         let mut counted_from = sink.offset();
+        // After trouble one connection has to do for a while.
+        let mut alone_until = 0;
         loop {
             let start = sink.offset();
             if start > descriptor.size {
@@ -77,7 +81,7 @@ impl RegistryClient {
             if start == descriptor.size {
                 return Ok(fetched);
             }
-            let opening = self.open(descriptor, reference, access, start);
+            let opening = self.incoming(descriptor, reference, access, start, start < alone_until);
             let mut body = self.while_alive(sink, opening).await??;
             fetched.opened += 1;
             tracing::debug!(target: berth_telemetry::STEP, from = start, "range");
@@ -86,8 +90,10 @@ impl RegistryClient {
             fetched.bytes += sink.offset() - start;
             let (cause, host, why) = match ended {
                 Ended::Complete => return Ok(fetched),
+                Ended::Part => continue,
                 Ended::Early(cause, host, why) => (cause, host, why),
             };
+            alone_until = sink.offset().saturating_add(self.options.stretch_bytes);
             if sink.offset() - counted_from >= self.options.progress_bytes {
                 tries = Tries::new(&self.options);
                 counted_from = sink.offset();
@@ -121,7 +127,7 @@ impl RegistryClient {
     async fn drain(
         &self,
         sink: &mut dyn BlobSink,
-        body: &mut Body,
+        body: &mut Incoming,
         named: &Named<'_>,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Ended, Status> {
@@ -143,6 +149,7 @@ impl RegistryClient {
                     sink.write(bytes).await?;
                     progress(sink.offset());
                 }
+                Ok(None) if body.may_go_on() => return Ok(Ended::Part),
                 Ok(None) => {
                     return Ok(Ended::Early("short", body.host(), named.too_short(sink.offset())));
                 }

@@ -28,6 +28,7 @@ mod hosts;
 mod numbers;
 mod open;
 mod options;
+mod pieces;
 mod range;
 mod redirect;
 mod refusal;

@@ -13,7 +13,7 @@ use crate::{
     client::RegistryClient,
     endpoint::object_url,
     errand::{Errand, Object},
-    range::{Begins, begins},
+    range::{Begins, Part, begins},
     resolve::MANIFEST_TYPES,
     transport::Hop,
 };
@@ -27,6 +27,13 @@ fn collections(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// An object that is open.
+pub(crate) struct Opened {
+    pub(crate) body: Body,
+    /// Where it ends, if the server was asked for a part and says so.
+    pub(crate) until: Option<u64>,
+}
+
 impl RegistryClient {
     /// The bytes of `descriptor` from `offset` on, whatever the server makes of ranges. Codes as [`Self::resolve`].
     pub async fn open(
@@ -36,44 +43,59 @@ impl RegistryClient {
         access: &Access,
         offset: u64,
     ) -> Result<Body, Status> {
+        Ok(self.open_part(descriptor, reference, access, Part::rest(offset)).await?.body)
+    }
+
+    /// As [`Self::open`], and asks for no more than this part.
+    pub(crate) async fn open_part(
+        &self,
+        descriptor: &Descriptor,
+        reference: &Reference,
+        access: &Access,
+        part: Part,
+    ) -> Result<Opened, Status> {
         let kind = descriptor.media_type.kind();
         let object = match kind {
             Kind::Index | Kind::Manifest | Kind::Schema1 => Object::Manifest(descriptor.digest),
             _ => Object::Blob(descriptor.digest),
         };
         let errand = Errand { reference, access, object };
-        let response = self.find(&errand, descriptor, offset).await?;
-        let (response, skip) = match begins(response.status(), response.headers(), offset, descriptor.size) {
-            Begins::There => (response, 0),
-            Begins::AtZero => (response, offset),
+        let response = self.find(&errand, descriptor, part).await?;
+        let mut until = None;
+        let (response, skip) = match begins(response.status(), response.headers(), part, descriptor.size) {
+            Begins::There { until: here } => {
+                until = Some(here);
+                (response, 0)
+            }
+            Begins::AtZero => (response, part.from),
             what @ (Begins::Nowhere | Begins::Lies) => {
-                tracing::debug!(%errand, offset, ?what, "the range was not served; reading from the start");
-                let whole = self.find(&errand, descriptor, 0).await?;
+                tracing::debug!(%errand, ?part, ?what, "the range was not served; reading from the start");
+                let whole = self.find(&errand, descriptor, Part::rest(0)).await?;
                 if whole.status() != StatusCode::OK {
                     return Err(self.refusal(whole).await.status(&errand));
                 }
-                (whole, offset)
+                (whole, part.from)
             }
         };
         check_content(&errand, descriptor, &response)?;
-        Ok(Body::new(response, skip, &self.options))
+        Ok(Opened { body: Body::new(response, skip, &self.options), until })
     }
 
     /// The first answer that is a success, or says that the range cannot be served.
-    async fn find(&self, errand: &Errand<'_>, descriptor: &Descriptor, from: u64) -> Result<Response, Status> {
+    async fn find(&self, errand: &Errand<'_>, descriptor: &Descriptor, part: Part) -> Result<Response, Status> {
         let base = self.base(errand).await?;
         let mut missing = None;
         for collection in collections(descriptor.media_type.kind()) {
             let url = object_url(&base, errand.reference, collection, &descriptor.digest.to_string())?;
             let hop = Hop {
                 accept: (*collection == "manifests").then_some(MANIFEST_TYPES),
-                from,
-                large: descriptor.size.saturating_sub(from) >= self.options.large_bytes,
+                part,
+                large: descriptor.size.saturating_sub(part.from) >= self.options.large_bytes,
                 ..Hop::new(Method::GET, url)
             };
             let response = self.send(errand, hop).await?;
             let fine = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT)
-                || (from > 0 && response.status() == StatusCode::RANGE_NOT_SATISFIABLE);
+                || (part.header().is_some() && response.status() == StatusCode::RANGE_NOT_SATISFIABLE);
             if fine {
                 return Ok(response);
             }

@@ -43,6 +43,17 @@ pub struct ClientOptions {
     pub large_downloads: usize,
     /// A blob of so many bytes is large; smaller ones overtake.
     pub large_bytes: u64,
+    /// A server whose best answer took so long is far: large blobs come from it in pieces, by several connections. One of
+    /// this machine must take three times that.
+    pub far: Duration,
+    /// Bytes of a piece. It takes several round trips of a fast link, and as many pieces as are ahead fit into memory.
+    pub piece_bytes: u64,
+    /// Pieces of one blob at once; 1: none are asked for. All count as large downloads, and only take places that nobody waits for.
+    pub pieces: usize,
+    /// Bytes that are asked for at once while there is no place for a second connection, or after one broke.
+    pub stretch_bytes: u64,
+    /// Bytes of one answer that may be under way by HTTP/2: what a fast link has under way in a long round trip.
+    pub stream_window: u32,
     /// A connection that several requests share is asked for a sign of life after so long a silence, while any of them waits.
     pub ping_interval: Duration,
     /// Without an answer for so long it is given up, with all that wait for it; they are sent again by another.
@@ -76,6 +87,11 @@ impl Default for ClientOptions {
             max_redirects: 10,
             large_downloads: 8,
             large_bytes: 1 << 20,
+            far: Duration::from_millis(5),
+            piece_bytes: 4 << 20,
+            pieces: 4,
+            stretch_bytes: 16 << 20,
+            stream_window: 8 << 20,
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(15),
             idle_connections: 16,

@@ -1,6 +1,9 @@
 //! One request, its redirects followed by hand, no retries: the only file that makes HTTP requests.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use berth_model::Status;
 use berth_telemetry::account;
@@ -18,8 +21,9 @@ use crate::{
     endpoint::is_loopback,
     errand::{authority, shown},
     failure::{Failure, FailureKind},
-    hosts::Hosts,
+    hosts::{Hosts, Way},
     options::ClientOptions,
+    range::Part,
     redirect, tls,
 };
 
@@ -29,20 +33,31 @@ pub(crate) struct Hop {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) accept: Option<&'static str>,
-    /// Bytes from here on.
-    pub(crate) from: u64,
+    pub(crate) part: Part,
     pub(crate) authorization: Option<HeaderValue>,
     /// No redirect from HTTPS to HTTP: the answer is taken as it is.
     pub(crate) stay_safe: bool,
     /// A form to send along, URL-encoded.
     pub(crate) form: Option<String>,
+    /// It is where the registry sent us before: what is for the registry alone does not go along.
+    pub(crate) elsewhere: bool,
     /// The answer is large.
     pub(crate) large: bool,
 }
 
 impl Hop {
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, accept: None, from: 0, authorization: None, stay_safe: false, form: None, large: false }
+        Self {
+            method,
+            url,
+            accept: None,
+            part: Part::default(),
+            authorization: None,
+            stay_safe: false,
+            form: None,
+            elsewhere: false,
+            large: false,
+        }
     }
 }
 
@@ -66,7 +81,8 @@ pub(crate) struct Transport {
 struct Clients {
     /// By HTTP/2 where the server has it: a hundred small answers need one connection, and one handshake.
     shared: Client,
-    /// By HTTP/1.1: large answers of a server that speaks HTTP/2 have a connection each, and so a window of TCP each.
+    /// By HTTP/1.1: nearly all large answers of a server that speaks HTTP/2 have a connection, and so a window of TCP, of
+    /// their own.
     own: Client,
 }
 
@@ -79,6 +95,8 @@ impl Clients {
         let speaking =
             |versions: &[&str]| with(builder(options)).tls_backend_preconfigured(tls::speaking(tls.clone(), versions));
         let shared = speaking(&["h2", "http/1.1"])
+            .http2_initial_stream_window_size(options.stream_window)
+            .http2_initial_connection_window_size(2 * options.stream_window)
             .http2_keep_alive_interval(options.ping_interval)
             .http2_keep_alive_timeout(options.ping_timeout);
         Ok(Self { shared: made(shared)?, own: made(speaking(&["http/1.1"]).http1_only())? })
@@ -88,7 +106,7 @@ impl Clients {
 impl Transport {
     pub(crate) fn new(options: ClientOptions) -> Result<Self, Status> {
         let loopback = Clients::new(&options, &tls::trusting()?, ClientBuilder::no_proxy)?;
-        Ok(Self { outside: OnceLock::new(), loopback, hosts: Hosts::default(), options })
+        Ok(Self { outside: OnceLock::new(), loopback, hosts: Hosts::new(options.far), options })
     }
 
     fn outside(&self) -> Result<&Clients, Status> {
@@ -102,7 +120,7 @@ impl Transport {
     /// Sends the request and follows redirects. `Authorization` goes along only as long as scheme, host and port stay.
     pub(crate) async fn once(&self, hop: &Hop) -> Result<Landed, Failure> {
         let mut url = hop.url.clone();
-        let mut same_origin = true;
+        let mut same_origin = !hop.elsewhere;
         for _ in 0..=self.options.max_redirects {
             let response = self.single(hop, &url, same_origin).await?;
             if hop.form.is_some() || !redirect::is_redirect(response.status()) {
@@ -144,16 +162,16 @@ impl Transport {
             self.outside().map_err(|status| Failure::new(FailureKind::Unreachable, url, status.message))?
         };
         let host = authority(url);
-        // Of a server that has only HTTP/1.1 the connections that are there are used for everything.
-        let own = hop.large && self.hosts.shares(&host) != Some(false);
+        let way = if hop.large { self.hosts.way(&host) } else { Way::Any };
+        let own = matches!(way, Way::Own);
         let client = if own { &clients.own } else { &clients.shared };
         // Blobs are stored as they come: an encoding put on by a proxy would change their digest.
         let mut request = client.request(hop.method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(accept) = hop.accept {
             request = request.header(ACCEPT, accept);
         }
-        if hop.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", hop.from));
+        if let Some(range) = hop.part.header() {
+            request = request.header(RANGE, range);
         }
         if let (Some(authorization), true) = (&hop.authorization, trusted) {
             request = request.header(AUTHORIZATION, authorization.clone());
@@ -165,11 +183,15 @@ impl Transport {
         if let Some(form) = &hop.form {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
         }
+        let asked = Instant::now();
         match tokio::time::timeout(self.options.response_timeout, request.send()).await {
-            Ok(Ok(response)) => {
-                if !own {
-                    self.hosts.answered(&host, response.version() == Version::HTTP_2);
+            Ok(Ok(mut response)) => {
+                if let Way::Shared(ride) = way {
+                    response.extensions_mut().insert(ride);
                 }
+                let now = Instant::now();
+                let shares = (!own).then(|| response.version() == Version::HTTP_2);
+                self.hosts.answered(&host, shares, now.duration_since(asked), now);
                 Ok(response)
             }
             Ok(Err(error)) => Err(Failure::of(url, error)),

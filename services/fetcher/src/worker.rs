@@ -81,7 +81,7 @@ impl Worker {
 
     async fn bring(&self, task: &Task, context: &JobContext<FetchJob>) -> Result<FetchOutcome, Status> {
         let report = Report::new(context, task.descriptor.size);
-        let large = (task.descriptor.size >= self.client.options.large_bytes).then_some(&self.client.places);
+        let large = (task.descriptor.size >= self.client.options.large_bytes).then_some(&*self.client.places);
         let mut replaced = 0;
         loop {
             let watched = |frontier| report.tell(frontier);

@@ -14,6 +14,8 @@ pub struct Pulls {
     pub small_downloads: usize,
     /// Other layers fetched at once: 8 for each fetcher.
     pub large_downloads: usize,
+    /// Connections for one large layer of a registry that is far; 1: never more.
+    pub connections_per_layer: usize,
     /// Layers unpacked at once: the cores of all unpackers.
     pub unpacks: usize,
     /// A pull that nobody waits for ends after so long, unless it is detached; so does one that was interrupted by a restart.
@@ -30,6 +32,7 @@ impl Default for Pulls {
         Self {
             small_downloads: 128,
             large_downloads: 32,
+            connections_per_layer: 4,
             unpacks: 32,
             abandoned_after: Duration::from_secs(30),
             wait_for_daemon: Duration::from_secs(60),
@@ -42,6 +45,9 @@ impl Pulls {
     pub(crate) fn fault(&self) -> Option<String> {
         if self.abandoned_after < Duration::from_secs(1) {
             return Some("pulls.abandoned_after must be at least 1s".to_owned());
+        }
+        if !(1..=8).contains(&self.connections_per_layer) {
+            return Some("pulls.connections_per_layer must be 1 to 8".to_owned());
         }
         let all = [
             ("small_downloads", self.small_downloads),

@@ -10,6 +10,9 @@ use std::{
 
 use berth_model::Status;
 use http::HeaderValue;
+use url::Url;
+
+use crate::errand::Errand;
 
 /// Entries before those without a valid grant are dropped, and then, if need be, all.
 const MAX_ENTRIES: usize = 4096;
@@ -22,6 +25,17 @@ pub(crate) struct Key {
     /// Of the credentials.
     pub(crate) asker: [u8; 32],
     pub(crate) repository: String,
+}
+
+impl Key {
+    /// Of whoever is on this errand, at the registry of this URL.
+    pub(crate) fn of(url: &Url, errand: &Errand<'_>) -> Self {
+        Self {
+            origin: url.origin().ascii_serialization(),
+            asker: errand.access.fingerprint(),
+            repository: errand.reference.repository().to_owned(),
+        }
+    }
 }
 
 /// An `Authorization` header, and until when it is good.

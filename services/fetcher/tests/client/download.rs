@@ -1,6 +1,6 @@
 //! Downloads of one blob, against registries that break in the middle.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use berth_fetcher::{ClientOptions, RegistryClient};
 use berth_model::{Code, Descriptor, Digest, Status};
@@ -73,11 +73,8 @@ async fn a_byte_a_connection_is_no_progress() {
 async fn a_trickle_is_given_up() {
     let scene =
         Scene::new(Faults::none().always("/blobs/", Fault::Trickle(1, std::time::Duration::from_millis(5)))).await;
-    let slow = berth_fetcher::RegistryClient::new(berth_fetcher::ClientOptions {
-        trickle_window: std::time::Duration::from_millis(50),
-        ..options()
-    })
-    .unwrap();
+    let options = ClientOptions { trickle_window: Duration::from_millis(50), ..options() };
+    let slow = Arc::new(RegistryClient::new(options).unwrap());
     let done =
         slow.fetch_into(&mut Memory::default(), &scene.layer, &scene.reference(), &Scene::plain(), &|_| {}).await;
     assert_says(done, Code::Unavailable, &["sent only"]);
@@ -187,7 +184,7 @@ impl berth_fetcher::BlobSink for Lively {
 }
 
 /// A download that waits a second before it goes on.
-async fn with_a_pause(client: &RegistryClient) -> Lively {
+async fn with_a_pause(client: &Arc<RegistryClient>) -> Lively {
     let scene = Scene::new(Faults::none().once("/blobs/", Fault::TooManyRequests(Some("1".to_owned())))).await;
     let mut sink = Lively::default();
     client.fetch_into(&mut sink, &scene.layer, &scene.reference(), &Scene::plain(), &|_| {}).await.unwrap();
@@ -203,6 +200,6 @@ async fn signs_of_life_are_given_while_nothing_arrives() {
 #[tokio::test]
 async fn what_came_last_is_told_before_a_sign_of_life_is_due() {
     let patient = ClientOptions { sign_of_life: Duration::from_secs(60), ..options() };
-    let sink = with_a_pause(&RegistryClient::new(patient).unwrap()).await;
+    let sink = with_a_pause(&Arc::new(RegistryClient::new(patient).unwrap())).await;
     assert!(sink.rests >= 1 && sink.signs == 0, "{} and {}", sink.rests, sink.signs);
 }

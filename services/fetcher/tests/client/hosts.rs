@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use berth_testing::{
     docker_registry::DockerRegistry,
     hostile::Faults,
-    image::{ImageBuilder, Layer},
+    image::{Image, ImageBuilder, Layer},
     push::Pusher,
 };
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::kit::{Scene, assert_says, client, options};
+use crate::kit::{Memory, Scene, assert_says, client, options, until};
 
 #[tokio::test]
 async fn loopback_falls_back_to_http_and_remembers() {
@@ -165,11 +165,10 @@ async fn freezing(port: u16, order: tokio::sync::watch::Receiver<u32>) -> u16 {
     own
 }
 
-/// A connection that many requests share must not take them all along when the network loses it.
-#[tokio::test]
-async fn a_shared_connection_that_falls_silent_is_replaced() {
+/// A real registry that speaks HTTP/2, with an image at `some/image:v1`; its layer has 100,000 bytes.
+async fn speaking_http_2() -> (DockerRegistry, Image) {
     let mut registry = DockerRegistry::start().unwrap();
-    let image = ImageBuilder::new().layer(Layer::new().file("a", b"hello")).build();
+    let image = ImageBuilder::new().layer(Layer::new().random_file("a", 100_000, 1)).build();
     let pusher = Pusher::new(&registry.host(), "some/image", None).unwrap();
     for (digest, bytes) in image.blobs.iter().filter(|(digest, _)| **digest != image.target.digest) {
         pusher.blob(&digest.to_string(), bytes.clone()).await.unwrap();
@@ -177,6 +176,35 @@ async fn a_shared_connection_that_falls_silent_is_replaced() {
     let manifest = image.blobs[&image.target.digest].clone();
     pusher.manifest("v1", image.target.media_type.as_str(), manifest).await.unwrap();
     registry.speak_tls().unwrap();
+    (registry, image)
+}
+
+/// A large answer has a connection of its own; of a server that is far, one may come by the one that is there.
+#[tokio::test]
+async fn what_is_large_does_not_share_a_connection() {
+    let (registry, image) = speaking_http_2().await;
+    let reference: Reference = format!("{}/some/image:v1", registry.host()).parse().unwrap();
+    let layer = &image.layers[0].digest.to_string();
+    for (far, large_bytes, version) in [
+        (Duration::from_secs(60), 1_000_000, "2.0"),
+        (Duration::from_secs(60), 50_000, "1.1"),
+        (Duration::ZERO, 50_000, "2.0"),
+    ] {
+        let client =
+            Arc::new(RegistryClient::new(ClientOptions { far, large_bytes, ..ClientOptions::default() }).unwrap());
+        client.resolve(&reference, &Access::default()).await.unwrap();
+        let (before, mut sink) = (registry.log().len(), Memory::default());
+        client.fetch_into(&mut sink, &image.layers[0], &reference, &Access::default(), &|_| {}).await.unwrap();
+        assert!(sink.bytes == image.blobs[&image.layers[0].digest]);
+        let asked = format!("{layer} HTTP/{version}\"");
+        until("the registry to say so", || registry.log()[before..].contains(&asked)).await;
+    }
+}
+
+/// A connection that many requests share must not take them all along when the network loses it.
+#[tokio::test]
+async fn a_shared_connection_that_falls_silent_is_replaced() {
+    let (registry, image) = speaking_http_2().await;
     let (order, frozen) = tokio::sync::watch::channel(0);
     let port = freezing(registry.host().rsplit_once(':').unwrap().1.parse().unwrap(), frozen).await;
     let reference: Reference = format!("127.0.0.1:{port}/some/image:v1").parse().unwrap();

@@ -1,6 +1,9 @@
 //! A fast client, a sink in memory, and a registry with one image.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use berth_fetcher::{Access, BlobSink, ClientOptions, Fetched, RegistryClient};
@@ -26,8 +29,17 @@ pub(crate) fn options() -> ClientOptions {
     }
 }
 
-pub(crate) fn client() -> RegistryClient {
-    RegistryClient::new(options()).unwrap()
+pub(crate) fn client() -> Arc<RegistryClient> {
+    Arc::new(RegistryClient::new(options()).unwrap())
+}
+
+/// Lets others work until it is so.
+pub(crate) async fn until(what: &str, so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited for {what}");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[derive(Default)]

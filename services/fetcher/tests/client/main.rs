@@ -6,5 +6,6 @@ mod auth;
 mod download;
 mod hosts;
 mod kit;
+mod pieces;
 mod resolve;
 mod secrets;

@@ -49,6 +49,8 @@ pub enum Fault {
     Hangup,
     /// No answer for an hour.
     Silence,
+    /// The answer comes so much later, as from far away.
+    Late(Duration),
 }
 
 /// Where and how often: the first order that fits a request is followed, and used up. Requests that are answered with a
@@ -60,6 +62,8 @@ pub struct Faults(Vec<Order>);
 struct Order {
     part: String,
     method: Option<&'static str>,
+    /// Requests that are let pass before it.
+    spared: usize,
     left: usize,
     fault: Fault,
 }
@@ -85,10 +89,20 @@ impl Faults {
 
     /// For the first `left` such requests.
     #[must_use]
-    pub fn times(mut self, left: usize, part: &str, fault: Fault) -> Self {
+    pub fn times(self, left: usize, part: &str, fault: Fault) -> Self {
+        self.order(0, left, part, fault)
+    }
+
+    /// Once, after so many such requests.
+    #[must_use]
+    pub fn after(self, spared: usize, part: &str, fault: Fault) -> Self {
+        self.order(spared, 1, part, fault)
+    }
+
+    fn order(mut self, spared: usize, left: usize, part: &str, fault: Fault) -> Self {
         // Only HEAD can be refused as HEAD.
         let method = (fault == Fault::NoHead).then_some("HEAD");
-        self.0.push(Order { part: part.to_owned(), method, left, fault });
+        self.0.push(Order { part: part.to_owned(), method, spared, left, fault });
         self
     }
 
@@ -98,11 +112,17 @@ impl Faults {
 
     /// The fault for a request, if any; counts it.
     pub(crate) fn take(&mut self, method: &str, path: &str) -> Option<Fault> {
-        let order = self.0.iter_mut().find(|order| {
+        let fits = |order: &&mut Order| {
             order.left > 0 && path.contains(&order.part) && order.method.is_none_or(|only| only == method)
-        })?;
-        order.left = order.left.saturating_sub(usize::from(order.left != usize::MAX));
-        Some(order.fault.clone())
+        };
+        for order in self.0.iter_mut().filter(fits) {
+            if order.spared == 0 {
+                order.left = order.left.saturating_sub(usize::from(order.left != usize::MAX));
+                return Some(order.fault.clone());
+            }
+            order.spared -= 1;
+        }
+        None
     }
 }
 
@@ -115,11 +135,14 @@ mod tests {
         let mut faults = Faults::none()
             .once("/blobs/", Fault::Hangup)
             .times(2, "/blobs/", Fault::NoRange)
-            .always("/manifests/", Fault::NoHead);
+            .always("/manifests/", Fault::NoHead)
+            .after(1, "/blobs/", Fault::Silence);
         let mut take = |method, path| faults.take(method, path);
         assert_eq!(take("GET", "/v2/a/blobs/x"), Some(Fault::Hangup));
         assert_eq!(take("GET", "/v2/a/blobs/x"), Some(Fault::NoRange));
         assert_eq!(take("GET", "/v2/a/blobs/x"), Some(Fault::NoRange));
+        assert_eq!(take("GET", "/v2/a/blobs/x"), None);
+        assert_eq!(take("GET", "/v2/a/blobs/x"), Some(Fault::Silence));
         assert_eq!(take("GET", "/v2/a/blobs/x"), None);
         assert_eq!(take("GET", "/v2/a/manifests/x"), None);
         assert_eq!(take("HEAD", "/v2/a/manifests/x"), Some(Fault::NoHead));

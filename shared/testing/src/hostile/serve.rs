@@ -74,6 +74,8 @@ async fn respond(stream: &mut TcpStream, state: &State, request: &Request, cdn: 
             tokio::time::sleep(FOR_EVER).await;
             return Ok(false);
         }
+        // sleeps: that is what was ordered.
+        Some(Fault::Late(pause)) => tokio::time::sleep(pause).await,
         _ => {}
     }
     if !denied {

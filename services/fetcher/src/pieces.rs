@@ -1,0 +1,225 @@
+//! A large blob of a server that is far, in pieces by several connections at once.
+//!
+//! One connection brings at most a window of TCP in a round trip, less where packets get lost, and less again where a
+//! storage host gives each connection its share. Pieces are handed on in order, as their bytes are hashed and unpacked while
+//! they arrive; what comes before its turn waits in memory. Nothing is asked twice here: whatever goes wrong ends it, and
+//! whoever reads goes on with one connection where it ended.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use berth_model::{Descriptor, Reference, Status};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+};
+use tracing::Instrument as _;
+
+use crate::{
+    access::Access,
+    auth::vault::Key,
+    body::Body,
+    client::RegistryClient,
+    errand::{Errand, Object, authority},
+    failure::{Failure, FailureKind},
+    range::{Begins, Part, begins},
+    retry::retry_after,
+    transport::Hop,
+};
+
+/// Chunks of one piece that may wait; more than a piece has, unless they are very small.
+const CHUNKS: usize = 1024;
+
+/// How a blob comes.
+pub(crate) enum Incoming {
+    /// All that is missing of it.
+    Rest(Box<Body>),
+    Pieces(Box<Pieces>),
+}
+
+impl Incoming {
+    /// The next bytes, in order.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self {
+            Self::Rest(body) => body.chunk().await,
+            Self::Pieces(pieces) => pieces.chunk().await,
+        }
+    }
+
+    /// `host:port` of who sends it.
+    pub(crate) fn host(&self) -> String {
+        match self {
+            Self::Rest(body) => body.host(),
+            Self::Pieces(pieces) => authority(&pieces.question.url),
+        }
+    }
+
+    /// Whether all that was asked for came, though it is not all that is missing.
+    pub(crate) fn may_go_on(&self) -> bool {
+        matches!(self, Self::Pieces(pieces) if pieces.left == 0 && pieces.ahead.is_empty())
+    }
+}
+
+pub(crate) struct Pieces {
+    client: Arc<RegistryClient>,
+    /// As the first piece was asked for, where it was in the end.
+    question: Hop,
+    key: Key,
+    size: u64,
+    /// Here begins what nobody was asked for yet.
+    next: u64,
+    /// Pieces at once, the one that is read included.
+    most: usize,
+    reading: Reading,
+    /// Bytes that are still to come of the piece that is read.
+    left: u64,
+    ahead: VecDeque<Ahead>,
+    /// One for each piece ahead; they end with this.
+    tasks: JoinSet<()>,
+}
+
+enum Reading {
+    First(Box<Body>),
+    Later(mpsc::Receiver<Result<Bytes, Failure>>),
+}
+
+/// A piece before its turn.
+struct Ahead {
+    bytes: mpsc::Receiver<Result<Bytes, Failure>>,
+    length: u64,
+    _place: OwnedSemaphorePermit,
+}
+
+impl RegistryClient {
+    /// Opens a blob at an offset: in pieces, if its server is far and much is missing. `alone`: by one connection.
+    pub(crate) async fn incoming(
+        self: &Arc<Self>,
+        descriptor: &Descriptor,
+        reference: &Reference,
+        access: &Access,
+        offset: u64,
+        alone: bool,
+    ) -> Result<Incoming, Status> {
+        let by_one = alone || self.places.available_permits() == 0;
+        let length = if by_one { self.options.stretch_bytes } else { self.options.piece_bytes };
+        let until = offset.saturating_add(length);
+        let errand = Errand { reference, access, object: Object::Blob(descriptor.digest) };
+        let base = self.base(&errand).await?;
+        let in_pieces = self.options.pieces > 1 && until < descriptor.size;
+        if !in_pieces || !self.transport.hosts.is_far(&authority(&base)) {
+            return Ok(Incoming::Rest(Box::new(self.open(descriptor, reference, access, offset).await?)));
+        }
+        let part = Part { from: offset, until: Some(until) };
+        let opened = self.open_part(descriptor, reference, access, part).await?;
+        if opened.until != Some(until) {
+            return Ok(Incoming::Rest(Box::new(opened.body)));
+        }
+        let url = opened.body.url().clone();
+        let elsewhere = url.origin() != base.origin();
+        Ok(Incoming::Pieces(Box::new(Pieces {
+            client: Arc::clone(self),
+            question: Hop { part, elsewhere, large: true, ..Hop::new(Method::GET, url) },
+            key: Key::of(&base, &errand),
+            size: descriptor.size,
+            next: until,
+            most: if alone { 1 } else { self.options.pieces },
+            reading: Reading::First(Box::new(opened.body)),
+            left: length,
+            ahead: VecDeque::new(),
+            tasks: JoinSet::new(),
+        })))
+    }
+
+    /// Asks once for a piece, and hands it on as it comes.
+    async fn piece(
+        &self,
+        mut hop: Hop,
+        key: Key,
+        size: u64,
+        bytes: &mpsc::Sender<Result<Bytes, Failure>>,
+    ) -> Result<(), Failure> {
+        let host = authority(&hop.url);
+        if let Some(pause) = self.pace.pause(&host) {
+            tokio::time::sleep(pause).await;
+        }
+        if !hop.elsewhere {
+            hop.authorization = self.vault.known(&key).await;
+        }
+        let response = self.transport.once(&hop).await?.response;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let asked = retry_after(response.headers(), SystemTime::now()).unwrap_or(self.options.throttled_min);
+            self.pace.hold(&host, Instant::now() + asked.min(self.options.retry_after_max));
+        }
+        let served = match status {
+            StatusCode::PARTIAL_CONTENT => begins(status, response.headers(), hop.part, size),
+            _ => Begins::Lies,
+        };
+        if served != (Begins::There { until: hop.part.until.unwrap_or(size) }) {
+            return Err(Failure::new(
+                FailureKind::Piece,
+                response.url(),
+                format!("answered {status} to a question for a part of a blob"),
+            ));
+        }
+        let mut body = Body::new(response, 0, &self.options);
+        while let Some(chunk) = body.chunk().await? {
+            if bytes.send(Ok(chunk)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pieces {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            self.ask_ahead();
+            let chunk = match &mut self.reading {
+                Reading::First(body) => body.chunk().await?,
+                Reading::Later(bytes) => bytes.recv().await.transpose()?,
+            };
+            if let Some(chunk) = chunk {
+                let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
+                    let why = "sent more than it was asked for";
+                    return Err(Failure::new(FailureKind::Piece, &self.question.url, why));
+                };
+                self.left = left;
+                return Ok(Some(chunk));
+            }
+            if self.left > 0 {
+                return Ok(None);
+            }
+            let Some(next) = self.ahead.pop_front() else { return Ok(None) };
+            (self.reading, self.left) = (Reading::Later(next.bytes), next.length);
+        }
+    }
+
+    /// Has as many pieces under way as there are places for.
+    fn ask_ahead(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.next < self.size && self.ahead.len() + 1 < self.most {
+            // Whoever waits for a place comes first.
+            let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else { return };
+            let until = self.size.min(self.next + self.client.options.piece_bytes);
+            let hop = Hop { part: Part { from: self.next, until: Some(until) }, ..self.question.clone() };
+            let (send, bytes) = mpsc::channel(CHUNKS);
+            let (client, key, size) = (Arc::clone(&self.client), self.key.clone(), self.size);
+            let piece = async move {
+                if let Err(failure) = client.piece(hop, key, size, &send).await {
+                    // Nobody wants to know any more if this fails.
+                    send.send(Err(failure)).await.ok();
+                }
+            };
+            self.tasks.spawn(piece.in_current_span());
+            self.ahead.push_back(Ahead { bytes, length: until - self.next, _place: place });
+            self.next = until;
+        }
+    }
+}
