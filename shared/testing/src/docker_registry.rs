@@ -1,6 +1,10 @@
 //! Debian's docker-registry, on a free port, with a directory of its own.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,13 +14,23 @@ use crate::{
     process::Server,
 };
 
+/// The version of HTTP that is spoken over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// 1.1 only.
+    Http1,
+    /// 2 with whoever asks for it, 1.1 with others.
+    Http2,
+}
+
 /// A real registry. Ends when dropped.
 pub struct DockerRegistry {
     directory: tempfile::TempDir,
+    /// Where its blobs are.
+    data: PathBuf,
     port: Port,
     login: Option<(String, String)>,
-    /// It speaks TLS, and so HTTP/2 to whoever asks for that.
-    tls: bool,
+    tls: Option<Tls>,
     server: Option<Server>,
     /// The link that it is at the far end of.
     behind: Option<Link>,
@@ -25,23 +39,24 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Starts one that anybody may read and write.
     pub fn start() -> Result<Self> {
-        Self::start_with(None)
+        Self::start_with(None, None)
     }
 
     /// Starts one that asks for this name and password (basic authentication).
     pub fn start_with_login(name: &str, password: &str) -> Result<Self> {
-        Self::start_with(Some((name.to_owned(), password.to_owned())))
+        Self::start_with(Some((name.to_owned(), password.to_owned())), None)
     }
 
-    fn start_with(login: Option<(String, String)>) -> Result<Self> {
-        let mut registry = Self {
-            directory: tempfile::tempdir()?,
-            port: Port::reserve()?,
-            login,
-            tls: false,
-            server: None,
-            behind: None,
-        };
+    /// Starts one more, which has what this one has while this one is there, over TLS with a certificate that nobody signed.
+    pub fn over_tls(&self, tls: Tls) -> Result<Self> {
+        Self::start_with(self.login.clone(), Some((tls, &self.data)))
+    }
+
+    fn start_with(login: Option<(String, String)>, over_tls: Option<(Tls, &Path)>) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let (tls, data) = over_tls.unzip();
+        let data = data.map_or_else(|| directory.path().join("data"), Path::to_owned);
+        let mut registry = Self { directory, data, port: Port::reserve()?, login, tls, server: None, behind: None };
         registry.run()?;
         Ok(registry)
     }
@@ -77,22 +92,27 @@ impl DockerRegistry {
                 format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
             }
         };
-        let tls = if self.tls { self.tls()? } else { String::new() };
+        let tls = self.tls.map(|tls| self.certificate(tls)).transpose()?.unwrap_or_default();
         Ok(format!(
             "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    \
              rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {}\n{tls}{auth}",
-            self.directory.path().join("data").display(),
+            self.data.display(),
             self.host()
         ))
     }
 
     /// A certificate that nobody signed, and its key, as the configuration names them.
-    fn tls(&self) -> Result<String> {
+    fn certificate(&self, tls: Tls) -> Result<String> {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
         let (certificate, key) = (self.directory.path().join("certificate.pem"), self.directory.path().join("key.pem"));
         fs::write(&certificate, made.cert.pem())?;
         fs::write(&key, made.signing_key.serialize_pem())?;
-        Ok(format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display()))
+        Ok(format!(
+            "  tls:\n    certificate: {}\n    key: {}\n  http2:\n    disabled: {}\n",
+            certificate.display(),
+            key.display(),
+            tls == Tls::Http1
+        ))
     }
 
     fn log_file(&self) -> PathBuf {
@@ -116,7 +136,7 @@ impl DockerRegistry {
     /// From now on it speaks HTTPS, as version 2 and 1.1, with a certificate that nobody signed.
     pub fn speak_tls(&mut self) -> Result<()> {
         self.stop();
-        self.tls = true;
+        self.tls = Some(Tls::Http2);
         self.run()
     }
 

@@ -24,7 +24,8 @@ pub(crate) fn all(
     let on = cpus.map_or_else(String::new, |cpus| format!(", processors {cpus}"));
     let (mut pulls, mut wrong) = (0, 0);
     for image in images.list() {
-        let expected = Reference::of(image, disk.fresh()?.path()).with_context(|| format!("extract {image}"))?;
+        let expected = Reference::of(&image.source, disk.fresh()?.path());
+        let (image, expected) = (&image.reference, expected.with_context(|| format!("extract {}", image.source))?);
         for (link, shape) in links {
             let reference = through(image, *shape)?;
             for peer in peers {

@@ -19,8 +19,8 @@ use crate::measure::{self, Sample};
 /// A process for each service, one of each.
 const SERVICES: [&str; 7] = ["content", "metadata", "fetcher", "unpacker", "transfer", "gc", "gateway"];
 
-/// Pulls through `berth serve`, or through services over NATS.
-pub(crate) fn pull(berth: impl Fn() -> Command, over_nats: bool, image: &str, store: &Path) -> Result<Sample> {
+/// Pulls through `berth serve`, or through services over NATS, by this command.
+pub(crate) fn pull(berth: impl Fn() -> Command, over_nats: bool, pull: &[&str], store: &Path) -> Result<Sample> {
     let (root, socket) = (store.join("root"), store.join("berth.sock"));
     let placed = |mut command: Command, args: &[&str]| {
         command.arg("--root").arg(&root).arg("--address").arg(&socket).args(args);
@@ -50,7 +50,7 @@ pub(crate) fn pull(berth: impl Fn() -> Command, over_nats: bool, image: &str, st
     answered(&mut servers, || placed(berth(), &["images", "ls", "--daemon-only"]))?;
     let mut pids: Vec<u32> = servers.iter().map(|(server, _)| server.pid()).collect();
     pids.extend(nats.as_ref().and_then(NatsServer::pid));
-    let done = measure::run(&mut placed(berth(), &["pull", "--plain-http", image]), &pids, store);
+    let done = measure::run(&mut placed(berth(), pull), &pids, store);
     for (server, _) in servers.iter_mut().rev() {
         server.stop()?;
     }

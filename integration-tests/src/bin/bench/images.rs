@@ -2,56 +2,73 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
-use berth_testing::docker_registry::DockerRegistry;
+use anyhow::{Context as _, Result, bail, ensure};
+use berth_testing::docker_registry::{DockerRegistry, Tls};
+
+/// One image.
+pub(crate) struct Image {
+    /// What pulls it.
+    pub(crate) reference: String,
+    /// Where it is by plain HTTP, for whoever looks at what it is made of.
+    pub(crate) source: String,
+}
 
 /// What to pull.
 pub(crate) struct Images {
-    references: Vec<String>,
+    images: Vec<Image>,
     registry: Option<DockerRegistry>,
+    /// Has the same, over TLS.
+    over_tls: Option<DockerRegistry>,
 }
 
 impl Images {
     /// Makes references of all that was named.
-    pub(crate) fn prepare(named: &[String], work: &Path) -> Result<Self> {
-        let mut images = Self { references: Vec::new(), registry: None };
-        for name in named {
-            let reference = match name.strip_prefix("oci:") {
-                None => name.clone(),
-                Some(layout) => images.push(layout)?,
-            };
-            images.references.push(reference);
-        }
+    pub(crate) fn prepare(named: &[String], tls: Option<Tls>, work: &Path) -> Result<Self> {
         ensure!(work.is_dir(), "{} is no directory", work.display());
+        let foreign = named.iter().find(|name| tls.is_some() && !name.starts_with("oci:"));
+        if let Some(foreign) = foreign {
+            bail!("--tls is for the registry that layouts (oci:DIR) are pushed to; {foreign} is on another one");
+        }
+        let mut images = Self { images: Vec::new(), registry: None, over_tls: None };
+        for name in named {
+            let image = match name.strip_prefix("oci:") {
+                None => Image { reference: name.clone(), source: name.clone() },
+                Some(layout) => images.push(layout, tls)?,
+            };
+            images.images.push(image);
+        }
         Ok(images)
     }
 
-    fn push(&mut self, layout: &str) -> Result<String> {
-        let registry = match &mut self.registry {
-            Some(registry) => registry,
-            empty => empty.insert(DockerRegistry::start()?),
-        };
+    fn push(&mut self, layout: &str, tls: Option<Tls>) -> Result<Image> {
+        if self.registry.is_none() {
+            let registry = DockerRegistry::start()?;
+            self.over_tls = tls.map(|tls| registry.over_tls(tls)).transpose()?;
+            self.registry = Some(registry);
+        }
+        let registry = self.registry.as_ref().context("it was started")?;
         let (dir, tag) = layout.rsplit_once(':').unwrap_or((layout, "latest"));
         let name = Path::new(dir).file_name().context("a layout needs a directory with a name")?;
         let name = name.to_string_lossy().to_lowercase();
-        let reference = format!("{}/{name}:{tag}", registry.host());
+        let source = format!("{}/{name}:{tag}", registry.host());
         let pushed = Command::new("skopeo")
             .args(["copy", "--quiet", "--all", "--preserve-digests", "--dest-tls-verify=false"])
-            .args([format!("oci:{dir}:{tag}"), format!("docker://{reference}")])
+            .args([format!("oci:{dir}:{tag}"), format!("docker://{source}")])
             .status()
             .context("start skopeo; install the package of that name")?;
         ensure!(pushed.success(), "skopeo could not push {layout}: {pushed}");
-        Ok(reference)
+        let reference = format!("{}/{name}:{tag}", self.over_tls.as_ref().unwrap_or(registry).host());
+        Ok(Image { reference, source })
     }
 
-    /// References to pull.
-    pub(crate) fn list(&self) -> &[String] {
-        &self.references
+    /// All of them.
+    pub(crate) fn list(&self) -> &[Image] {
+        &self.images
     }
 
     /// Bytes that our own registry has sent, by its log; `None` without one.
     pub(crate) fn served(&self) -> Option<u64> {
-        let log = self.registry.as_ref()?.log();
+        let log = self.over_tls.as_ref().or(self.registry.as_ref())?.log();
         let written = |line: &str| -> Option<u64> {
             let (_, rest) = line.split_once("http.response.written=")?;
             rest.split_whitespace().next()?.parse().ok()

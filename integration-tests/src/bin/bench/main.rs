@@ -29,7 +29,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Parser, builder::RangedU64ValueParser};
+use berth_testing::docker_registry::Tls;
+use clap::{
+    Parser,
+    builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser as _},
+};
 
 use crate::{
     disk::Disk,
@@ -65,6 +69,11 @@ struct Options {
     /// A link to pull through, as its rate and its round trip (`1gbit,20ms`); may be given again. `loopback` is none.
     #[arg(long = "link", value_name = "LINK", default_value = "loopback")]
     links: Vec<String>,
+    /// The registry of this program's own speaks TLS, with a certificate that nobody knows: HTTP/2 to whoever can, or only 1.1
+    /// (`--tls=1.1`). Limits and checks still ask it by plain HTTP.
+    #[arg(long, value_name = "HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = PossibleValuesParser::new(["1.1", "2"]).map(|http| if http == "1.1" { Tls::Http1 } else { Tls::Http2 }))]
+    tls: Option<Tls>,
     /// Also measures what the machine can do at most, stage by stage, on two and on all processors.
     #[arg(long)]
     limits: bool,
@@ -115,10 +124,10 @@ fn compare(options: &Options) -> Result<()> {
         Some(path) => dir.tempdir_in(path).with_context(|| format!("make a directory in {}", path.display()))?,
         None => dir.tempdir()?,
     };
-    let peers = peers::find(&options.peers, &options.berth, options.cpus.as_deref())?;
+    let peers = peers::find(&options.peers, &options.berth, options.cpus.as_deref(), options.tls.is_some())?;
     let drawn = options.waterfall.is_none() || peers.iter().any(Peer::draws);
     ensure!(drawn, "--waterfall draws a pull by `berth` without a daemon, which is not among the peers");
-    let images = Images::prepare(&options.images, work.path())?;
+    let images = Images::prepare(&options.images, options.tls, work.path())?;
     let disk = Disk::new(work.path(), options.disk)?;
     if options.check {
         return check::all(&peers, &links, options.cpus.as_deref(), &images, &disk);
@@ -127,17 +136,23 @@ fn compare(options: &Options) -> Result<()> {
     let (mut all, mut bounds) = (Vec::new(), Vec::new());
     for (link, shape) in links {
         for image in images.list() {
-            let reference = through(image, shape)?;
+            let reference = through(&image.reference, shape)?;
             let picture = options.waterfall.as_deref();
-            let mut series = rounds(options.rounds, &peers, &Work { image, link, reference, picture }, &images, &disk)?;
-            print!("{}", report::table(image, link, &series));
+            let mut series = rounds(
+                options.rounds,
+                &peers,
+                &Work { image: &image.reference, link, reference, picture },
+                &images,
+                &disk,
+            )?;
+            print!("{}", report::table(&image.reference, link, &series));
             if options.limits && link == "loopback" {
-                let measured = Measured::prepare(image, &work.path().join("layers"))?;
+                let measured = Measured::prepare(&image.source, &work.path().join("layers"))?;
                 let rows = BTreeSet::from([2.min(cpus), cpus]).into_iter().map(|cpus| measured.on(cpus, &disk));
                 let rows = rows.collect::<Result<Vec<_>>>()?;
                 let used = options.cpus.as_deref().map_or(cpus, count);
                 print!("{}", report::limits(&rows, used, &series));
-                bounds.extend(rows.into_iter().map(|row| (image.clone(), row)));
+                bounds.extend(rows.into_iter().map(|row| (image.reference.clone(), row)));
                 std::fs::remove_dir_all(work.path().join("layers"))?;
             }
             all.append(&mut series);

@@ -23,6 +23,8 @@ pub(crate) struct Peer {
     name: String,
     kind: Kind,
     cpus: Option<String>,
+    /// Whether the registry speaks TLS, with a certificate that nobody knows; else plain HTTP.
+    tls: bool,
     telemetry: Telemetry,
 }
 
@@ -52,10 +54,10 @@ pub(crate) enum Kind {
 }
 
 /// Those of the peers that are there.
-pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>) -> Result<Vec<Peer>> {
+pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>, tls: bool) -> Result<Vec<Peer>> {
     let mut peers = Vec::new();
     let mut add = |name: String, kind, telemetry: &Telemetry| {
-        peers.push(Peer { name, kind, cpus: cpus.map(ToOwned::to_owned), telemetry: telemetry.clone() });
+        peers.push(Peer { name, kind, cpus: cpus.map(ToOwned::to_owned), tls, telemetry: telemetry.clone() });
     };
     for name in wanted {
         let (shape, telemetry) = match name.rsplit_once('-').unwrap_or(("berth", name)) {
@@ -82,6 +84,15 @@ pub(crate) fn find(wanted: &[String], berth: &[PathBuf], cpus: Option<&str>) -> 
     }
     ensure!(!peers.is_empty(), "none of these peers is installed: {}", wanted.join(", "));
     Ok(peers)
+}
+
+/// A directory that tells `ctr` of an image's registry: with `--skip-verify` it speaks plain HTTP to the loopback all the same.
+fn hosts(image: &str, store: &Path) -> Result<PathBuf> {
+    let (host, _) = image.split_once('/').context("a reference begins with its registry")?;
+    let (hosts, text) = (store.join("hosts"), format!("[host.\"https://{host}\"]\n  skip_verify = true\n"));
+    std::fs::create_dir_all(hosts.join(host))?;
+    std::fs::write(hosts.join(host).join("hosts.toml"), text)?;
+    Ok(hosts)
 }
 
 /// Each of several Berths, in the same shape.
@@ -113,14 +124,16 @@ impl Peer {
 
     /// Pulls an image into stores below an empty directory.
     pub(crate) fn pull(&self, image: &str, store: &Path) -> Result<Sample> {
+        // On the loopback Berth takes any certificate.
+        let berth: &[&str] = if self.tls { &["pull", image] } else { &["pull", "--plain-http", image] };
         match &self.kind {
             Kind::Berth(program) => {
                 let mut command = self.command(program);
                 command.arg("--root").arg(store.join("root")).arg("--address").arg(store.join("none.sock"));
-                measure::run(command.args(["pull", "--plain-http", image]), &[], store)
+                measure::run(command.args(berth), &[], store)
             }
-            Kind::Daemon(program) => daemons::pull(|| self.command(program), false, image, store),
-            Kind::Nats(program) => daemons::pull(|| self.command(program), true, image, store),
+            Kind::Daemon(program) => daemons::pull(|| self.command(program), false, berth, store),
+            Kind::Nats(program) => daemons::pull(|| self.command(program), true, berth, store),
             Kind::Containerd => self.containerd(image, store),
             Kind::Podman => {
                 let mut command = self.command(Path::new("podman"));
@@ -181,7 +194,13 @@ impl Peer {
         self.with_containerd(store, |socket, daemon| {
             let mut command = self.command(Path::new("ctr"));
             command.arg("--address").arg(socket);
-            command.args(["images", "pull", "--plain-http", "--snapshotter", "overlayfs", image]);
+            command.args(["images", "pull", "--snapshotter", "overlayfs"]);
+            if self.tls {
+                command.arg("--hosts-dir").arg(hosts(image, store)?);
+            } else {
+                command.arg("--plain-http");
+            }
+            command.arg(image);
             measure::run(&mut command, &[daemon], store)
         })
     }
