@@ -66,7 +66,8 @@ struct Options {
     /// Gigabytes of that file system.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
     disk: u64,
-    /// A link to pull through, as its rate and its round trip (`1gbit,20ms`); may be given again. `loopback` is none.
+    /// A link to pull through, as its rate and its round trip (`1gbit,20ms`), and the most of each connection if there is such a
+    /// bound (`1gbit,20ms,100mbit`); may be given again. `loopback` is none.
     #[arg(long = "link", value_name = "LINK", default_value = "loopback")]
     links: Vec<String>,
     /// The registry of this program's own speaks TLS, with a certificate that nobody knows: HTTP/2 to whoever can, or only 1.1
