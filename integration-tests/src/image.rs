@@ -112,6 +112,23 @@ pub fn packed(layers: &[Vec<u8>]) -> Image {
     builder.build()
 }
 
+/// Makes an OCI layout of an image, under this tag.
+pub fn write_layout(image: &Image, directory: &Path, tag: &str) -> Result<()> {
+    let blobs = directory.join("blobs/sha256");
+    fs::create_dir_all(&blobs).with_context(|| format!("make {}", blobs.display()))?;
+    let write = |path: &Path, bytes: &[u8]| fs::write(path, bytes).with_context(|| format!("write {}", path.display()));
+    for (digest, bytes) in &image.blobs {
+        write(&blobs.join(digest.hex()), bytes)?;
+    }
+    let target = json!({
+        "mediaType": image.target.media_type.as_str(), "digest": image.target.digest.to_string(), "size": image.target.size,
+        "annotations": { "org.opencontainers.image.ref.name": tag },
+    });
+    let index = json!({ "schemaVersion": 2, "manifests": [target] });
+    write(&directory.join("index.json"), &serde_json::to_vec(&index)?)?;
+    write(&directory.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
+}
+
 /// Reads the tag `latest` of an OCI layout.
 pub fn read_layout(directory: &Path) -> Result<Image> {
     let read = |digest: &Digest| -> Result<Bytes> {

@@ -25,24 +25,24 @@ pub(crate) fn all(
     let (mut pulls, mut wrong) = (0, 0);
     for image in images.list() {
         let expected = Reference::of(&image.source, disk.fresh()?.path());
-        let (image, expected) = (&image.reference, expected.with_context(|| format!("extract {}", image.source))?);
+        let (name, expected) = (&image.name, expected.with_context(|| format!("extract {}", image.name))?);
         for (link, shape) in links {
-            let reference = through(image, *shape)?;
+            let reference = through(&image.reference, *shape)?;
             for peer in peers {
                 if matches!(peer.kind(), Kind::Podman) {
-                    println!("{image}, {link}{on}, {}: left out: it has no tree that could be looked at", peer.name());
+                    println!("{name}, {link}{on}, {}: left out: it has no tree that could be looked at", peer.name());
                     continue;
                 }
                 let found = match pulled(peer, &reference, disk) {
                     Err(error) if !peer.is_berth() => {
-                        println!("{image}, {link}{on}, {}: not pulled: {error:#}", peer.name());
+                        println!("{name}, {link}{on}, {}: not pulled: {error:#}", peer.name());
                         continue;
                     }
                     found => found?,
                 };
                 let (entries, blobs) = (found.tree.len(), found.blobs.len());
                 let lines = found.differences(&expected);
-                print!("{image}, {link}{on}, {}: ", peer.name());
+                print!("{name}, {link}{on}, {}: ", peer.name());
                 if lines.is_empty() {
                     println!("same: {entries} entries, {blobs} blobs");
                 } else {

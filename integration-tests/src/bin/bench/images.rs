@@ -7,6 +7,8 @@ use berth_testing::docker_registry::{DockerRegistry, Tls};
 
 /// One image.
 pub(crate) struct Image {
+    /// What reports call it: the reference that was given, or a layout's `NAME:TAG`, the same in each run.
+    pub(crate) name: String,
     /// What pulls it.
     pub(crate) reference: String,
     /// Where it is by plain HTTP, for whoever looks at what it is made of.
@@ -32,9 +34,11 @@ impl Images {
         let mut images = Self { images: Vec::new(), registry: None, over_tls: None };
         for name in named {
             let image = match name.strip_prefix("oci:") {
-                None => Image { reference: name.clone(), source: name.clone() },
+                None => Image { name: name.clone(), reference: name.clone(), source: name.clone() },
                 Some(layout) => images.push(layout, tls)?,
             };
+            let twice = images.images.iter().any(|other| other.source == image.source);
+            ensure!(!twice, "{name} was given before, or a layout that is called the same");
             images.images.push(image);
         }
         Ok(images)
@@ -48,17 +52,18 @@ impl Images {
         }
         let registry = self.registry.as_ref().context("it was started")?;
         let (dir, tag) = layout.rsplit_once(':').unwrap_or((layout, "latest"));
-        let name = Path::new(dir).file_name().context("a layout needs a directory with a name")?;
-        let name = name.to_string_lossy().to_lowercase();
-        let source = format!("{}/{name}:{tag}", registry.host());
+        let name = Path::new(dir).file_name().context("a layout needs a directory with a name")?.to_string_lossy();
+        // A registry has no capitals in names.
+        let path = format!("{}:{tag}", name.to_lowercase());
+        let source = format!("{}/{path}", registry.host());
         let pushed = Command::new("skopeo")
             .args(["copy", "--quiet", "--all", "--preserve-digests", "--dest-tls-verify=false"])
             .args([format!("oci:{dir}:{tag}"), format!("docker://{source}")])
             .status()
             .context("start skopeo; install the package of that name")?;
         ensure!(pushed.success(), "skopeo could not push {layout}: {pushed}");
-        let reference = format!("{}/{name}:{tag}", self.over_tls.as_ref().unwrap_or(registry).host());
-        Ok(Image { reference, source })
+        let reference = format!("{}/{path}", self.over_tls.as_ref().unwrap_or(registry).host());
+        Ok(Image { name: format!("{name}:{tag}"), reference, source })
     }
 
     /// All of them.

@@ -18,6 +18,7 @@ mod peers;
 mod reference;
 mod report;
 mod seen;
+mod setting;
 mod sink;
 mod source;
 mod svg;
@@ -139,28 +140,24 @@ fn compare(options: &Options) -> Result<()> {
         for image in images.list() {
             let reference = through(&image.reference, shape)?;
             let picture = options.waterfall.as_deref();
-            let mut series = rounds(
-                options.rounds,
-                &peers,
-                &Work { image: &image.reference, link, reference, picture },
-                &images,
-                &disk,
-            )?;
-            print!("{}", report::table(&image.reference, link, &series));
+            let pull = Work { image: &image.name, link, reference, picture };
+            let mut series = rounds(options.rounds, &peers, &pull, &images, &disk)?;
+            print!("{}", report::table(&image.name, link, options.tls, &series));
             if options.limits && link == "loopback" {
                 let measured = Measured::prepare(&image.source, &work.path().join("layers"))?;
                 let rows = BTreeSet::from([2.min(cpus), cpus]).into_iter().map(|cpus| measured.on(cpus, &disk));
                 let rows = rows.collect::<Result<Vec<_>>>()?;
                 let used = options.cpus.as_deref().map_or(cpus, count);
                 print!("{}", report::limits(&rows, used, &series));
-                bounds.extend(rows.into_iter().map(|row| (image.reference.clone(), row)));
+                bounds.extend(rows.into_iter().map(|row| (image.name.clone(), row)));
                 std::fs::remove_dir_all(work.path().join("layers"))?;
             }
             all.append(&mut series);
         }
     }
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report::json(&all, &bounds, options.cpus.as_deref()))?;
+        let setting = setting::of(&options.berth, options.cpus.as_deref(), options.tls)?;
+        let text = serde_json::to_string_pretty(&report::json(setting, &all, &bounds))?;
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
     }
     if let Some(path) = &options.svg {

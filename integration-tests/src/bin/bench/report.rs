@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use berth_testing::docker_registry::Tls;
+use serde_json::{Map, Value, json};
 
-use crate::{limits::Limits, measure::Sample, svg::Group};
+use crate::{limits::Limits, measure::Sample, setting::http, svg::Group};
 
 /// What one peer took for one image.
 pub(crate) struct Series {
@@ -47,8 +48,9 @@ fn base(series: &[Series]) -> Option<&Series> {
 }
 
 /// A table of one image.
-pub(crate) fn table(image: &str, link: &str, series: &[Series]) -> String {
-    let mut out = format!("{image}, {link}\n");
+pub(crate) fn table(image: &str, link: &str, tls: Option<Tls>, series: &[Series]) -> String {
+    let tls = tls.map_or_else(String::new, |tls| format!(", TLS with HTTP/{}", http(tls)));
+    let mut out = format!("{image}, {link}{tls}\n");
     let Some(base) = base(series) else { return out };
     let line = |out: &mut String, text: std::fmt::Arguments<'_>| {
         let _never_fails = writeln!(out, "{text}");
@@ -93,8 +95,8 @@ pub(crate) fn table(image: &str, link: &str, series: &[Series]) -> String {
     out
 }
 
-/// All numbers.
-pub(crate) fn json(all: &[Series], bounds: &[(String, Limits)], cpus: Option<&str>) -> Value {
+/// All numbers, beside what they were measured with.
+pub(crate) fn json(mut setting: Map<String, Value>, all: &[Series], bounds: &[(String, Limits)]) -> Value {
     let number = |sample: &Sample| {
         json!({
             "wall_s": sample.wall, "cpu_s": sample.cpu, "system_s": sample.system, "rss_bytes": sample.rss,
@@ -115,12 +117,9 @@ pub(crate) fn json(all: &[Series], bounds: &[(String, Limits)], cpus: Option<&st
             "together_s": limits.together, "bound_s": limits.bound(), "durable_bound_s": limits.durable(),
         })
     };
-    json!({
-        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
-        "pulled_on": cpus,
-        "pulls": all.iter().map(one).collect::<Vec<_>>(),
-        "limits": bounds.iter().map(bound).collect::<Vec<_>>(),
-    })
+    setting.insert("pulls".to_owned(), all.iter().map(one).collect());
+    setting.insert("limits".to_owned(), bounds.iter().map(bound).collect());
+    setting.into()
 }
 
 /// What the machine can do at most, and how near the pulls of Berth on as many processors come to it.
