@@ -1,32 +1,54 @@
 //! What the stages of a layer cost, each alone and all together: `cargo bench -p berth-unpacker`.
 //!
-//! The layer is made up, unless `BERTH_BENCH_LAYER` names a file that holds a real one, compressed by gzip or zstd.
+//! The layer is made up, and packed by gzip and by zstd, unless `BERTH_BENCH_LAYER` names a file that holds a real one, however
+//! that is packed.
 
 #![allow(missing_docs, reason = "the macros of the harness make public items")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on shall stop")]
 
-use std::{io::Read as _, path::PathBuf, sync::LazyLock};
+use std::{
+    io::{self, Read},
+    path::PathBuf,
+    sync::LazyLock,
+};
 
-use berth_unpacker::{apply::apply, decompress, inflate::ENGINES, pipeline, writers::Writers};
-use divan::{Bencher, black_box, counter::BytesCount};
+use berth_unpacker::{apply::apply, archive, decompress, inflate::ENGINES, pieces::Pieces, pipeline, writers::Writers};
+use bytes::Bytes;
+use divan::{
+    Bencher, black_box,
+    counter::{BytesCount, ItemsCount},
+};
 use sha2::Digest as _;
 
+/// Bytes that are handed over at once.
+const BUFFER: usize = 256 << 10;
+
 struct Layer {
-    packed: Vec<u8>,
-    plain: Vec<u8>,
+    /// By the word for how it is packed.
+    packed: Vec<(&'static str, Vec<u8>)>,
+    plain: Bytes,
+}
+
+impl Layer {
+    fn packed(&self, how: &str) -> &[u8] {
+        &self.packed.iter().find(|(name, _)| *name == how).unwrap().1
+    }
 }
 
 static LAYER: LazyLock<Layer> = LazyLock::new(|| {
     if let Some(path) = std::env::var_os("BERTH_BENCH_LAYER") {
         let packed = std::fs::read(path).unwrap();
         let mut plain = Vec::new();
-        decompress::open(&packed[..]).unwrap().1.read_to_end(&mut plain).unwrap();
-        return Layer { packed, plain };
+        let (how, mut reader) = decompress::open(&packed[..]).unwrap();
+        reader.read_to_end(&mut plain).unwrap();
+        drop(reader);
+        return Layer { packed: vec![(how.name(), packed)], plain: plain.into() };
     }
     let plain = made_up();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut gzip, &plain).unwrap();
-    Layer { packed: gzip.finish().unwrap(), plain }
+    let zstd = zstd::encode_all(&plain[..], zstd::DEFAULT_COMPRESSION_LEVEL).unwrap();
+    Layer { packed: vec![("gzip", gzip.finish().unwrap()), ("zstd", zstd)], plain: plain.into() }
 });
 
 /// 200 directories of 20 files of up to 40 kB: words, in no order, so that they compress about as programs do.
@@ -66,15 +88,55 @@ fn main() {
     std::fs::remove_dir_all(TREES.path()).unwrap();
 }
 
-#[divan::bench(args = ENGINES.iter().map(|engine| engine.name))]
-fn inflate(bencher: Bencher, name: &str) {
+fn packings() -> impl Iterator<Item = &'static str> {
+    LAYER.packed.iter().map(|(how, _)| *how)
+}
+
+/// The libraries that undo gzip, by name; for other packings there is one each.
+fn inflaters() -> Vec<&'static str> {
+    let by = |how| if how == "gzip" { ENGINES.iter().map(|engine| engine.name).collect() } else { vec![how] };
+    packings().flat_map(by).collect()
+}
+
+#[divan::bench(args = inflaters())]
+fn inflate(bencher: Bencher, by: &str) {
     let layer = &*LAYER;
-    let engine = ENGINES.iter().find(|engine| engine.name == name).unwrap();
-    let mut buffer = vec![0; 256 << 10];
+    let engine = ENGINES.iter().find(|engine| engine.name == by);
+    let open = || -> Box<dyn Read> {
+        match engine {
+            Some(engine) => Box::new(decompress::gunzip(layer.packed("gzip"), engine)),
+            None => decompress::open(layer.packed(by)).unwrap().1,
+        }
+    };
+    let mut buffer = vec![0; BUFFER];
     bencher.counter(BytesCount::new(layer.plain.len())).bench_local(|| {
-        let mut reader = decompress::gunzip(&layer.packed[..], engine);
+        let mut reader = open();
         while reader.read(&mut buffer).unwrap() > 0 {}
     });
+}
+
+/// A layer that was inflated before, in such pieces as the stage before hands over.
+struct Inflated(Bytes);
+
+impl Pieces for Inflated {
+    fn piece(&mut self, most: usize) -> io::Result<Bytes> {
+        Ok(self.0.split_to(most.min(self.0.len()).min(BUFFER)))
+    }
+}
+
+impl Read for Inflated {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.piece(buffer.len())?.as_ref().read(buffer)
+    }
+}
+
+/// Reading the archive alone: its headers, past the files' bytes. Nothing is written.
+#[divan::bench]
+fn archive_alone(bencher: Bencher) {
+    let layer = &*LAYER;
+    let source = || Inflated(layer.plain.clone());
+    let entries = ItemsCount::new(archive::count(&mut source()).unwrap());
+    bencher.counter(entries).bench_local(|| archive::count(&mut source()).unwrap());
 }
 
 #[divan::bench]
@@ -86,11 +148,11 @@ fn hash(bencher: Bencher) {
 }
 
 /// Reading and inflating, hashing, and handing over; nothing is written.
-#[divan::bench]
-fn stages(bencher: Bencher) {
+#[divan::bench(args = packings())]
+fn stages(bencher: Bencher, how: &str) {
     let layer = &*LAYER;
     bencher.counter(BytesCount::new(layer.plain.len())).bench_local(|| {
-        pipeline::run(&layer.packed[..], |pieces| {
+        pipeline::run(layer.packed(how), |pieces| {
             while !pieces.piece(1 << 20).unwrap().is_empty() {}
             Ok(())
         })
@@ -108,10 +170,10 @@ fn create(bencher: Bencher, threads: usize) {
 }
 
 /// All of it.
-#[divan::bench(sample_count = 10)]
-fn unpack(bencher: Bencher) {
+#[divan::bench(args = packings(), sample_count = 10)]
+fn unpack(bencher: Bencher, how: &str) {
     let (layer, writers) = (&*LAYER, Writers::new(4, None));
     bencher.counter(BytesCount::new(layer.plain.len())).with_inputs(tree).bench_local_refs(|upper| {
-        pipeline::run(&layer.packed[..], |pieces| apply(pieces, upper, &writers, &|| false)).unwrap();
+        pipeline::run(layer.packed(how), |pieces| apply(pieces, upper, &writers, &|| false)).unwrap();
     });
 }

@@ -22,7 +22,7 @@
 
 pub mod apply;
 mod applying;
-mod archive;
+pub mod archive;
 mod batch;
 mod bypass;
 mod claim;

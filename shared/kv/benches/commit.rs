@@ -17,11 +17,27 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = [1, 8, 64], consts = [true, false], sample_count = 20)]
-fn writes<const SYNCED: bool>(bencher: Bencher, at_once: usize) {
+/// What a write waits for; the rows are called so.
+trait Promise {
+    const DURABILITY: Durability;
+}
+
+struct Flushed;
+
+impl Promise for Flushed {
+    const DURABILITY: Durability = Durability::Synced;
+}
+
+struct NotFlushed;
+
+impl Promise for NotFlushed {
+    const DURABILITY: Durability = Durability::None;
+}
+
+#[divan::bench(args = [1, 8, 64], types = [Flushed, NotFlushed], sample_count = 20)]
+fn writes<P: Promise>(bencher: Bencher, at_once: usize) {
     let (runtime, dir) = (tokio::runtime::Runtime::new().unwrap(), tempfile::tempdir().unwrap());
-    let durability = if SYNCED { Durability::Synced } else { Durability::None };
-    let db = Db::open(dir.path(), options(durability)).unwrap();
+    let db = Db::open(dir.path(), options(P::DURABILITY)).unwrap();
     bencher.counter(ItemsCount::new(at_once)).bench_local(|| {
         let write = |n: usize| {
             db.write(move |txn| {
