@@ -50,6 +50,7 @@ mod gc;
 mod health;
 mod host;
 mod images;
+mod interrupted_benchmark;
 mod leases;
 mod memory;
 mod native;
