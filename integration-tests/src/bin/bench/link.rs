@@ -2,8 +2,8 @@
 //!
 //! It is made to be like what `tc netem` makes of a link, in one program: many kernels have no netem, and no network of the
 //! machine is touched. All connections share the rate, as one interface. Each is open after a round trip, begins with ten
-//! segments, and doubles what may be under way in each round trip up to 4 MiB, as TCP does where nothing is lost. A connection
-//! may also have a rate of its own, as storage hosts and CDNs give it.
+//! segments, and may have as much more under way as has arrived, up to 4 MiB, as TCP does in its slow start (RFC 5681) where
+//! nothing is lost. A connection may also have a rate of its own, as storage hosts and CDNs give it.
 
 use std::{
     collections::VecDeque,
@@ -168,7 +168,7 @@ fn one_way(from: &TcpStream, to: &TcpStream, shape: Shape, free: &Free, open: In
 }
 
 fn send(mut from: &TcpStream, way: &Way, shape: Shape, free: &Free, open: Instant) -> io::Result<()> {
-    let mut first = None;
+    let mut window = FIRST_WINDOW;
     let mut bound = shape.each_megabits.map(|megabits| Bound { megabits, free: None });
     loop {
         let mut chunk = vec![0; CHUNK];
@@ -177,26 +177,22 @@ fn send(mut from: &TcpStream, way: &Way, shape: Shape, free: &Free, open: Instan
             return Ok(());
         }
         chunk.truncate(read);
-        let now = Instant::now();
-        let trips =
-            now.duration_since(*first.get_or_insert(now)).as_secs_f64() / shape.round_trip.as_secs_f64().max(1e-6);
-        let window = ((FIRST_WINDOW as f64) * trips.min(12.0).exp2()).min(LARGEST_WINDOW as f64) as usize;
         let mut flight = way.flight();
-        while flight.bytes > 0 && flight.bytes + read > window.max(CHUNK) {
+        loop {
             let now = Instant::now();
-            match flight.arrived.front().copied() {
-                Some((at, bytes)) if at <= now => {
-                    flight.bytes -= bytes;
-                    flight.arrived.pop_front();
-                }
-                waiting => {
-                    if flight.over {
-                        return Ok(());
-                    }
-                    let patience = waiting.map_or(Duration::from_secs(1), |(at, _)| at.duration_since(now));
-                    flight = way.changed.wait_timeout(flight, patience).unwrap_or_else(PoisonError::into_inner).0;
-                }
+            while let Some((_, bytes)) = flight.arrived.pop_front_if(|(at, _)| *at <= now) {
+                flight.bytes -= bytes;
+                window = LARGEST_WINDOW.min(window + bytes);
             }
+            if flight.bytes == 0 || flight.bytes + read <= window.max(CHUNK) {
+                break;
+            }
+            if flight.over {
+                return Ok(());
+            }
+            let next = flight.arrived.front().map(|(at, _)| at.duration_since(now));
+            let patience = next.unwrap_or(Duration::from_secs(1));
+            flight = way.changed.wait_timeout(flight, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(flight);
         // Before it takes a place among all others, so that those go on meanwhile.
