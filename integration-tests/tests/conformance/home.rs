@@ -1,7 +1,7 @@
 //! The homes: a gateway on a socket, and the services behind it in the same process or over a nats-server.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -130,6 +130,11 @@ impl Home {
 
     pub(crate) fn namespaces(&self) -> api::namespaces::namespaces_client::NamespacesClient<Channel> {
         api::namespaces::namespaces_client::NamespacesClient::new(self.channel.clone())
+    }
+
+    /// The file of a blob.
+    pub(crate) fn blob_file(&self, digest: &str) -> PathBuf {
+        self.root.path().join("content/blobs").join(digest.replace(':', "/"))
     }
 
     /// The files of blobs there are.

@@ -22,6 +22,7 @@ mod load;
 mod namespaces;
 mod serving;
 mod sharing;
+mod small;
 mod writer;
 mod writing;
 

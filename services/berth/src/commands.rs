@@ -1,5 +1,6 @@
 //! The commands: which one was typed, and what all of them need.
 
+mod ahead;
 mod content;
 mod events;
 mod explain;

@@ -9,17 +9,33 @@ use berth_wire::{content as msg, convert, types::Time};
 use crate::{
     page,
     service::optional,
-    state::{State, located},
+    state::{State, find, located},
     tables::BLOBS,
 };
 
 /// Most blobs in one call.
 const MANY: usize = 4096;
+/// The same where each has a path in the answer, which must fit a message.
+const STATS: usize = 1000;
 
 /// Facts about a blob, and where to read it.
 pub(crate) async fn stat(state: &State, request: msg::StatBlobRequest) -> Result<msg::StatBlobReply, Status> {
     let digest = convert::digest(&request.digest)?;
     state.blob(digest).await?.ok_or_else(|| Status::not_found(format!("blob {digest} not found")))
+}
+
+/// Facts about those that are there.
+pub(crate) async fn stat_many(state: &State, request: msg::StatBlobsRequest) -> Result<msg::StatBlobsReply, Status> {
+    let asked = request.digests.iter().map(|digest| convert::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    if asked.len() > STATS {
+        return Err(Status::invalid_argument(format!("{} blobs in one call, and {STATS} are the most", asked.len())));
+    }
+    let store = Arc::clone(&state.store);
+    let found = state.db.read(move |view| {
+        let each = asked.iter().map(|digest| find(view, &store, digest));
+        each.filter_map(Result::transpose).collect::<Result<_, _>>()
+    });
+    Ok(msg::StatBlobsReply { blobs: found.await? })
 }
 
 /// The blobs.

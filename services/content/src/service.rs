@@ -88,6 +88,10 @@ impl Content for Service {
         blobs::stat(&self.state, request).await
     }
 
+    async fn stat_blobs(&self, request: msg::StatBlobsRequest) -> Result<msg::StatBlobsReply, Status> {
+        blobs::stat_many(&self.state, request).await
+    }
+
     async fn list_blobs(&self, request: msg::ListBlobsRequest) -> Result<msg::ListBlobsReply, Status> {
         blobs::list(&self.state, request).await
     }

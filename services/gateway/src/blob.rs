@@ -21,7 +21,7 @@ use crate::Backend;
 
 /// A part of at most so many bytes is read where its file is opened: to hand each step to another thread takes longer than
 /// the step itself. Most documents are smaller.
-const SMALL: u64 = 64 << 10;
+pub(crate) const SMALL: u64 = 64 << 10;
 
 /// A part of a blob's file: it can be read to its end, whatever becomes of the blob.
 pub(crate) struct Part {

@@ -5,13 +5,13 @@ use std::pin::Pin;
 use berth_model::{Code, Status};
 use berth_wire::{
     content::{DeleteBlobRequest, ListIngestsReply, ListIngestsRequest},
-    gateway::{ReadChunk, ReadRequest, content_server::Content},
+    gateway::{ReadChunk, ReadRequest, ReadSmallReply, ReadSmallRequest, content_server::Content},
     metadata as msg,
 };
 use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response};
 
-use crate::{Backend, blob, pass, to_grpc};
+use crate::{Backend, blob, pass, small, to_grpc};
 
 /// Bytes in one message.
 const CHUNK: usize = 256 << 10;
@@ -39,6 +39,10 @@ impl Content for Backend {
         let part = blob::open(self, namespace, digest, offset, size).await.map_err(to_grpc)?;
         let chunks = part.pieces(CHUNK).map(|piece| piece.map(|data| ReadChunk { data }).map_err(to_grpc));
         Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn read_small(&self, request: Request<ReadSmallRequest>) -> Grpc<ReadSmallReply> {
+        small::read(self, request.into_inner()).await.map(Response::new).map_err(to_grpc)
     }
 
     async fn delete(&self, request: Request<msg::DeleteContentRequest>) -> Grpc<msg::DeleteContentReply> {

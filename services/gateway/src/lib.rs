@@ -20,6 +20,7 @@ pub mod pull_shape;
 mod pulls;
 mod readers;
 mod serve;
+mod small;
 mod snapshots;
 mod status;
 mod stopping;

@@ -96,6 +96,9 @@ impl Metadata for Service {
     async fn list_content(&self, request: msg::ListContentRequest) -> Result<msg::ListContentReply, Status> {
         contents::list(&self.store, request).await
     }
+    async fn known_contents(&self, request: msg::KnownContentsRequest) -> Result<msg::KnownContentsReply, Status> {
+        contents::known(&self.store, request).await
+    }
     async fn put_content(&self, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {
         contents::put(&self.store, request).await
     }

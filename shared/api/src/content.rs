@@ -16,7 +16,7 @@ pub use reader::{BlobReader, Followed};
 pub use turns::Turns;
 pub use writer::{BlobWriter, STORE_ID_FILE};
 
-use crate::contract::{SLOW, contract, long_poll};
+use crate::contract::{MANY, SLOW, contract, long_poll};
 
 contract! {
     /// Blob files and the ingestions that become them. See `proto/berth/content/v1/content.proto`.
@@ -43,6 +43,8 @@ contract! {
         watch_blob(msg::WatchBlobRequest) within |request| long_poll(request.wait_ms);
         /// Facts about a blob, and where to read it.
         stat_blob(msg::StatBlobRequest);
+        /// Facts about those of some blobs that are there.
+        stat_blobs(msg::StatBlobsRequest) within |_| MANY;
         /// The blobs.
         list_blobs(msg::ListBlobsRequest);
         /// Deletes the file of a condemned blob.

@@ -71,5 +71,9 @@ pub(crate) fn long_poll(wait_ms: u32) -> std::time::Duration {
     std::time::Duration::from_millis(u64::from(wait_ms)) + std::time::Duration::from_secs(30)
 }
 
+/// For calls that do for many things what others do for one: a caller whose service is of before they came does not wait long
+/// for one that knows them, and asks of each thing.
+pub(crate) const MANY: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// For calls that copy or flush a lot of data.
 pub(crate) const SLOW: std::time::Duration = std::time::Duration::from_secs(600);

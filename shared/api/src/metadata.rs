@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_wire::metadata as msg;
 
-use crate::contract::{contract, long_poll};
+use crate::contract::{MANY, contract, long_poll};
 
 /// Reading all records of a large store takes a while.
 const MARK: Duration = Duration::from_secs(600);
@@ -26,6 +26,8 @@ contract! {
         get_content(msg::GetContentRequest);
         /// A page of content records.
         list_content(msg::ListContentRequest);
+        /// Which blobs a namespace has a record of.
+        known_contents(msg::KnownContentsRequest) within |_| MANY;
         /// Records blobs, or merges their labels.
         put_content(msg::PutContentRequest);
         /// Changes labels of a content record.

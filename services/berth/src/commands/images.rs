@@ -1,6 +1,6 @@
 //! `berth images`: ls, inspect and rm; mounting is in `mounting`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::AtomicBool};
 
 use berth_wire::metadata::{DeleteImageRequest, Image, ListImagesRequest};
 use futures::StreamExt as _;
@@ -8,12 +8,15 @@ use futures::StreamExt as _;
 use crate::{
     cli::{Images, List},
     client::Client,
-    commands::{gc, look, mounting, refused},
+    commands::{ahead::Ahead, gc, look, mounting, refused},
     output,
 };
 
-/// Images that are looked into at a time.
-const LOOKS: usize = 32;
+/// Images whose documents are read together, and so many times that at a time. Of each group at most so many are asked of
+/// alone at a time.
+const GROUP: usize = 128;
+const GROUPS: usize = 4;
+const LOOKS: usize = 8;
 
 pub(crate) async fn run(client: &Client, command: Images) -> anyhow::Result<()> {
     match command {
@@ -64,19 +67,29 @@ fn json(image: &Image) -> serde_json::Value {
     })
 }
 
+/// Size and platforms of an image; what is the matter with its documents.
+type Seen = anyhow::Result<(String, String)>;
+
 /// Size and platforms of what the images are of, by its digest. Many names may be of one thing, and each question is a way
-/// there and back: so each is asked once, and many at a time.
-async fn seen(client: &Client, images: &[Image]) -> HashMap<String, anyhow::Result<(String, String)>> {
+/// there and back: so each is asked once, and of many together.
+async fn seen(client: &Client, images: &[Image]) -> HashMap<String, Seen> {
     let distinct: HashMap<&str, &Image> =
         images.iter().filter_map(|image| Some((image.target.as_ref()?.digest.as_str(), image))).collect();
-    let look = |(digest, image): (&str, &Image)| {
-        let (digest, image) = (digest.to_owned(), image.clone());
-        async move {
-            let parts = look::parts(client, &image).await;
-            (digest, parts.map(|parts| (output::size(look::size(&parts)), look::platforms(&parts).join(","))))
-        }
+    let distinct: Vec<&Image> = distinct.into_values().collect();
+    let offered = AtomicBool::new(true);
+    let groups = distinct.chunks(GROUP).map(|group| seen_together(client, group, &offered));
+    let seen: Vec<Vec<(String, Seen)>> = futures::stream::iter(groups).buffer_unordered(GROUPS).collect().await;
+    seen.into_iter().flatten().collect()
+}
+
+async fn seen_together(client: &Client, images: &[&Image], offered: &AtomicBool) -> Vec<(String, Seen)> {
+    let ahead = &Ahead::of(client, images, offered).await;
+    let look = async |image: &Image| {
+        let digest = image.target.clone().unwrap_or_default().digest;
+        let parts = look::parts(client, image, ahead).await;
+        (digest, parts.map(|parts| (output::size(look::size(&parts)), look::platforms(&parts).join(","))))
     };
-    futures::stream::iter(distinct.into_iter().map(look)).buffer_unordered(LOOKS).collect().await
+    futures::stream::iter(images.iter().copied().map(look)).buffer_unordered(LOOKS).collect().await
 }
 
 async fn ls(client: &Client, list: &List) -> anyhow::Result<()> {
@@ -104,7 +117,7 @@ async fn ls(client: &Client, list: &List) -> anyhow::Result<()> {
 
 async fn inspect(client: &Client, reference: &str, content: bool) -> anyhow::Result<()> {
     let image = look::record(client, reference).await?;
-    let parts = look::parts(client, &image).await?;
+    let parts = look::parts(client, &image, &Ahead::default()).await?;
     let mut value = json(&image);
     let manifests: Vec<serde_json::Value> = parts
         .images

@@ -7,7 +7,10 @@ use berth_wire::{
     metadata::{self as msg, GetImageRequest},
 };
 
-use crate::{client::Client, commands::refused};
+use crate::{
+    client::Client,
+    commands::{ahead::Ahead, refused},
+};
 
 /// A document of an image.
 pub(crate) struct Document {
@@ -38,8 +41,11 @@ pub(crate) async fn read(client: &Client, digest: &Digest) -> anyhow::Result<Vec
     Ok(bytes)
 }
 
-async fn document(client: &Client, descriptor: Descriptor) -> anyhow::Result<Document> {
-    let bytes = read(client, &descriptor.digest).await?;
+async fn document(client: &Client, descriptor: Descriptor, ahead: &Ahead) -> anyhow::Result<Document> {
+    let bytes = match ahead.get(&descriptor.digest) {
+        Some(bytes) => bytes.to_vec(),
+        None => read(client, &descriptor.digest).await?,
+    };
     Ok(Document { descriptor, bytes })
 }
 
@@ -49,19 +55,27 @@ pub(crate) struct Parts {
     pub(crate) images: Vec<(Document, Manifest, Document)>,
 }
 
-/// Reads the documents of an image. Manifests of platforms that were not pulled are left out.
-pub(crate) async fn parts(client: &Client, image: &msg::Image) -> anyhow::Result<Parts> {
+/// Whether the namespace has a document.
+async fn has(client: &Client, digest: &Digest, ahead: &Ahead) -> bool {
+    if let Some(has) = ahead.has(digest) {
+        return has;
+    }
+    let request = msg::GetContentRequest { namespace: client.namespace.clone(), digest: digest.to_string() };
+    client.content().info(request).await.is_ok()
+}
+
+/// Reads the documents of an image, as far as they were not read ahead. Manifests of platforms that were not pulled are left
+/// out.
+pub(crate) async fn parts(client: &Client, image: &msg::Image, ahead: &Ahead) -> anyhow::Result<Parts> {
     let target = image.target.as_ref().context("the image's record has no target")?;
-    let target = document(client, Descriptor::try_from(target)?).await?;
+    let target = document(client, Descriptor::try_from(target)?, ahead).await?;
     let kind = Kind::of_document(target.descriptor.digest, &target.descriptor.media_type, &target.bytes)?;
     let mut parts = Parts { index: None, images: Vec::new() };
     let mut manifests = Vec::new();
     if kind == Kind::Index {
         for entry in Index::parse(target.descriptor.digest, &target.bytes)?.manifests {
-            let request =
-                msg::GetContentRequest { namespace: client.namespace.clone(), digest: entry.digest.to_string() };
-            if client.content().info(request).await.is_ok() {
-                manifests.push(document(client, entry).await?);
+            if has(client, &entry.digest, ahead).await {
+                manifests.push(document(client, entry, ahead).await?);
             }
         }
         parts.index = Some(target);
@@ -70,7 +84,7 @@ pub(crate) async fn parts(client: &Client, image: &msg::Image) -> anyhow::Result
     }
     for manifest in manifests {
         let parsed = Manifest::parse(manifest.descriptor.digest, &manifest.bytes)?;
-        let config = document(client, parsed.config.clone()).await?;
+        let config = document(client, parsed.config.clone(), ahead).await?;
         parts.images.push((manifest, parsed, config));
     }
     Ok(parts)
@@ -79,7 +93,7 @@ pub(crate) async fn parts(client: &Client, image: &msg::Image) -> anyhow::Result
 /// The name of the snapshot that shows an image, for a platform or for the only one there is.
 pub(crate) async fn chain_id(client: &Client, reference: &str, platform: Option<&Platform>) -> anyhow::Result<String> {
     let image = record(client, reference).await?;
-    let parts = parts(client, &image).await?;
+    let parts = parts(client, &image, &Ahead::default()).await?;
     let mut configs = Vec::new();
     for (_, _, config) in &parts.images {
         configs.push(Config::parse(config.descriptor.digest, &config.bytes)?);

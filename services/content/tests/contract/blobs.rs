@@ -101,3 +101,20 @@ pub(crate) async fn a_blob_whose_file_was_taken_away_is_fetched_again(kind: Kind
     assert_eq!(home.put(b"a blob").await, digest);
     assert_eq!(home.stat(&digest).await.unwrap().size, 6);
 }
+
+pub(crate) async fn of_many_those_are_told_that_are_there(kind: Kind) {
+    let home = Home::new(kind).await;
+    let (first, gone, second) = (home.put(b"first").await, home.put(b"gone").await, home.put(b"").await);
+    std::fs::remove_file(home.root().join("blobs/sha256").join(gone.hex())).unwrap();
+    let ask = |digests: &[Digest]| {
+        let digests = digests.iter().map(ToString::to_string).collect();
+        home.content.stat_blobs(msg::StatBlobsRequest { digests })
+    };
+    let told = ask(&[second, Digest::of(b"never there"), gone, first]).await.unwrap().blobs;
+    assert_eq!(told, [home.stat(&second).await.unwrap(), home.stat(&first).await.unwrap()]);
+    assert_eq!(ask(&[]).await.unwrap().blobs, []);
+    assert_eq!(ask(&[first; 1000]).await.unwrap().blobs.len(), 1000);
+    assert_eq!(ask(&[first; 1001]).await.unwrap_err().code, Code::InvalidArgument);
+    let odd = msg::StatBlobsRequest { digests: vec![first.to_string(), "odd".into()] };
+    assert_eq!(home.content.stat_blobs(odd).await.unwrap_err().code, Code::InvalidArgument);
+}

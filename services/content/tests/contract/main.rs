@@ -27,6 +27,7 @@ in_every_home! {
     a_list_is_walked_in_pages in blobs,
     the_same_bytes_twice_are_one_blob in blobs,
     a_blob_whose_file_was_taken_away_is_fetched_again in blobs,
+    of_many_those_are_told_that_are_there in blobs,
     a_reader_follows_a_writer in following,
     a_large_blob_is_handed_on_in_memory in following,
     a_document_is_read_before_it_is_committed in following,

@@ -205,6 +205,10 @@ impl Content for Store {
         Ok(msg::StatBlobReply { digest: request.digest, size, ..Default::default() })
     }
 
+    async fn stat_blobs(&self, _: msg::StatBlobsRequest) -> Result<msg::StatBlobsReply, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
     async fn abort_ingest(&self, _: msg::AbortIngestRequest) -> Result<msg::AbortIngestReply, Status> {
         Err(Status::unimplemented("not in these tests"))
     }

@@ -272,7 +272,7 @@ pub(super) async fn absolve(
         .await
 }
 
-fn at_most(number: usize) -> Result<(), Status> {
+pub(super) fn at_most(number: usize) -> Result<(), Status> {
     if number > MOST {
         return Err(Status::invalid_argument(format!("{number} in one call, and {MOST} are the most")));
     }

@@ -3,6 +3,7 @@
 use berth_model::Status;
 use berth_wire::metadata as msg;
 
+use super::collection::at_most;
 use crate::{check, condemnation, contents, leases, missing, page::Page, store::Store, tables::content};
 
 pub(super) async fn get(store: &Store, request: msg::GetContentRequest) -> Result<msg::Content, Status> {
@@ -29,6 +30,26 @@ pub(super) async fn list(store: &Store, request: msg::ListContentRequest) -> Res
         })
         .await?;
     Ok(msg::ListContentReply { contents, more, sequence })
+}
+
+pub(super) async fn known(
+    store: &Store,
+    request: msg::KnownContentsRequest,
+) -> Result<msg::KnownContentsReply, Status> {
+    let namespace = check::namespace(&request.namespace)?;
+    at_most(request.digests.len())?;
+    let asked = request.digests.iter().map(|digest| check::digest(digest)).collect::<Result<Vec<_>, _>>()?;
+    store
+        .read(move |view| {
+            let mut digests = Vec::new();
+            for digest in asked {
+                if content::has(view, &namespace, &digest)? {
+                    digests.push(digest.to_string());
+                }
+            }
+            Ok(msg::KnownContentsReply { digests })
+        })
+        .await
 }
 
 pub(super) async fn put(store: &Store, request: msg::PutContentRequest) -> Result<msg::PutContentReply, Status> {

@@ -15,6 +15,10 @@ pub(crate) fn get(from: &impl Reader, namespace: &str, digest: &Digest) -> Resul
     CONTENT.get(from, &(namespace.to_owned(), *digest))
 }
 
+pub(crate) fn has(from: &impl Reader, namespace: &str, digest: &Digest) -> Result<bool, Status> {
+    CONTENT.contains(from, &(namespace.to_owned(), *digest))
+}
+
 pub(crate) fn put(txn: &mut Txn<'_>, namespace: &str, digest: &Digest, content: &Content) {
     CONTENT.put(txn, &(namespace.to_owned(), *digest), content);
     BY_DIGEST.put(txn, &(*digest, namespace.to_owned()), &());

@@ -88,6 +88,18 @@ async fn bad_entries_are_refused_with_all_others(home: Home) {
     assert_eq!(home.topics().await.len(), 1);
 }
 
+async fn of_many_those_are_told_that_the_namespace_has(home: Home) {
+    let m = &home.metadata;
+    m.put_content(put(NS, vec![entry("x", 7, &[]), entry("y", 7, &[])])).await.unwrap();
+    m.put_content(put("other", vec![entry("z", 7, &[])])).await.unwrap();
+    let ask = |digests: Vec<String>| m.known_contents(msg::KnownContentsRequest { namespace: NS.into(), digests });
+    let told = ask(["z", "y", "nobody's", "x"].map(digest).into()).await.unwrap().digests;
+    assert_eq!(told, ["y", "x"].map(digest));
+    assert_eq!(ask(Vec::new()).await.unwrap().digests, Vec::<String>::new());
+    refused(ask(vec!["odd".into()]).await, Code::InvalidArgument, &["digest"]);
+    refused(ask(vec![digest("x"); 4097]).await, Code::InvalidArgument, &["4097"]);
+}
+
 async fn one_request_may_name_a_digest_twice(home: Home) {
     let m = &home.metadata;
     m.put_content(put(NS, vec![entry("x", 7, &[("a", "1")]), entry("x", 7, &[("b", "2")])])).await.unwrap();
@@ -170,6 +182,7 @@ crate::in_both_homes! {
     records_are_made_merged_and_dropped
     sources_are_sets
     bad_entries_are_refused_with_all_others
+    of_many_those_are_told_that_the_namespace_has
     one_request_may_name_a_digest_twice
     lists_come_in_pages_in_key_order
     what_is_recorded_cannot_be_condemned
