@@ -105,6 +105,7 @@ impl Plan {
                 let mut config = berth_fetcher::Config::default();
                 config.jobs = self.settings.fetch_jobs.unwrap_or(config.jobs);
                 config.client.pieces = self.settings.pulls.connections_per_layer;
+                config.client.http_2 = self.settings.pulls.http2;
                 berth_fetcher::start(bus, config).await
             }
             Service::Unpacker => {

@@ -7,10 +7,19 @@ use berth_model::{Descriptor, Reference, Status};
 use berth_telemetry::wait;
 use bytes::Bytes;
 
-use crate::{access::Access, client::RegistryClient, numbers, pieces::Incoming, retry::Tries};
+use crate::{
+    access::Access,
+    client::RegistryClient,
+    numbers,
+    pieces::{Incoming, Manner},
+    retry::Tries,
+};
 
 /// How long to listen for bytes after the last one.
 const AFTERMATH: Duration = Duration::from_secs(1);
+
+/// Times there may be trouble with a blob before no pieces of it are asked for any more.
+const MOST_TROUBLE: usize = 3;
 
 /// After so long without bytes the sink tells of those that came last.
 const SOON: Duration = Duration::from_millis(100);
@@ -67,7 +76,31 @@ impl RegistryClient {
         access: &Access,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Fetched, Status> {
-        let named = Named { descriptor, reference };
+        self.fetch(sink, &Named { descriptor, reference }, access, progress, MOST_TROUBLE).await
+    }
+
+    /// As [`Self::fetch_into`], and asks for all of it at once: what was wrong in a part of it may be so in that part again.
+    pub(crate) async fn fetch_whole_into(
+        self: &Arc<Self>,
+        sink: &mut dyn BlobSink,
+        descriptor: &Descriptor,
+        reference: &Reference,
+        access: &Access,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Fetched, Status> {
+        self.fetch(sink, &Named { descriptor, reference }, access, progress, 0).await
+    }
+
+    /// `patience`: how often there may be trouble before it comes by one connection to its end.
+    async fn fetch(
+        self: &Arc<Self>,
+        sink: &mut dyn BlobSink,
+        named: &Named<'_>,
+        access: &Access,
+        progress: &(dyn Fn(u64) + Send + Sync),
+        mut patience: usize,
+    ) -> Result<Fetched, Status> {
+        let Named { descriptor, reference } = *named;
         let mut fetched = Fetched::default();
         let mut tries = Tries::new(&self.options);
         let mut counted_from = sink.offset();
@@ -81,11 +114,16 @@ impl RegistryClient {
             if start == descriptor.size {
                 return Ok(fetched);
             }
-            let opening = self.incoming(descriptor, reference, access, start, start < alone_until);
+            let manner = match patience {
+                0 => Manner::Rest,
+                _ if start < alone_until => Manner::Alone,
+                _ => Manner::Pieces,
+            };
+            let opening = self.incoming(descriptor, reference, access, start, manner);
             let mut body = self.while_alive(sink, opening).await??;
             fetched.opened += 1;
             tracing::debug!(target: berth_telemetry::STEP, from = start, "range");
-            let ended = self.drain(sink, &mut body, &named, progress).await?;
+            let ended = self.drain(sink, &mut body, named, progress).await?;
             drop(body);
             fetched.bytes += sink.offset() - start;
             let (cause, host, why) = match ended {
@@ -93,6 +131,7 @@ impl RegistryClient {
                 Ended::Part => continue,
                 Ended::Early(cause, host, why) => (cause, host, why),
             };
+            patience = patience.saturating_sub(1);
             alone_until = sink.offset().saturating_add(self.options.stretch_bytes);
             if sink.offset() - counted_from >= self.options.progress_bytes {
                 tries = Tries::new(&self.options);

@@ -15,7 +15,7 @@ use crate::{
     errand::{Errand, Object},
     range::{Begins, Part, begins},
     resolve::MANIFEST_TYPES,
-    transport::Hop,
+    transport::{Elsewhere, Hop},
 };
 
 /// Where to look, in order: registries keep manifests and blobs apart, and a few keep a manifest as a blob.
@@ -32,6 +32,8 @@ pub(crate) struct Opened {
     pub(crate) body: Body,
     /// Where it ends, if the server was asked for a part and says so.
     pub(crate) until: Option<u64>,
+    /// The registry has sent us to another server on the way.
+    pub(crate) elsewhere: bool,
 }
 
 impl RegistryClient {
@@ -78,7 +80,8 @@ impl RegistryClient {
             }
         };
         check_content(&errand, descriptor, &response)?;
-        Ok(Opened { body: Body::new(response, skip, &self.options), until })
+        let elsewhere = response.extensions().get::<Elsewhere>().is_some();
+        Ok(Opened { elsewhere, body: Body::new(response, skip, &self.options), until })
     }
 
     /// The first answer that is a success, or says that the range cannot be served.

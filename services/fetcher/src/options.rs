@@ -48,10 +48,13 @@ pub struct ClientOptions {
     pub far: Duration,
     /// Bytes of a piece. It takes several round trips of a fast link, and as many pieces as are ahead fit into memory.
     pub piece_bytes: u64,
-    /// Pieces of one blob at once; 1: none are asked for. All count as large downloads, and only take places that nobody waits for.
+    /// Pieces of one blob at once; 1: none are asked for. All count as large downloads, and half of
+    /// the places for those stay free for who comes.
     pub pieces: usize,
     /// Bytes that are asked for at once while there is no place for a second connection, or after one broke.
     pub stretch_bytes: u64,
+    /// HTTP/2 with servers that have it.
+    pub http_2: bool,
     /// Bytes of one answer that may be under way by HTTP/2: what a fast link has under way in a long round trip.
     pub stream_window: u32,
     /// A connection that several requests share is asked for a sign of life after so long a silence, while any of them waits.
@@ -91,6 +94,7 @@ impl Default for ClientOptions {
             piece_bytes: 4 << 20,
             pieces: 4,
             stretch_bytes: 16 << 20,
+            http_2: true,
             stream_window: 8 << 20,
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(15),

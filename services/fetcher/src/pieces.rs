@@ -19,6 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::Instrument as _;
+use url::Url;
 
 use crate::{
     access::Access,
@@ -34,6 +35,17 @@ use crate::{
 
 /// Chunks of one piece that may wait; more than a piece has, unless they are very small.
 const CHUNKS: usize = 1024;
+
+/// How a blob may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// In pieces at once.
+    Pieces,
+    /// By one connection for a stretch.
+    Alone,
+    /// By one connection to its end.
+    Rest,
+}
 
 /// How a blob comes.
 pub(crate) enum Incoming {
@@ -96,21 +108,26 @@ struct Ahead {
 }
 
 impl RegistryClient {
-    /// Opens a blob at an offset: in pieces, if its server is far and much is missing. `alone`: by one connection.
+    /// Whether there are places that nobody else may soon want.
+    fn has_spare(&self) -> bool {
+        self.places.available_permits() > self.options.large_downloads / 2
+    }
+
+    /// Opens a blob at an offset, as large ones may come now: in pieces only if its server is far and much is missing.
     pub(crate) async fn incoming(
         self: &Arc<Self>,
         descriptor: &Descriptor,
         reference: &Reference,
         access: &Access,
         offset: u64,
-        alone: bool,
+        manner: Manner,
     ) -> Result<Incoming, Status> {
-        let by_one = alone || self.places.available_permits() == 0;
+        let by_one = manner == Manner::Alone || !self.has_spare();
         let length = if by_one { self.options.stretch_bytes } else { self.options.piece_bytes };
         let until = offset.saturating_add(length);
         let errand = Errand { reference, access, object: Object::Blob(descriptor.digest) };
         let base = self.base(&errand).await?;
-        let in_pieces = self.options.pieces > 1 && until < descriptor.size;
+        let in_pieces = manner != Manner::Rest && self.options.pieces > 1 && until < descriptor.size;
         if !in_pieces || !self.transport.hosts.is_far(&authority(&base)) {
             return Ok(Incoming::Rest(Box::new(self.open(descriptor, reference, access, offset).await?)));
         }
@@ -119,15 +136,14 @@ impl RegistryClient {
         if opened.until != Some(until) {
             return Ok(Incoming::Rest(Box::new(opened.body)));
         }
-        let url = opened.body.url().clone();
-        let elsewhere = url.origin() != base.origin();
+        let (url, elsewhere) = (opened.body.url().clone(), opened.elsewhere);
         Ok(Incoming::Pieces(Box::new(Pieces {
             client: Arc::clone(self),
             question: Hop { part, elsewhere, large: true, ..Hop::new(Method::GET, url) },
             key: Key::of(&base, &errand),
             size: descriptor.size,
             next: until,
-            most: if alone { 1 } else { self.options.pieces },
+            most: if manner == Manner::Alone { 1 } else { self.options.pieces },
             reading: Reading::First(Box::new(opened.body)),
             left: length,
             ahead: VecDeque::new(),
@@ -154,7 +170,10 @@ impl RegistryClient {
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             let asked = retry_after(response.headers(), SystemTime::now()).unwrap_or(self.options.throttled_min);
-            self.pace.hold(&host, Instant::now() + asked.min(self.options.retry_after_max));
+            // Who asks again hears of a longer one himself.
+            if asked <= self.options.retry_after_max {
+                self.pace.hold(&host, Instant::now() + asked);
+            }
         }
         let served = match status {
             StatusCode::PARTIAL_CONTENT => begins(status, response.headers(), hop.part, size),
@@ -167,14 +186,21 @@ impl RegistryClient {
                 format!("answered {status} to a question for a part of a blob"),
             ));
         }
+        let (url, mut left) = (response.url().clone(), hop.part.until.unwrap_or(size).saturating_sub(hop.part.from));
         let mut body = Body::new(response, 0, &self.options);
         while let Some(chunk) = body.chunk().await? {
+            // It waits in memory, so nothing may come that was not asked for.
+            left = left.checked_sub(chunk.len() as u64).ok_or_else(|| too_much(&url))?;
             if bytes.send(Ok(chunk)).await.is_err() {
                 break;
             }
         }
         Ok(())
     }
+}
+
+fn too_much(url: &Url) -> Failure {
+    Failure::new(FailureKind::Piece, url, "sent more than it was asked for")
 }
 
 impl Pieces {
@@ -186,11 +212,8 @@ impl Pieces {
                 Reading::Later(bytes) => bytes.recv().await.transpose()?,
             };
             if let Some(chunk) = chunk {
-                let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
-                    let why = "sent more than it was asked for";
-                    return Err(Failure::new(FailureKind::Piece, &self.question.url, why));
-                };
-                self.left = left;
+                let left = self.left.checked_sub(chunk.len() as u64);
+                self.left = left.ok_or_else(|| too_much(&self.question.url))?;
                 return Ok(Some(chunk));
             }
             if self.left > 0 {
@@ -205,7 +228,10 @@ impl Pieces {
     fn ask_ahead(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         while self.next < self.size && self.ahead.len() + 1 < self.most {
-            // Whoever waits for a place comes first.
+            // Half of the places are for those who come.
+            if !self.client.has_spare() {
+                return;
+            }
             let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else { return };
             let until = self.size.min(self.next + self.client.options.piece_bytes);
             let hop = Hop { part: Part { from: self.next, until: Some(until) }, ..self.question.clone() };

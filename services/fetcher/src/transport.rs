@@ -61,6 +61,10 @@ impl Hop {
     }
 }
 
+/// Of an answer on whose way there was another server than the one that was asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Elsewhere;
+
 /// An answer, and whether it came from the server that was asked.
 pub(crate) struct Landed {
     pub(crate) response: Response,
@@ -94,7 +98,7 @@ impl Clients {
     ) -> Result<Self, Status> {
         let speaking =
             |versions: &[&str]| with(builder(options)).tls_backend_preconfigured(tls::speaking(tls.clone(), versions));
-        let shared = speaking(&["h2", "http/1.1"])
+        let shared = speaking(if options.http_2 { &["h2", "http/1.1"] } else { &["http/1.1"] })
             .http2_initial_stream_window_size(options.stream_window)
             .http2_initial_connection_window_size(2 * options.stream_window)
             .http2_keep_alive_interval(options.ping_interval)
@@ -122,7 +126,10 @@ impl Transport {
         let mut url = hop.url.clone();
         let mut same_origin = !hop.elsewhere;
         for _ in 0..=self.options.max_redirects {
-            let response = self.single(hop, &url, same_origin).await?;
+            let mut response = self.single(hop, &url, same_origin).await?;
+            if !same_origin {
+                response.extensions_mut().insert(Elsewhere);
+            }
             if hop.form.is_some() || !redirect::is_redirect(response.status()) {
                 return Ok(Landed { response, same_origin });
             }

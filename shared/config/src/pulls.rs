@@ -16,6 +16,8 @@ pub struct Pulls {
     pub large_downloads: usize,
     /// Connections for one large layer of a registry that is far; 1: never more.
     pub connections_per_layer: usize,
+    /// HTTP/2 with registries that have it.
+    pub http2: bool,
     /// Layers unpacked at once: the cores of all unpackers.
     pub unpacks: usize,
     /// A pull that nobody waits for ends after so long, unless it is detached; so does one that was interrupted by a restart.
@@ -33,6 +35,7 @@ impl Default for Pulls {
             small_downloads: 128,
             large_downloads: 32,
             connections_per_layer: 4,
+            http2: true,
             unpacks: 32,
             abandoned_after: Duration::from_secs(30),
             wait_for_daemon: Duration::from_secs(60),

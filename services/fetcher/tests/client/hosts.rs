@@ -185,13 +185,15 @@ async fn what_is_large_does_not_share_a_connection() {
     let (registry, image) = speaking_http_2().await;
     let reference: Reference = format!("{}/some/image:v1", registry.host()).parse().unwrap();
     let layer = &image.layers[0].digest.to_string();
-    for (far, large_bytes, version) in [
-        (Duration::from_secs(60), 1_000_000, "2.0"),
-        (Duration::from_secs(60), 50_000, "1.1"),
-        (Duration::ZERO, 50_000, "2.0"),
+    for (far, large_bytes, http_2, version) in [
+        (Duration::from_secs(60), 1_000_000, true, "2.0"),
+        (Duration::from_secs(60), 50_000, true, "1.1"),
+        (Duration::ZERO, 50_000, true, "2.0"),
+        (Duration::ZERO, 50_000, false, "1.1"),
     ] {
-        let client =
-            Arc::new(RegistryClient::new(ClientOptions { far, large_bytes, ..ClientOptions::default() }).unwrap());
+        let client = Arc::new(
+            RegistryClient::new(ClientOptions { far, large_bytes, http_2, ..ClientOptions::default() }).unwrap(),
+        );
         client.resolve(&reference, &Access::default()).await.unwrap();
         let (before, mut sink) = (registry.log().len(), Memory::default());
         client.fetch_into(&mut sink, &image.layers[0], &reference, &Access::default(), &|_| {}).await.unwrap();
@@ -211,8 +213,8 @@ async fn a_shared_connection_that_falls_silent_is_replaced() {
     let client = RegistryClient::new(ClientOptions {
         // The answer itself would be waited for much longer.
         response_timeout: Duration::from_secs(60),
-        ping_interval: Duration::from_millis(50),
-        ping_timeout: Duration::from_millis(50),
+        ping_interval: Duration::from_millis(500),
+        ping_timeout: Duration::from_millis(500),
         probe_timeout: Duration::from_secs(10),
         ..options()
     })

@@ -76,7 +76,7 @@ async fn what_is_small_or_may_have_one_connection_comes_whole() {
 /// Pieces are large downloads, as many as there may be; where there is no place for another, it is one after the other.
 #[tokio::test]
 async fn there_are_no_more_connections_than_places() {
-    for (places, at_once) in [(0, 1), (1, 2), (2, 3), (20, 4)] {
+    for (places, at_once) in [(0, 1), (1, 2), (2, 2), (4, 3), (20, 4)] {
         // All but the first are answered when that one has ended.
         let scene = Scene::new(Faults::none().once("/blobs/", Fault::HeldAfter(9_999))).await;
         let options = ClientOptions { large_downloads: places, ..far() };
@@ -233,4 +233,15 @@ async fn pieces_end_with_whoever_wants_them() {
     assert_eq!(sink.bytes, scene.blob[..5_000]);
     // Their places are free again, and nobody else has the client.
     until("the pieces to end", || Arc::strong_count(&client) == 1).await;
+}
+
+/// A server that refuses several at once is not asked for that again and again.
+#[tokio::test]
+async fn after_much_trouble_it_comes_by_one_connection() {
+    let refused = Fault::Status(503, String::new());
+    let faults = (0..100).fold(Faults::none(), |faults, nth| faults.after(2 + 3 * nth, "/blobs/", refused.clone()));
+    let scene = Scene::new(faults).await;
+    comes(&scene, ClientOptions { piece_bytes: 2_000, stretch_bytes: 4_000, ..far() }, 0).await;
+    let to_the_end = scene.ranges().iter().flatten().filter(|range| range.ends_with('-')).count();
+    assert!((1..=3).contains(&to_the_end) && scene.ranges().len() < 30, "{:?}", scene.ranges());
 }
