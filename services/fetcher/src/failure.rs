@@ -3,9 +3,15 @@
 use std::{error::Error, fmt, io};
 
 use berth_model::{Code, Status};
+use http::StatusCode;
 use url::Url;
 
-use crate::{dns::LookupError, errand::authority};
+use crate::{
+    dns::LookupError,
+    errand::authority,
+    numbers,
+    retry::{Judgement, judge},
+};
 
 /// What can be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +32,8 @@ pub(crate) enum FailureKind {
     Silent,
     /// Redirected without end, or to nowhere.
     Redirect,
-    /// A part of a blob was asked for, and not served.
-    Piece,
+    /// A part of a blob was asked for, and not served; the answer had this status.
+    Piece(StatusCode),
 }
 
 impl FailureKind {
@@ -42,7 +48,8 @@ impl FailureKind {
             Self::Broken => "broken",
             Self::Silent => "silent",
             Self::Redirect => "redirect",
-            Self::Piece => "piece",
+            Self::Piece(status) if judge(status) == Judgement::Settled => "piece",
+            Self::Piece(status) => numbers::cause(status.as_u16()),
         }
     }
 }
@@ -71,6 +78,12 @@ impl Failure {
     /// Whether another try may help.
     pub(crate) fn is_passing(&self) -> bool {
         !matches!(self.kind, FailureKind::NotTls | FailureKind::Certificate | FailureKind::Redirect)
+    }
+
+    /// Whether what let us in may have run out: a token, or the address that was signed for a while.
+    pub(crate) fn is_stale(&self) -> bool {
+        let FailureKind::Piece(status) = self.kind else { return false };
+        matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
     }
 
     /// What a caller is told when no more tries are left. `doing` names the object.
@@ -106,7 +119,7 @@ impl Failure {
             FailureKind::Broken => {
                 (Code::Unavailable, format!("the connection to {host} broke ({detail}); try again later"))
             }
-            FailureKind::Silent | FailureKind::Piece => {
+            FailureKind::Silent | FailureKind::Piece(_) => {
                 (Code::Unavailable, format!("{host} {detail}; try again later"))
             }
             FailureKind::Redirect => (Code::FailedPrecondition, format!("{host}: {detail}")),

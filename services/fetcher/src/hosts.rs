@@ -1,4 +1,4 @@
-//! What servers were like when they answered: whether they share a connection (HTTP/2), and how far they are.
+//! What servers were like when they were asked: whether they share a connection (HTTP/2), and how far they are.
 
 use std::{
     collections::HashMap,
@@ -10,28 +10,39 @@ use crate::endpoint::is_loopback;
 
 /// Servers that are remembered; then all are forgotten, which costs a connection and a guess each.
 const MOST: usize = 256;
-/// How long the best answer counts: routes change.
+/// How long something of them counts: routes change, and so does what is in between.
 const GOOD_FOR: Duration = Duration::from_secs(600);
+/// So many breaks of a shared connection without an answer between them are no accident.
+const BREAKS: u32 = 2;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     shares: Option<bool>,
     /// Held by the large answer that comes by the shared connection.
     ride: Ride,
-    best: Duration,
-    since: Instant,
+    /// The best answer, and when it came.
+    best: Option<(Duration, Instant)>,
+    /// Breaks of a shared connection since its last answer, and when the last one was.
+    broke: Option<(u32, Instant)>,
+}
+
+impl Known {
+    /// Something between here and it may say that it speaks HTTP/2, and not manage to.
+    fn breaks(&self, now: Instant) -> bool {
+        self.broke.is_some_and(|(times, last)| times >= BREAKS && now.duration_since(last) < GOOD_FOR)
+    }
 }
 
 /// That one large answer comes by the connection that is shared; until all of these are dropped there is no other.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ride(Arc<()>);
 
-/// How a large answer comes.
+/// How an answer comes.
 #[derive(Debug)]
 pub(crate) enum Way {
-    /// By any of the connections, which are not shared.
+    /// By the connection that is shared, if the server shares any.
     Any,
-    /// By the one that is shared, alone of its kind.
+    /// By the one that is shared, alone of the large ones.
     Shared(Ride),
     /// By one of its own.
     Own,
@@ -58,24 +69,36 @@ impl Hosts {
     /// question to its head.
     pub(crate) fn answered(&self, host: &str, shares: Option<bool>, took: Duration, now: Instant) {
         let mut all = self.lock();
-        if all.len() >= MOST && !all.contains_key(host) {
-            all.clear();
-        }
-        let known =
-            all.entry(host.to_owned()).or_insert(Known { shares, ride: Ride::default(), best: took, since: now });
-        if took <= known.best || now.duration_since(known.since) > GOOD_FOR {
-            (known.best, known.since) = (took, now);
+        let known = entry(&mut all, host);
+        if known.best.is_none_or(|(best, at)| took <= best || now.duration_since(at) > GOOD_FOR) {
+            known.best = Some((took, now));
         }
         known.shares = shares.or(known.shares);
+        if shares.is_some() {
+            known.broke = None;
+        }
     }
 
-    /// How a large answer of it should come. Of a server that is far one may come by the shared connection: another would
-    /// take some round trips to open. More would share one window of TCP.
-    pub(crate) fn way(&self, host: &str) -> Way {
+    /// Takes down that a shared connection broke before there was an answer; true if no other is opened for a while.
+    pub(crate) fn broke(&self, host: &str, now: Instant) -> bool {
+        let mut all = self.lock();
+        let known = entry(&mut all, host);
+        let times = known.broke.map_or(0, |(times, _)| times);
+        known.broke = Some((times.saturating_add(1), now));
+        known.breaks(now)
+    }
+
+    /// How an answer of it should come. Of a server that is far a large one may come by the shared connection: another
+    /// would take some round trips to open. More would share one window of TCP.
+    pub(crate) fn way(&self, host: &str, large: bool, now: Instant) -> Way {
         match self.lock().get(host) {
+            Some(known) if known.breaks(now) => Way::Own,
             Some(Known { shares: Some(false), .. }) => Way::Any,
+            _ if !large => Way::Any,
             Some(known)
-                if known.shares == Some(true) && self.takes(host, known) && Arc::strong_count(&known.ride.0) == 1 =>
+                if known.shares == Some(true)
+                    && self.seems_far(host, known)
+                    && Arc::strong_count(&known.ride.0) == 1 =>
             {
                 Way::Shared(known.ride.clone())
             }
@@ -85,13 +108,22 @@ impl Hosts {
 
     /// Whether it is far, as far as that is known.
     pub(crate) fn is_far(&self, host: &str) -> bool {
-        self.lock().get(host).is_some_and(|known| self.takes(host, known))
+        self.lock().get(host).is_some_and(|known| self.seems_far(host, known))
     }
 
     /// What takes a server of this machine long is mostly its own work, and only sometimes a tunnel to elsewhere.
-    fn takes(&self, host: &str, known: &Known) -> bool {
-        known.best >= if is_loopback(host) { 3 * self.far } else { self.far }
+    fn seems_far(&self, host: &str, known: &Known) -> bool {
+        let far = if is_loopback(host) { 3 * self.far } else { self.far };
+        known.best.is_some_and(|(best, _)| best >= far)
     }
+}
+
+/// What is known of it, for more to be taken down.
+fn entry<'a>(all: &'a mut HashMap<String, Known>, host: &str) -> &'a mut Known {
+    if all.len() >= MOST && !all.contains_key(host) {
+        all.clear();
+    }
+    all.entry(host.to_owned()).or_default()
 }
 
 #[cfg(test)]
@@ -125,17 +157,37 @@ mod tests {
     fn one_large_answer_of_a_far_server_comes_by_the_shared_connection() {
         let (hosts, now) = (Hosts::new(FAR), Instant::now());
         let near = Duration::from_millis(1);
-        assert!(matches!(hosts.way("unknown:1"), Way::Own));
+        let way = |host| hosts.way(host, true, now);
+        assert!(matches!(way("unknown:1"), Way::Own));
         for (host, shares, took) in [("old:1", false, FAR), ("near:1", true, near), ("far:1", true, FAR)] {
             hosts.answered(host, Some(shares), took, now);
         }
-        assert!(matches!(hosts.way("old:1"), Way::Any));
-        assert!(matches!(hosts.way("near:1"), Way::Own));
-        let Way::Shared(first) = hosts.way("far:1") else { panic!("nobody rides yet") };
+        assert!(matches!(way("old:1"), Way::Any));
+        assert!(matches!(way("near:1"), Way::Own));
+        let Way::Shared(first) = way("far:1") else { panic!("nobody rides yet") };
         let copy = first.clone();
         drop(first);
-        assert!(matches!(hosts.way("far:1"), Way::Own));
+        assert!(matches!(way("far:1"), Way::Own));
         drop(copy);
-        assert!(matches!(hosts.way("far:1"), Way::Shared(_)));
+        assert!(matches!(way("far:1"), Way::Shared(_)));
+        for host in ["unknown:1", "near:1", "far:1"] {
+            assert!(matches!(hosts.way(host, false, now), Way::Any));
+        }
+    }
+
+    #[test]
+    fn a_shared_connection_that_breaks_again_and_again_is_left_alone_for_a_while() {
+        let (hosts, now) = (Hosts::new(FAR), Instant::now());
+        let shared = |host, later| matches!(hosts.way(host, false, now + later), Way::Any);
+        assert!(!hosts.broke("a:1", now) && shared("a:1", Duration::ZERO));
+        hosts.answered("a:1", Some(true), FAR, now);
+        assert!(!hosts.broke("a:1", now) && hosts.broke("a:1", now));
+        assert!(!shared("a:1", Duration::ZERO));
+        // What came by another connection says nothing of it.
+        hosts.answered("a:1", None, FAR, now);
+        assert!(!shared("a:1", GOOD_FOR / 2) && shared("a:1", GOOD_FOR));
+        // How far it is, a break does not say.
+        hosts.broke("b:1", now);
+        assert!(!hosts.is_far("b:1"));
     }
 }

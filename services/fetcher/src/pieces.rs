@@ -81,6 +81,8 @@ pub(crate) struct Pieces {
     client: Arc<RegistryClient>,
     /// As the first piece was asked for, where it was in the end.
     question: Hop,
+    /// `host:port` of the registry.
+    registry: String,
     key: Key,
     size: u64,
     /// Here begins what nobody was asked for yet.
@@ -90,6 +92,8 @@ pub(crate) struct Pieces {
     reading: Reading,
     /// Bytes that are still to come of the piece that is read.
     left: u64,
+    /// Bytes that were handed on.
+    given: u64,
     ahead: VecDeque<Ahead>,
     /// One for each piece ahead; they end with this.
     tasks: JoinSet<()>,
@@ -139,6 +143,7 @@ impl RegistryClient {
         let (url, elsewhere) = (opened.body.url().clone(), opened.elsewhere);
         Ok(Incoming::Pieces(Box::new(Pieces {
             client: Arc::clone(self),
+            registry: authority(&base),
             question: Hop { part, elsewhere, large: true, ..Hop::new(Method::GET, url) },
             key: Key::of(&base, &errand),
             size: descriptor.size,
@@ -146,6 +151,7 @@ impl RegistryClient {
             most: if manner == Manner::Alone { 1 } else { self.options.pieces },
             reading: Reading::First(Box::new(opened.body)),
             left: length,
+            given: 0,
             ahead: VecDeque::new(),
             tasks: JoinSet::new(),
         })))
@@ -155,14 +161,11 @@ impl RegistryClient {
     async fn piece(
         &self,
         mut hop: Hop,
+        registry: &str,
         key: Key,
         size: u64,
         bytes: &mpsc::Sender<Result<Bytes, Failure>>,
     ) -> Result<(), Failure> {
-        let host = authority(&hop.url);
-        if let Some(pause) = self.pace.pause(&host) {
-            tokio::time::sleep(pause).await;
-        }
         if !hop.elsewhere {
             hop.authorization = self.vault.known(&key).await;
         }
@@ -172,7 +175,9 @@ impl RegistryClient {
             let asked = retry_after(response.headers(), SystemTime::now()).unwrap_or(self.options.throttled_min);
             // Who asks again hears of a longer one himself.
             if asked <= self.options.retry_after_max {
-                self.pace.hold(&host, Instant::now() + asked);
+                for host in [registry, &authority(&hop.url)] {
+                    self.pace.hold(host, Instant::now() + asked);
+                }
             }
         }
         let served = match status {
@@ -181,7 +186,7 @@ impl RegistryClient {
         };
         if served != (Begins::There { until: hop.part.until.unwrap_or(size) }) {
             return Err(Failure::new(
-                FailureKind::Piece,
+                FailureKind::Piece(status),
                 response.url(),
                 format!("answered {status} to a question for a part of a blob"),
             ));
@@ -200,7 +205,7 @@ impl RegistryClient {
 }
 
 fn too_much(url: &Url) -> Failure {
-    Failure::new(FailureKind::Piece, url, "sent more than it was asked for")
+    Failure::new(FailureKind::Piece(StatusCode::PARTIAL_CONTENT), url, "sent more than it was asked for")
 }
 
 impl Pieces {
@@ -209,11 +214,20 @@ impl Pieces {
             self.ask_ahead();
             let chunk = match &mut self.reading {
                 Reading::First(body) => body.chunk().await?,
-                Reading::Later(bytes) => bytes.recv().await.transpose()?,
+                Reading::Later(bytes) => match bytes.recv().await.transpose() {
+                    // Who opens it anew is let in anew. Unless that is of little use.
+                    Err(failure) if failure.is_stale() && self.given >= self.client.options.stretch_bytes => {
+                        tracing::debug!(detail = failure.detail, "asking the registry anew");
+                        self.end();
+                        return Ok(None);
+                    }
+                    other => other?,
+                },
             };
             if let Some(chunk) = chunk {
                 let left = self.left.checked_sub(chunk.len() as u64);
                 self.left = left.ok_or_else(|| too_much(&self.question.url))?;
+                self.given += chunk.len() as u64;
                 return Ok(Some(chunk));
             }
             if self.left > 0 {
@@ -224,21 +238,29 @@ impl Pieces {
         }
     }
 
+    /// Takes what was handed on for all that was asked for.
+    fn end(&mut self) {
+        self.left = 0;
+        self.ahead.clear();
+        self.tasks.abort_all();
+    }
+
     /// Has as many pieces under way as there are places for.
     fn ask_ahead(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         while self.next < self.size && self.ahead.len() + 1 < self.most {
-            // Half of the places are for those who come.
-            if !self.client.has_spare() {
+            // Half of the places are for those who come. Who opens it anew waits as long as the server asked for.
+            if !self.client.has_spare() || self.client.pace.pause(&self.registry).is_some() {
                 return;
             }
             let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else { return };
             let until = self.size.min(self.next + self.client.options.piece_bytes);
             let hop = Hop { part: Part { from: self.next, until: Some(until) }, ..self.question.clone() };
             let (send, bytes) = mpsc::channel(CHUNKS);
-            let (client, key, size) = (Arc::clone(&self.client), self.key.clone(), self.size);
+            let (client, registry) = (Arc::clone(&self.client), self.registry.clone());
+            let (key, size) = (self.key.clone(), self.size);
             let piece = async move {
-                if let Err(failure) = client.piece(hop, key, size, &send).await {
+                if let Err(failure) = client.piece(hop, &registry, key, size, &send).await {
                     // Nobody wants to know any more if this fails.
                     send.send(Err(failure)).await.ok();
                 }

@@ -169,7 +169,7 @@ impl Transport {
             self.outside().map_err(|status| Failure::new(FailureKind::Unreachable, url, status.message))?
         };
         let host = authority(url);
-        let way = if hop.large { self.hosts.way(&host) } else { Way::Any };
+        let way = self.hosts.way(&host, hop.large, Instant::now());
         let own = matches!(way, Way::Own);
         let client = if own { &clients.own } else { &clients.shared };
         // Blobs are stored as they come: an encoding put on by a proxy would change their digest.
@@ -201,7 +201,13 @@ impl Transport {
                 self.hosts.answered(&host, shares, now.duration_since(asked), now);
                 Ok(response)
             }
-            Ok(Err(error)) => Err(Failure::of(url, error)),
+            Ok(Err(error)) => {
+                let failure = Failure::of(url, error);
+                if !own && failure.kind == FailureKind::Broken && self.hosts.broke(&host, Instant::now()) {
+                    tracing::info!(host, "connections broke again and again; no HTTP/2 with it for a while");
+                }
+                Err(failure)
+            }
             Err(_elapsed) => {
                 let why = format!("did not answer within {:?}", self.options.response_timeout);
                 Err(Failure::new(FailureKind::Silent, url, why))

@@ -14,6 +14,7 @@ use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -73,6 +74,12 @@ async fn a_host_without_an_address() {
 
 /// Puts TLS with a certificate that nobody signed in front of the scene's registry; gives the port.
 async fn with_tls(scene: &Scene) -> u16 {
+    tls_offering(scene, watch::channel(&[][..]).1).await
+}
+
+/// As [`with_tls`], and agrees on one of these versions of HTTP; HTTP/2 it can't speak, and hangs up. When they change, all
+/// connections end.
+async fn tls_offering(scene: &Scene, mut versions: watch::Receiver<&'static [&'static str]>) -> u16 {
     let made = rcgen::generate_simple_self_signed(vec!["registry.test".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -81,17 +88,26 @@ async fn with_tls(scene: &Scene) -> u16 {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key.into())
         .unwrap();
-    let (acceptor, backend) = (TlsAcceptor::from(Arc::new(config)), scene.registry.address());
+    let backend = scene.registry.address();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
+            let mut config = config.clone();
+            config.alpn_protocols =
+                versions.borrow_and_update().iter().map(|version| version.as_bytes().to_vec()).collect();
+            let (acceptor, mut versions) = (TlsAcceptor::from(Arc::new(config)), versions.clone());
             tokio::spawn(async move {
                 // A client that hangs up is what one of the tests is about.
                 let Ok(mut front) = acceptor.accept(stream).await else { return };
+                if front.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    return;
+                }
                 let mut back = TcpStream::connect(backend).await.unwrap();
-                tokio::io::copy_bidirectional(&mut front, &mut back).await.ok();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut front, &mut back) => {}
+                    Ok(()) = versions.changed() => {}
+                }
             });
         }
     });
@@ -106,6 +122,24 @@ async fn loopback_with_tls_needs_no_certificate() {
     assert_eq!(client.resolve(&reference, &Access::default()).await.unwrap(), scene.image.target);
     assert_eq!(client.resolve(&reference, &Access::default()).await.unwrap(), scene.image.target);
     assert_eq!(scene.registry.seen_at("/v2/some").len(), 2);
+}
+
+/// A middle box that agrees on HTTP/2 and breaks it, for one.
+#[tokio::test]
+async fn where_http_2_does_not_work_it_goes_on_by_http_1() {
+    let scene = Scene::new(Faults::none()).await;
+    let (versions, offered) = watch::channel(&["http/1.1"][..]);
+    let port = tls_offering(&scene, offered).await;
+    let reference: Reference = format!("127.0.0.1:{port}/some/image:v1").parse().unwrap();
+    let client = client();
+    for times in 1..=3 {
+        let found = client.resolve(&reference, &Access::default()).await;
+        assert_eq!(found.unwrap(), scene.image.target);
+        assert_eq!(scene.registry.seen_at("/v2/some").len(), times);
+        if times == 1 {
+            versions.send_replace(&["h2", "http/1.1"]);
+        }
+    }
 }
 
 #[tokio::test]
@@ -140,7 +174,7 @@ async fn a_loopback_server_that_waits_for_a_line_is_taken_for_http() {
 }
 
 /// Relays to a port of this machine; connections made before the last order to freeze pass nothing on, and stay open.
-async fn freezing(port: u16, order: tokio::sync::watch::Receiver<u32>) -> u16 {
+async fn freezing(port: u16, order: watch::Receiver<u32>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let own = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -207,7 +241,7 @@ async fn what_is_large_does_not_share_a_connection() {
 #[tokio::test]
 async fn a_shared_connection_that_falls_silent_is_replaced() {
     let (registry, image) = speaking_http_2().await;
-    let (order, frozen) = tokio::sync::watch::channel(0);
+    let (order, frozen) = watch::channel(0);
     let port = freezing(registry.host().rsplit_once(':').unwrap().1.parse().unwrap(), frozen).await;
     let reference: Reference = format!("127.0.0.1:{port}/some/image:v1").parse().unwrap();
     let client = RegistryClient::new(ClientOptions {
