@@ -15,7 +15,7 @@ use berth_model::{Descriptor, Reference, Status};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
 };
 use tracing::Instrument as _;
@@ -87,8 +87,14 @@ pub(crate) struct Pieces {
     size: u64,
     /// Here begins what nobody was asked for yet.
     next: u64,
-    /// Pieces at once, the one that is read included.
+    /// Pieces that come at once, at most.
     most: usize,
+    /// So many that may come. A piece gives its turn back before its last bytes came.
+    turns: Arc<Semaphore>,
+    /// That of the first one.
+    turn: Option<OwnedSemaphorePermit>,
+    /// One for each piece that comes, but for one: the whole download has one too.
+    places: Vec<OwnedSemaphorePermit>,
     reading: Reading,
     /// Bytes that are still to come of the piece that is read.
     left: u64,
@@ -104,11 +110,26 @@ enum Reading {
     Later(mpsc::Receiver<Result<Bytes, Failure>>),
 }
 
-/// A piece before its turn.
+impl Reading {
+    /// The next bytes. Nothing is lost if it is given up while it waits.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self {
+            Self::First(body) => body.chunk().await,
+            Self::Later(bytes) => bytes.recv().await.transpose(),
+        }
+    }
+}
+
+/// A piece that is not read yet.
 struct Ahead {
     bytes: mpsc::Receiver<Result<Bytes, Failure>>,
     length: u64,
-    _place: OwnedSemaphorePermit,
+}
+
+/// So much of a piece has not come when the next one is asked for. Pieces that share a link end at about the same time, and
+/// it would rest until others begin.
+fn last_part(piece: u64) -> u64 {
+    piece / 4
 }
 
 impl RegistryClient {
@@ -141,6 +162,8 @@ impl RegistryClient {
             return Ok(Incoming::Rest(Box::new(opened.body)));
         }
         let (url, elsewhere) = (opened.body.url().clone(), opened.elsewhere);
+        let most = if manner == Manner::Alone { 1 } else { self.options.pieces };
+        let turns = Arc::new(Semaphore::new(most));
         Ok(Incoming::Pieces(Box::new(Pieces {
             client: Arc::clone(self),
             registry: authority(&base),
@@ -148,7 +171,10 @@ impl RegistryClient {
             key: Key::of(&base, &errand),
             size: descriptor.size,
             next: until,
-            most: if manner == Manner::Alone { 1 } else { self.options.pieces },
+            most,
+            turn: Arc::clone(&turns).try_acquire_owned().ok(),
+            turns,
+            places: Vec::new(),
             reading: Reading::First(Box::new(opened.body)),
             left: length,
             given: 0,
@@ -160,6 +186,7 @@ impl RegistryClient {
     /// Asks once for a piece, and hands it on as it comes.
     async fn piece(
         &self,
+        turn: OwnedSemaphorePermit,
         mut hop: Hop,
         registry: &str,
         key: Key,
@@ -192,10 +219,11 @@ impl RegistryClient {
             ));
         }
         let (url, mut left) = (response.url().clone(), hop.part.until.unwrap_or(size).saturating_sub(hop.part.from));
-        let mut body = Body::new(response, 0, &self.options);
+        let (mut body, mut turn, last) = (Body::new(response, 0, &self.options), Some(turn), last_part(left));
         while let Some(chunk) = body.chunk().await? {
             // It waits in memory, so nothing may come that was not asked for.
             left = left.checked_sub(chunk.len() as u64).ok_or_else(|| too_much(&url))?;
+            turn = turn.filter(|_| left > last);
             if bytes.send(Ok(chunk)).await.is_err() {
                 break;
             }
@@ -212,22 +240,27 @@ impl Pieces {
     async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             self.ask_ahead();
-            let chunk = match &mut self.reading {
-                Reading::First(body) => body.chunk().await?,
-                Reading::Later(bytes) => match bytes.recv().await.transpose() {
-                    // Who opens it anew is let in anew. Unless that is of little use.
-                    Err(failure) if failure.is_stale() && self.given >= self.client.options.stretch_bytes => {
-                        tracing::debug!(detail = failure.detail, "asking the registry anew");
-                        self.end();
-                        return Ok(None);
-                    }
-                    other => other?,
-                },
+            let all_come = self.turns.available_permits() == 0;
+            let arrived = tokio::select! {
+                arrived = self.reading.chunk() => arrived,
+                _turn = self.turns.acquire(), if all_come => continue,
+            };
+            let chunk = match arrived {
+                // Who opens it anew is let in anew. Unless that is of little use.
+                Err(failure) if failure.is_stale() && self.given >= self.client.options.stretch_bytes => {
+                    tracing::debug!(detail = failure.detail, "asking the registry anew");
+                    self.end();
+                    return Ok(None);
+                }
+                other => other?,
             };
             if let Some(chunk) = chunk {
                 let left = self.left.checked_sub(chunk.len() as u64);
                 self.left = left.ok_or_else(|| too_much(&self.question.url))?;
                 self.given += chunk.len() as u64;
+                if self.left <= last_part(self.client.options.piece_bytes) {
+                    self.turn = None;
+                }
                 return Ok(Some(chunk));
             }
             if self.left > 0 {
@@ -245,28 +278,38 @@ impl Pieces {
         self.tasks.abort_all();
     }
 
-    /// Has as many pieces under way as there are places for.
+    /// Has as many pieces come as there are places for.
     fn ask_ahead(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        while self.next < self.size && self.ahead.len() + 1 < self.most {
+        loop {
+            let others = self.most - self.turns.available_permits();
+            self.places.truncate(others.saturating_sub(1));
+            // What came waits in memory, so this is twice of what comes, and no more.
+            if self.most == 1 || self.next >= self.size || self.ahead.len() + 1 >= 2 * self.most {
+                return;
+            }
+            let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else { return };
             // Half of the places are for those who come. Who opens it anew waits as long as the server asked for.
             if !self.client.has_spare() || self.client.pace.pause(&self.registry).is_some() {
                 return;
             }
-            let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else { return };
+            if others > 0 {
+                let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else { return };
+                self.places.push(place);
+            }
             let until = self.size.min(self.next + self.client.options.piece_bytes);
             let hop = Hop { part: Part { from: self.next, until: Some(until) }, ..self.question.clone() };
             let (send, bytes) = mpsc::channel(CHUNKS);
             let (client, registry) = (Arc::clone(&self.client), self.registry.clone());
             let (key, size) = (self.key.clone(), self.size);
             let piece = async move {
-                if let Err(failure) = client.piece(hop, &registry, key, size, &send).await {
+                if let Err(failure) = client.piece(turn, hop, &registry, key, size, &send).await {
                     // Nobody wants to know any more if this fails.
                     send.send(Err(failure)).await.ok();
                 }
             };
             self.tasks.spawn(piece.in_current_span());
-            self.ahead.push_back(Ahead { bytes, length: until - self.next, _place: place });
+            self.ahead.push_back(Ahead { bytes, length: until - self.next });
             self.next = until;
         }
     }

@@ -81,19 +81,29 @@ async fn what_is_small_or_may_have_one_connection_comes_whole() {
 #[tokio::test]
 async fn there_are_no_more_connections_than_places() {
     for (places, at_once) in [(0, 1), (1, 2), (2, 2), (4, 3), (20, 4)] {
-        // All but the first are answered when that one has ended.
-        let scene = Scene::new(Faults::none().once("/blobs/", Fault::HeldAfter(9_999))).await;
+        let scene = Scene::new(Faults::none().always("/blobs/", Fault::HeldAfter(5_000))).await;
         let options = ClientOptions { large_downloads: places, ..far() };
         let together = async {
-            // What is held back is one byte of the first, or of the first stretch; the others came, and wait for their turn.
-            let sent = if places == 0 { 9_999 } else { at_once as u64 * 10_000 - 1 };
-            until("the others to come", || scene.registry.sent() >= sent).await;
+            until("half of each to come", || scene.registry.sent() >= at_once as u64 * 5_000).await;
             assert_eq!(scene.ranges().len(), at_once, "{places} places");
             scene.registry.behave();
         };
         let (fetched, ()) = tokio::join!(comes(&scene, patient(options), 0), together);
         assert_eq!(fetched.opened, if places == 0 { 5 } else { 1 }, "{places} places");
     }
+}
+
+/// The next ones are asked for while the last bytes of those before still come; and then no more, as they wait in memory.
+#[tokio::test]
+async fn nothing_rests_between_pieces() {
+    let scene = Scene::new(Faults::none().always("/blobs/", Fault::HeldAfter(7_500))).await;
+    let together = async {
+        until("two rows of them to come", || scene.registry.sent() >= 8 * 7_500).await;
+        assert_eq!(scene.ranges().len(), 8, "{:?}", scene.ranges());
+        scene.registry.behave();
+    };
+    tokio::join!(comes(&scene, patient(far()), 0), together);
+    assert_eq!(ranges(&scene), parts(0, 10_000));
 }
 
 /// Nothing of what a test holds back is taken for broken.
