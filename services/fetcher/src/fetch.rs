@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::{
     access::Access,
     client::RegistryClient,
+    incoming::{Incoming, Manner},
     numbers,
-    pieces::{Incoming, Manner},
     retry::Tries,
 };
 

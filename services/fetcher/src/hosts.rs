@@ -111,6 +111,11 @@ impl Hosts {
         self.lock().get(host).is_some_and(|known| self.seems_far(host, known))
     }
 
+    /// How long its best answer took.
+    pub(crate) fn best(&self, host: &str) -> Option<Duration> {
+        self.lock().get(host)?.best.map(|(best, _)| best)
+    }
+
     /// What takes a server of this machine long is mostly its own work, and only sometimes a tunnel to elsewhere.
     fn seems_far(&self, host: &str, known: &Known) -> bool {
         let far = if is_loopback(host) { 3 * self.far } else { self.far };

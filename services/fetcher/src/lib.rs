@@ -25,6 +25,7 @@ mod failure;
 mod fetch;
 mod flight;
 mod hosts;
+mod incoming;
 mod numbers;
 mod open;
 mod options;

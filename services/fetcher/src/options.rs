@@ -48,9 +48,12 @@ pub struct ClientOptions {
     pub far: Duration,
     /// Bytes of a piece. It takes several round trips of a fast link, and as many pieces as are ahead fit into memory.
     pub piece_bytes: u64,
-    /// Pieces of one blob at once; 1: none are asked for. All count as large downloads, and half of
-    /// the places for those stay free for who comes.
+    /// Pieces of one blob at once; 1: none are asked for. All count as large downloads, and half of the places for those
+    /// stay free for who comes. While the last quarter of one comes it does not count any more, if that takes long.
     pub pieces: usize,
+    /// Round trips in which a new connection becomes fast: that long are the last bytes of a piece to come, for the next
+    /// one to be asked for meanwhile.
+    pub warm_up: u32,
     /// Bytes that are asked for at once while there is no place for a second connection, or after one broke.
     pub stretch_bytes: u64,
     /// HTTP/2 with servers that have it.
@@ -93,6 +96,7 @@ impl Default for ClientOptions {
             far: Duration::from_millis(5),
             piece_bytes: 4 << 20,
             pieces: 4,
+            warm_up: 3,
             stretch_bytes: 16 << 20,
             http_2: true,
             stream_window: 8 << 20,

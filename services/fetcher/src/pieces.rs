@@ -8,12 +8,11 @@
 use std::{
     collections::VecDeque,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use berth_model::{Descriptor, Reference, Status};
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
@@ -22,11 +21,10 @@ use tracing::Instrument as _;
 use url::Url;
 
 use crate::{
-    access::Access,
     auth::vault::Key,
     body::Body,
     client::RegistryClient,
-    errand::{Errand, Object, authority},
+    errand::authority,
     failure::{Failure, FailureKind},
     range::{Begins, Part, begins},
     retry::retry_after,
@@ -36,55 +34,20 @@ use crate::{
 /// Chunks of one piece that may wait; more than a piece has, unless they are very small.
 const CHUNKS: usize = 1024;
 
-/// How a blob may come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// In pieces at once.
-    Pieces,
-    /// By one connection for a stretch.
-    Alone,
-    /// By one connection to its end.
-    Rest,
-}
-
-/// How a blob comes.
-pub(crate) enum Incoming {
-    /// All that is missing of it.
-    Rest(Box<Body>),
-    Pieces(Box<Pieces>),
-}
-
-impl Incoming {
-    /// The next bytes, in order.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        match self {
-            Self::Rest(body) => body.chunk().await,
-            Self::Pieces(pieces) => pieces.chunk().await,
-        }
-    }
-
-    /// `host:port` of who sends it.
-    pub(crate) fn host(&self) -> String {
-        match self {
-            Self::Rest(body) => body.host(),
-            Self::Pieces(pieces) => authority(&pieces.question.url),
-        }
-    }
-
-    /// Whether all that was asked for came, though it is not all that is missing.
-    pub(crate) fn may_go_on(&self) -> bool {
-        matches!(self, Self::Pieces(pieces) if pieces.left == 0 && pieces.ahead.is_empty())
-    }
+/// Where pieces come from.
+pub(crate) struct Source {
+    pub(crate) client: Arc<RegistryClient>,
+    /// `host:port` of the registry.
+    pub(crate) registry: String,
+    pub(crate) key: Key,
+    /// As the first one was asked for, where it was in the end.
+    pub(crate) question: Hop,
+    /// Of the whole blob.
+    pub(crate) size: u64,
 }
 
 pub(crate) struct Pieces {
-    client: Arc<RegistryClient>,
-    /// As the first piece was asked for, where it was in the end.
-    question: Hop,
-    /// `host:port` of the registry.
-    registry: String,
-    key: Key,
-    size: u64,
+    source: Arc<Source>,
     /// Here begins what nobody was asked for yet.
     next: u64,
     /// Pieces that come at once, at most.
@@ -92,7 +55,7 @@ pub(crate) struct Pieces {
     /// So many that may come. A piece gives its turn back before its last bytes came.
     turns: Arc<Semaphore>,
     /// That of the first one.
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Turn,
     /// One for each piece that comes, but for one: the whole download has one too.
     places: Vec<OwnedSemaphorePermit>,
     reading: Reading,
@@ -126,104 +89,72 @@ struct Ahead {
     length: u64,
 }
 
-/// So much of a piece has not come when the next one is asked for. Pieces that share a link end at about the same time, and
-/// it would rest until others begin.
-fn last_part(piece: u64) -> u64 {
-    piece / 4
+/// That of a piece, while it comes. Pieces that share a link end at about the same time, and it would rest until others begin;
+/// so the turn is given back before the last bytes came, if these take so long that another connection is fast by then.
+struct Turn {
+    permit: Option<OwnedSemaphorePermit>,
+    begun: Instant,
+    length: u64,
+    enough: Duration,
 }
 
-impl RegistryClient {
-    /// Whether there are places that nobody else may soon want.
-    fn has_spare(&self) -> bool {
-        self.places.available_permits() > self.options.large_downloads / 2
+impl Turn {
+    fn begins(permit: Option<OwnedSemaphorePermit>, source: &Source, length: u64) -> Self {
+        let round_trip = source.client.transport.hosts.best(&source.registry).unwrap_or_default();
+        Self { permit, begun: Instant::now(), length, enough: round_trip * source.client.options.warm_up }
     }
 
-    /// Opens a blob at an offset, as large ones may come now: in pieces only if its server is far and much is missing.
-    pub(crate) async fn incoming(
-        self: &Arc<Self>,
-        descriptor: &Descriptor,
-        reference: &Reference,
-        access: &Access,
-        offset: u64,
-        manner: Manner,
-    ) -> Result<Incoming, Status> {
-        let by_one = manner == Manner::Alone || !self.has_spare();
-        let length = if by_one { self.options.stretch_bytes } else { self.options.piece_bytes };
-        let until = offset.saturating_add(length);
-        let errand = Errand { reference, access, object: Object::Blob(descriptor.digest) };
-        let base = self.base(&errand).await?;
-        let in_pieces = manner != Manner::Rest && self.options.pieces > 1 && until < descriptor.size;
-        if !in_pieces || !self.transport.hosts.is_far(&authority(&base)) {
-            return Ok(Incoming::Rest(Box::new(self.open(descriptor, reference, access, offset).await?)));
+    /// So many bytes have not come yet.
+    fn left(&mut self, left: u64, now: Instant) {
+        let came = self.length - left;
+        let takes = now.duration_since(self.begun).as_secs_f64() * left as f64 / came.max(1) as f64;
+        if left == 0 || left <= self.length / 4 && takes >= self.enough.as_secs_f64() {
+            self.permit = None;
         }
-        let part = Part { from: offset, until: Some(until) };
-        let opened = self.open_part(descriptor, reference, access, part).await?;
-        if opened.until != Some(until) {
-            return Ok(Incoming::Rest(Box::new(opened.body)));
-        }
-        let (url, elsewhere) = (opened.body.url().clone(), opened.elsewhere);
-        let most = if manner == Manner::Alone { 1 } else { self.options.pieces };
-        let turns = Arc::new(Semaphore::new(most));
-        Ok(Incoming::Pieces(Box::new(Pieces {
-            client: Arc::clone(self),
-            registry: authority(&base),
-            question: Hop { part, elsewhere, large: true, ..Hop::new(Method::GET, url) },
-            key: Key::of(&base, &errand),
-            size: descriptor.size,
-            next: until,
-            most,
-            turn: Arc::clone(&turns).try_acquire_owned().ok(),
-            turns,
-            places: Vec::new(),
-            reading: Reading::First(Box::new(opened.body)),
-            left: length,
-            given: 0,
-            ahead: VecDeque::new(),
-            tasks: JoinSet::new(),
-        })))
     }
+}
 
+impl Source {
     /// Asks once for a piece, and hands it on as it comes.
     async fn piece(
         &self,
-        turn: OwnedSemaphorePermit,
-        mut hop: Hop,
-        registry: &str,
-        key: Key,
-        size: u64,
+        part: Part,
+        turn: Option<OwnedSemaphorePermit>,
         bytes: &mpsc::Sender<Result<Bytes, Failure>>,
     ) -> Result<(), Failure> {
+        let Self { client, size, .. } = self;
+        let mut hop = Hop { part, ..self.question.clone() };
         if !hop.elsewhere {
-            hop.authorization = self.vault.known(&key).await;
+            hop.authorization = client.vault.known(&self.key).await;
         }
-        let response = self.transport.once(&hop).await?.response;
+        let response = client.transport.once(&hop).await?.response;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            let asked = retry_after(response.headers(), SystemTime::now()).unwrap_or(self.options.throttled_min);
+            let asked = retry_after(response.headers(), SystemTime::now()).unwrap_or(client.options.throttled_min);
             // Who asks again hears of a longer one himself.
-            if asked <= self.options.retry_after_max {
-                for host in [registry, &authority(&hop.url)] {
-                    self.pace.hold(host, Instant::now() + asked);
+            if asked <= client.options.retry_after_max {
+                for host in [&self.registry, &authority(&hop.url)] {
+                    client.pace.hold(host, Instant::now() + asked);
                 }
             }
         }
         let served = match status {
-            StatusCode::PARTIAL_CONTENT => begins(status, response.headers(), hop.part, size),
+            StatusCode::PARTIAL_CONTENT => begins(status, response.headers(), part, *size),
             _ => Begins::Lies,
         };
-        if served != (Begins::There { until: hop.part.until.unwrap_or(size) }) {
+        if served != (Begins::There { until: part.until.unwrap_or(*size) }) {
             return Err(Failure::new(
                 FailureKind::Piece(status),
                 response.url(),
                 format!("answered {status} to a question for a part of a blob"),
             ));
         }
-        let (url, mut left) = (response.url().clone(), hop.part.until.unwrap_or(size).saturating_sub(hop.part.from));
-        let (mut body, mut turn, last) = (Body::new(response, 0, &self.options), Some(turn), last_part(left));
+        let (url, mut left) = (response.url().clone(), part.until.unwrap_or(*size).saturating_sub(part.from));
+        let (mut body, mut turn) = (Body::new(response, 0, &client.options), Turn::begins(turn, self, left));
         while let Some(chunk) = body.chunk().await? {
             // It waits in memory, so nothing may come that was not asked for.
             left = left.checked_sub(chunk.len() as u64).ok_or_else(|| too_much(&url))?;
-            turn = turn.filter(|_| left > last);
+            turn.left(left, Instant::now());
             if bytes.send(Ok(chunk)).await.is_err() {
                 break;
             }
@@ -237,7 +168,36 @@ fn too_much(url: &Url) -> Failure {
 }
 
 impl Pieces {
-    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+    /// Hands on the first one, and what follows it by at most so many connections.
+    pub(crate) fn begin(source: Source, first: Body, most: usize) -> Self {
+        let (turns, part) = (Arc::new(Semaphore::new(most)), source.question.part);
+        let next = part.until.unwrap_or(source.size);
+        Self {
+            next,
+            most,
+            turn: Turn::begins(Arc::clone(&turns).try_acquire_owned().ok(), &source, next - part.from),
+            turns,
+            places: Vec::new(),
+            reading: Reading::First(Box::new(first)),
+            left: next - part.from,
+            given: 0,
+            source: Arc::new(source),
+            ahead: VecDeque::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// `host:port` of who sends it.
+    pub(crate) fn host(&self) -> String {
+        authority(&self.source.question.url)
+    }
+
+    /// Whether all that was asked for was handed on.
+    pub(crate) fn are_over(&self) -> bool {
+        self.left == 0 && self.ahead.is_empty()
+    }
+
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             self.ask_ahead();
             let all_come = self.turns.available_permits() == 0;
@@ -247,7 +207,7 @@ impl Pieces {
             };
             let chunk = match arrived {
                 // Who opens it anew is let in anew. Unless that is of little use.
-                Err(failure) if failure.is_stale() && self.given >= self.client.options.stretch_bytes => {
+                Err(failure) if failure.is_stale() && self.given >= self.source.client.options.stretch_bytes => {
                     tracing::debug!(detail = failure.detail, "asking the registry anew");
                     self.end();
                     return Ok(None);
@@ -256,19 +216,24 @@ impl Pieces {
             };
             if let Some(chunk) = chunk {
                 let left = self.left.checked_sub(chunk.len() as u64);
-                self.left = left.ok_or_else(|| too_much(&self.question.url))?;
+                self.left = left.ok_or_else(|| too_much(&self.source.question.url))?;
                 self.given += chunk.len() as u64;
-                if self.left <= last_part(self.client.options.piece_bytes) {
-                    self.turn = None;
+                if matches!(self.reading, Reading::First(_)) {
+                    self.turn.left(self.left, Instant::now());
                 }
                 return Ok(Some(chunk));
             }
-            if self.left > 0 {
+            if self.left > 0 || !self.turn_over() {
                 return Ok(None);
             }
-            let Some(next) = self.ahead.pop_front() else { return Ok(None) };
-            (self.reading, self.left) = (Reading::Later(next.bytes), next.length);
         }
+    }
+
+    /// Goes on with the next piece, if there is one.
+    fn turn_over(&mut self) -> bool {
+        let Some(next) = self.ahead.pop_front() else { return false };
+        (self.reading, self.left) = (Reading::Later(next.bytes), next.length);
+        true
     }
 
     /// Takes what was handed on for all that was asked for.
@@ -285,25 +250,23 @@ impl Pieces {
             let others = self.most - self.turns.available_permits();
             self.places.truncate(others.saturating_sub(1));
             // What came waits in memory, so this is twice of what comes, and no more.
-            if self.most == 1 || self.next >= self.size || self.ahead.len() + 1 >= 2 * self.most {
+            if self.most == 1 || self.next >= self.source.size || self.ahead.len() + 1 >= 2 * self.most {
                 return;
             }
             let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else { return };
             // Half of the places are for those who come. Who opens it anew waits as long as the server asked for.
-            if !self.client.has_spare() || self.client.pace.pause(&self.registry).is_some() {
+            if !self.source.client.has_spare() || self.source.client.pace.pause(&self.source.registry).is_some() {
                 return;
             }
             if others > 0 {
-                let Ok(place) = Arc::clone(&self.client.places).try_acquire_owned() else { return };
+                let Ok(place) = Arc::clone(&self.source.client.places).try_acquire_owned() else { return };
                 self.places.push(place);
             }
-            let until = self.size.min(self.next + self.client.options.piece_bytes);
-            let hop = Hop { part: Part { from: self.next, until: Some(until) }, ..self.question.clone() };
-            let (send, bytes) = mpsc::channel(CHUNKS);
-            let (client, registry) = (Arc::clone(&self.client), self.registry.clone());
-            let (key, size) = (self.key.clone(), self.size);
+            let until = self.source.size.min(self.next + self.source.client.options.piece_bytes);
+            let part = Part { from: self.next, until: Some(until) };
+            let ((send, bytes), source) = (mpsc::channel(CHUNKS), Arc::clone(&self.source));
             let piece = async move {
-                if let Err(failure) = client.piece(turn, hop, &registry, key, size, &send).await {
+                if let Err(failure) = source.piece(part, Some(turn), &send).await {
                     // Nobody wants to know any more if this fails.
                     send.send(Err(failure)).await.ok();
                 }

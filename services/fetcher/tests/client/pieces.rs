@@ -93,17 +93,20 @@ async fn there_are_no_more_connections_than_places() {
     }
 }
 
-/// The next ones are asked for while the last bytes of those before still come; and then no more, as they wait in memory.
+/// The next ones are asked for while the last bytes of those before still come, if that takes long; and then no more, as they
+/// wait in memory.
 #[tokio::test]
 async fn nothing_rests_between_pieces() {
-    let scene = Scene::new(Faults::none().always("/blobs/", Fault::HeldAfter(7_500))).await;
-    let together = async {
-        until("two rows of them to come", || scene.registry.sent() >= 8 * 7_500).await;
-        assert_eq!(scene.ranges().len(), 8, "{:?}", scene.ranges());
-        scene.registry.behave();
-    };
-    tokio::join!(comes(&scene, patient(far()), 0), together);
-    assert_eq!(ranges(&scene), parts(0, 10_000));
+    for (warm_up, rows) in [(0, 2), (1_000_000, 1)] {
+        let scene = Scene::new(Faults::none().always("/blobs/", Fault::HeldAfter(7_500))).await;
+        let together = async {
+            until("some rows of them to come", || scene.registry.sent() >= rows * 4 * 7_500).await;
+            assert_eq!(scene.ranges().len() as u64, rows * 4, "{:?}", scene.ranges());
+            scene.registry.behave();
+        };
+        tokio::join!(comes(&scene, ClientOptions { warm_up, ..patient(far()) }, 0), together);
+        assert_eq!(ranges(&scene), parts(0, 10_000));
+    }
 }
 
 /// Nothing of what a test holds back is taken for broken.
