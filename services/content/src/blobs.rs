@@ -10,7 +10,7 @@ use crate::{
     page,
     service::optional,
     state::{State, find, located},
-    tables::BLOBS,
+    tables,
 };
 
 /// Most blobs in one call.
@@ -45,7 +45,7 @@ pub(crate) async fn list(state: &State, request: msg::ListBlobsRequest) -> Resul
     state
         .db
         .read(move |view| {
-            let rows = BLOBS.scan(view, &(), after.as_ref(), items + 1)?;
+            let rows = tables::blobs::scan(view, after.as_ref(), items + 1)?;
             let mut blobs: Vec<_> = rows.into_iter().map(|(digest, stored)| located(&store, &digest, stored)).collect();
             let more = page::cut(&mut blobs, items);
             Ok(msg::ListBlobsReply { blobs, more })

@@ -19,7 +19,7 @@ use crate::{
     service::optional,
     state::State,
     store::{Layout, Store},
-    tables::BLOBS,
+    tables::blobs,
 };
 
 /// Blobs looked at in one call, and bytes read: it answers within seconds.
@@ -81,7 +81,7 @@ fn may_be_passing(fault: &(Fault, String)) -> bool {
 
 /// The next digests that have a record, a file, or both.
 async fn some(state: &State, after: Option<Digest>) -> Result<(BTreeSet<Digest>, bool), Status> {
-    let rows = state.db.read(move |view| BLOBS.scan(view, &(), after.as_ref(), BLOBS_AT_ONCE + 1)).await?;
+    let rows = state.db.read(move |view| blobs::scan(view, after.as_ref(), BLOBS_AT_ONCE + 1)).await?;
     let mut digests: BTreeSet<Digest> = rows.into_iter().map(|(digest, _)| digest).collect();
     let files = state.files(|store| store.layout().list_blobs()).await?;
     digests.extend(files.into_iter().filter(|file| after.is_none_or(|after| *file > after)));
@@ -91,7 +91,7 @@ async fn some(state: &State, after: Option<Digest>) -> Result<(BTreeSet<Digest>,
 
 async fn look(state: &State, digest: Digest, deep: bool) -> Result<Seen, Status> {
     let store = Arc::clone(&state.store);
-    let recorded = state.db.read(move |view| BLOBS.get(view, &digest)).await?.map(|record| record.size);
+    let recorded = state.db.read(move |view| blobs::get(view, &digest)).await?.map(|record| record.size);
     berth_api::blocking(move || look_at(&store, &digest, recorded, deep)).await
 }
 

@@ -7,7 +7,7 @@
 //! - `open` joins these for one ingest; `state` holds them all; `service` implements the contract, by way of `writing`,
 //!   `commit`, `watch`, `blobs` and `page`.
 //! - `inspection` looks for damage and mends what can be mended here; `measure` says what the store takes of its disk.
-//! - `reconcile` makes the table of blobs agree with the files at every start.
+//! - `reconcile` makes the table of blobs agree with the files at a start, unless `agreement` tells that it does.
 //!
 //! What must stay true:
 //!
@@ -20,6 +20,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod agreement;
 mod blobs;
 mod commit;
 mod config;

@@ -231,6 +231,43 @@ async fn stops_between_any_two_steps() {
     }
 }
 
+/// Also in a store where a start that finds nothing changed does not list the blobs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_stops_between_any_two_steps() {
+    let mut deleted = false;
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Service::open(config(dir.path())).await.unwrap());
+        let blobs = dir.path().join("blobs/sha256");
+        let digests: Vec<_> = (0..crate::agreement::FEW).map(|n| Digest::of(n.to_string().as_bytes())).collect();
+        for (n, digest) in digests.iter().enumerate() {
+            fs::write(blobs.join(digest.hex()), n.to_string()).unwrap();
+        }
+        fs::File::open(&blobs).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        let service = Service::open(config(dir.path())).await.unwrap();
+        let noted = service.state().db.read(|view| crate::tables::listed::get(view)).await.unwrap();
+        assert!(noted.is_some(), "without a change the next start lists nothing");
+        drop(service);
+
+        let disk = Frail::new(Some(steps));
+        if let Ok(service) = Service::open_on(config(dir.path()), Arc::clone(&disk) as Arc<dyn Disk>).await {
+            // Killed when its file is gone, and its record is not.
+            let freed = service.state().store.delete_blob(&digests[7], || Ok(()));
+            deleted = freed.is_ok();
+        }
+        let content = Service::open(config(dir.path())).await.unwrap();
+        let asked = msg::ListBlobsRequest { limit: 4096, ..Default::default() };
+        let told: BTreeSet<_> = content.list_blobs(asked).await.unwrap().blobs.into_iter().map(|b| b.digest).collect();
+        let there = |digest: &&Digest| blobs.join(digest.hex()).exists();
+        let files: BTreeSet<_> = digests.iter().filter(there).map(ToString::to_string).collect();
+        assert_eq!(told, files, "after {steps} steps");
+        assert_eq!(files.len(), digests.len() - usize::from(deleted));
+        if deleted {
+            return;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_keeps_its_order() {
     let dir = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ impl Service {
         Ok(Arc::new(Self { state: State::open(config, disk).await? }))
     }
 
-    fn state(&self) -> Arc<State> {
+    pub(crate) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state)
     }
 }

@@ -1,10 +1,10 @@
 //! The store while it is open: its files, its table of blobs, its ingests, and who waits for changes of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use berth_api::blocking;
@@ -16,14 +16,12 @@ use tracing::Instrument as _;
 
 use crate::{
     Config,
+    agreement::Looked,
     open::Open,
-    reconcile::repairs,
+    reconcile::{reconcile, record},
     store::{Disk, Store},
-    tables::{BLOBS, TABLES},
+    tables::{TABLES, blobs},
 };
-
-/// Rows read or written at once at the start.
-const BATCH: usize = 10_000;
 
 pub(crate) struct State {
     pub(crate) store: Arc<Store>,
@@ -40,19 +38,25 @@ impl State {
     pub(crate) async fn open(config: Config, disk: Arc<dyn Disk>) -> Result<Arc<Self>, Status> {
         let Config { root, durability, holder, writer_silence, max_ingests } = config;
         let path = root.clone();
-        let (db, store, (kept, half_made), files) = blocking(move || {
+        let (db, store, (kept, half_made), looked, files) = blocking(move || {
             disk.make_dir(&path, 0o711).map_err(|error| Status::io("make directory", &path, &error))?;
             let options = berth_kv::Options { durability, tables: TABLES, holder };
             // The lock before anything else: nothing of a store that somebody else holds may be touched.
             let db = Db::open(&path.join("db"), options)?;
             let store = Store::open(&path, disk)?;
             let kept = store.recover()?;
-            let files: BTreeSet<Digest> = store.layout().list_blobs()?.into_iter().collect();
-            Ok((db, Arc::new(store), kept, files))
+            let looked = Looked::at(store.layout(), db.boot())?;
+            let agrees = db.read_here(|view| Ok(looked.is_as_listed(view)))?;
+            let files = if agrees { None } else { Some(store.layout().list_blobs()?) };
+            Ok((db, Arc::new(store), kept, looked, files))
         })
         .await?;
-        let blobs = files.len();
-        let (added, dropped) = reconcile(&db, &store, files).await?;
+        // Unknown where nothing was listed.
+        let blobs = files.as_ref().map(Vec::len);
+        let (added, dropped) = match files {
+            Some(files) => reconcile(&db, &store, looked, files).await?,
+            None => (0, 0),
+        };
         let ingests: BTreeMap<_, _> =
             kept.into_iter().map(|kept| (kept.reference.clone(), Arc::new(Open::new(kept, store.layout())))).collect();
         tracing::info!(
@@ -109,9 +113,9 @@ impl State {
             .write(move |txn| {
                 for digest in &digests {
                     match store.layout().blob_facts(digest)? {
-                        None => BLOBS.delete(txn, digest),
-                        Some((size, _)) if !BLOBS.contains(txn, digest)? => {
-                            BLOBS.put(txn, digest, &record(digest, size, Time::now()));
+                        None => blobs::delete(txn, digest)?,
+                        Some((size, _)) if !blobs::contains(txn, digest)? => {
+                            blobs::put(txn, digest, &record(digest, size, Time::now()))?;
                         }
                         Some(_) => {}
                     }
@@ -136,7 +140,7 @@ impl State {
 
 /// The record of a blob in one state of the table, if its file is there too.
 pub(crate) fn find(view: &View<'_>, store: &Store, digest: &Digest) -> Result<Option<msg::StatBlobReply>, Status> {
-    let Some(stored) = BLOBS.get(view, digest)? else { return Ok(None) };
+    let Some(stored) = blobs::get(view, digest)? else { return Ok(None) };
     if store.layout().blob_facts(digest)?.is_none() {
         tracing::warn!(%digest, "the file of a blob is gone; it counts as missing");
         return Ok(None);
@@ -162,56 +166,4 @@ pub(crate) fn located(store: &Store, digest: &Digest, stored: msg::StatBlobReply
         store_id: store.id().to_owned(),
         ..stored
     }
-}
-
-fn record(digest: &Digest, size: u64, created_at: Time) -> msg::StatBlobReply {
-    msg::StatBlobReply { digest: digest.to_string(), size, created_at: Some(created_at), ..Default::default() }
-}
-
-/// Makes the table agree with the files. Answers how many records came and went.
-async fn reconcile(db: &Db, store: &Arc<Store>, files: BTreeSet<Digest>) -> Result<(usize, usize), Status> {
-    let mut records = BTreeSet::new();
-    loop {
-        let after = records.last().copied();
-        let rows = db.read(move |view| BLOBS.scan(view, &(), after.as_ref(), BATCH)).await?;
-        let last = rows.len() < BATCH;
-        records.extend(rows.into_iter().map(|(digest, _)| digest));
-        if last {
-            break;
-        }
-    }
-    let repairs = blocking(move || Ok(repairs(&records, &files))).await?;
-    let counts = (repairs.add.len(), repairs.drop.len());
-    for digests in repairs.drop.chunks(BATCH).map(<[Digest]>::to_vec) {
-        db.write(move |txn| {
-            for digest in digests {
-                tracing::warn!(%digest, "the file of a blob is gone; forgetting it");
-                BLOBS.delete(txn, &digest);
-            }
-            Ok::<_, Status>(())
-        })
-        .await?;
-    }
-    // Their names may not be on disk yet, and what has a record is told of.
-    let for_flush = Arc::clone(store);
-    if counts.0 > 0 {
-        blocking(move || for_flush.flush_blobs()).await?;
-    }
-    for digests in repairs.add.chunks(BATCH).map(<[Digest]>::to_vec) {
-        let layout = store.layout().clone();
-        let facts = blocking(move || {
-            let facts = digests.into_iter().map(|digest| Ok((digest, layout.blob_facts(&digest)?)));
-            facts.collect::<Result<Vec<(Digest, Option<(u64, SystemTime)>)>, Status>>()
-        })
-        .await?;
-        db.write(move |txn| {
-            for (digest, found) in facts {
-                let Some((size, since)) = found else { continue };
-                BLOBS.put(txn, &digest, &record(&digest, size, since.into()));
-            }
-            Ok::<_, Status>(())
-        })
-        .await?;
-    }
-    Ok(counts)
 }

@@ -1,11 +1,7 @@
-//! The tables of this service.
+//! The tables of this service, each in a file of its own; nothing else knows a key, or can change a row.
 
-use berth_kv::Table;
-use berth_model::Digest;
-use berth_wire::content::StatBlobReply;
+pub(crate) mod blobs;
+pub(crate) mod listed;
 
 /// The names of all tables.
-pub(crate) const TABLES: &[&str] = &["blobs"];
-
-/// The blobs: size and time. Path and store id are not stored: they are where the store is now.
-pub(crate) const BLOBS: Table<Digest, StatBlobReply> = Table::new("blobs");
+pub(crate) const TABLES: &[&str] = &["blobs", "listed"];

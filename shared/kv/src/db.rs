@@ -16,7 +16,7 @@ use crate::{
     numbers::{self, Numbers},
     store::Store,
     txn::{Txn, View},
-    writer::{Change, Counters, QUEUE, Writer},
+    writer::{Change, Counters, Flush, QUEUE, Writer},
 };
 
 /// A store. Cheap to clone; the last clone that goes flushes and closes it.
@@ -33,7 +33,7 @@ struct Inner {
     path: PathBuf,
     #[cfg_attr(not(test), expect(dead_code, reason = "read by tests of group commit"))]
     counters: Arc<Counters>,
-    _hold: Hold,
+    hold: Hold,
 }
 
 impl Drop for Inner {
@@ -76,7 +76,7 @@ impl Db {
             .spawn(move || writer.run(queue))
             .map_err(|error| Status::resource_exhausted(format!("start the writer of {}: {error}", path.display())))?;
         let inner =
-            Inner { changes: Some(changes), writer: Some(writer), store, path: path.to_owned(), counters, _hold: hold };
+            Inner { changes: Some(changes), writer: Some(writer), store, path: path.to_owned(), counters, hold };
         Ok(Db { inner: Arc::new(inner) })
     }
 
@@ -84,6 +84,13 @@ impl Db {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// The kernel's id of this start of the machine; empty if it is not known. While it stays the same nothing has ended but
+    /// processes, and what these wrote is there, flushed or not.
+    #[must_use]
+    pub fn boot(&self) -> &str {
+        &self.inner.hold.boot
     }
 
     /// Reads one consistent state, on a blocking thread.
@@ -114,7 +121,7 @@ impl Db {
         R: Send + 'static,
         E: From<Status> + Send + 'static,
     {
-        self.submit(change, false).await
+        self.submit(change, Flush::First).await
     }
 
     /// Like [`Db::write`], but returns before the flush: atomic and in order, and on disk with the next `write`.
@@ -126,13 +133,26 @@ impl Db {
         R: Send + 'static,
         E: From<Status> + Send + 'static,
     {
-        self.submit(change, true).await
+        self.submit(change, Flush::Later).await
+    }
+
+    /// Like [`Db::write_relaxed`], but nothing is flushed for its sake, not even when the store is closed: for what a power cut
+    /// may take. As ever, it takes what came later first.
+    pub async fn write_lazy<R, E>(
+        &self,
+        change: impl FnOnce(&mut Txn<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<Status> + Send + 'static,
+    {
+        self.submit(change, Flush::None).await
     }
 
     async fn submit<R, E>(
         &self,
         change: impl FnOnce(&mut Txn<'_>) -> Result<R, E> + Send + 'static,
-        relaxed: bool,
+        flush: Flush,
     ) -> Result<R, E>
     where
         R: Send + 'static,
@@ -161,7 +181,7 @@ impl Db {
                 // The caller may be gone; the change stands all the same.
                 drop(tell.send(answer));
             }),
-            relaxed,
+            flush,
         };
         let closed = || E::from(Status::unavailable("the store is closed"));
         let changes = self.inner.changes.as_ref().ok_or_else(closed)?;

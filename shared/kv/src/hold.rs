@@ -29,6 +29,8 @@ pub(crate) struct Hold {
     _file: File,
     /// The store was held before in this start of the machine: since then no power cut can have torn what was written.
     pub(crate) same_boot: bool,
+    /// The kernel's id of this start of the machine; empty if it is not known.
+    pub(crate) boot: String,
     pub(crate) layout: Layout,
 }
 
@@ -54,11 +56,12 @@ impl Hold {
         let before = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok());
         let boot = fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default();
         let same_boot = before.is_some_and(|before| !boot.is_empty() && before.boot == boot);
-        let text = serde_json::to_string(&Holder { pid: std::process::id(), holder: holder.to_owned(), boot })
-            .map_err(|error| Status::internal(error.to_string()))?;
+        let text =
+            serde_json::to_string(&Holder { pid: std::process::id(), holder: holder.to_owned(), boot: boot.clone() })
+                .map_err(|error| Status::internal(error.to_string()))?;
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         written.map_err(|error| Status::io("write", &path, &error))?;
-        Ok(Self { layout: format::of(dir)?, _file: file, same_boot })
+        Ok(Self { layout: format::of(dir)?, _file: file, same_boot, boot })
     }
 }
 

@@ -9,6 +9,9 @@ use rocksdb::{ColumnFamily, DB};
 
 /// RocksDB's own family, which is always there.
 const DEFAULT: &str = "default";
+/// Tables that came after [`Layout::Families`] was no longer made. They lie in RocksDB's own family there too: a family of their
+/// own would keep programs from opening the store that do not know it.
+const YOUNGER: &[&str] = &["listed"];
 /// Ends a table's name in a key. No name holds it, so no table's keys begin with those of another.
 const END: u8 = 0;
 
@@ -37,11 +40,11 @@ impl Tables {
     /// The families that RocksDB opens. Its own is among them also where nobody uses it: with usual settings it would make
     /// each log take 32 MiB of the disk at once.
     pub(crate) fn families(self) -> impl Iterator<Item = &'static str> {
-        let own: &[&str] = match self.layout {
-            Layout::Together => &[],
-            Layout::Families => self.names,
-        };
-        own.iter().copied().chain([DEFAULT])
+        self.names.iter().copied().filter(move |table| self.has_family(table)).chain([DEFAULT])
+    }
+
+    fn has_family(self, table: &str) -> bool {
+        self.layout == Layout::Families && !YOUNGER.contains(&table)
     }
 
     /// Where a table is in an open store.
@@ -50,10 +53,8 @@ impl Tables {
         if !self.names.contains(&table) {
             return Err(unknown());
         }
-        let (family, before) = match self.layout {
-            Layout::Together => (DEFAULT, [table.as_bytes(), &[END]].concat()),
-            Layout::Families => (table, Vec::new()),
-        };
+        let (family, before) =
+            if self.has_family(table) { (table, Vec::new()) } else { (DEFAULT, [table.as_bytes(), &[END]].concat()) };
         Ok(Place { family: db.cf_handle(family).ok_or_else(unknown)?, before })
     }
 }

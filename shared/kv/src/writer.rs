@@ -30,8 +30,18 @@ pub(crate) struct Change {
     /// Fills the transaction. `false`: the closure refused, nothing is to be written (and its caller was told why).
     pub(crate) run: Box<dyn FnOnce(&mut Txn<'_>) -> bool + Send>,
     pub(crate) answer: Answer,
-    /// Answer before the flush.
-    pub(crate) relaxed: bool,
+    pub(crate) flush: Flush,
+}
+
+/// What flush of the log a change asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// One before its answer.
+    First,
+    /// One some time after its answer, at the latest when the store is closed.
+    Later,
+    /// None: it goes with what others flush.
+    None,
 }
 
 /// What the thread counts, for tests of group commit.
@@ -72,19 +82,18 @@ impl Writer {
             let mut count = 0;
             while let Some(change) = next {
                 count += 1;
-                let relaxed = change.relaxed;
+                let flush = change.flush;
                 let done = match &poison {
                     Some(status) => Err(status.clone()),
                     None => self.apply(change.run),
                 };
                 match done {
                     Ok(wrote) => {
-                        unsynced |= wrote;
-                        if relaxed {
-                            (change.answer)(Ok(()));
-                        } else {
+                        unsynced |= wrote && flush != Flush::None;
+                        match flush {
                             // Also one that wrote nothing: what it saw may not be on disk yet.
-                            waiting.push(change.answer);
+                            Flush::First => waiting.push(change.answer),
+                            Flush::Later | Flush::None => (change.answer)(Ok(())),
                         }
                     }
                     Err(status) => {

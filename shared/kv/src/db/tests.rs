@@ -143,6 +143,30 @@ async fn what_was_acknowledged_is_there_after_reopening() {
 }
 
 #[tokio::test]
+async fn what_is_lazy_is_there_after_a_process_and_flushed_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |n| {
+        move |txn: &mut Txn<'_>| {
+            ROWS.put(txn, &key("z", n), &value(1));
+            Ok::<_, Status>(())
+        }
+    };
+    for (n, lazy, flushes) in [(0, true, 0), (1, false, 1)] {
+        let db = Db::open(dir.path(), options()).unwrap();
+        let counters = Arc::clone(&db.inner.counters);
+        if lazy {
+            db.write_lazy(put(n)).await.unwrap()
+        } else {
+            db.write_relaxed(put(n)).await.unwrap()
+        }
+        drop(db);
+        assert_eq!(counters.flushes.load(Ordering::Relaxed), flushes);
+    }
+    let db = Db::open(dir.path(), options()).unwrap();
+    assert_eq!(numbers(&db, "z", None, 9).await, [0, 1]);
+}
+
+#[tokio::test]
 async fn many_short_openers_lose_nothing_and_leave_few_logs() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..30 {

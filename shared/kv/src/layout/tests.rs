@@ -91,6 +91,32 @@ async fn an_old_store_stays_one() {
     assert_eq!(std::fs::read_to_string(&format).unwrap(), "berth-kv 1\n");
 }
 
+/// What came later lies where a program that does not know it passes it by.
+#[tokio::test]
+async fn an_older_program_opens_a_store_with_a_younger_table() {
+    const LISTED: Table<String, prost_types::Timestamp> = Table::new("listed");
+    for format in [None, Some("berth-kv 1\n")] {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(format) = format {
+            std::fs::write(dir.path().join("FORMAT"), format).unwrap();
+        }
+        fill(&Db::open(dir.path(), options()).unwrap()).await;
+        let younger = || Options { tables: &["a", "ab", "b", "listed"], ..options() };
+        for n in 1..3 {
+            let db = Db::open(dir.path(), younger()).unwrap();
+            assert_eq!(all(&db, &LISTED).await.len(), n - 1);
+            let put = move |txn: &mut crate::Txn<'_>| {
+                LISTED.put(txn, &n.to_string(), &value(5));
+                Ok::<_, Status>(())
+            };
+            db.write(put).await.unwrap();
+            drop(db);
+            let db = Db::open(dir.path(), options()).unwrap();
+            assert_eq!(all(&db, &A).await.len() + all(&db, &B).await.len(), 8);
+        }
+    }
+}
+
 /// Older versions made families one after the other, and could be killed between two; what is missing is made.
 #[tokio::test]
 async fn a_half_made_store_of_an_older_version_is_completed() {
