@@ -93,21 +93,23 @@ struct Ahead {
 /// so the turn is given back before the last bytes came, if these take so long that another connection is fast by then.
 struct Turn {
     permit: Option<OwnedSemaphorePermit>,
-    begun: Instant,
     length: u64,
+    /// When its second half began, which comes as fast as it may: a connection begins slowly.
+    half: Option<Instant>,
     enough: Duration,
 }
 
 impl Turn {
     fn begins(permit: Option<OwnedSemaphorePermit>, source: &Source, length: u64) -> Self {
         let round_trip = source.client.transport.hosts.best(&source.registry).unwrap_or_default();
-        Self { permit, begun: Instant::now(), length, enough: round_trip * source.client.options.warm_up }
+        Self { permit, length, half: None, enough: round_trip * source.client.options.warm_up }
     }
 
     /// So many bytes have not come yet.
     fn left(&mut self, left: u64, now: Instant) {
-        let came = self.length - left;
-        let takes = now.duration_since(self.begun).as_secs_f64() * left as f64 / came.max(1) as f64;
+        let Some(came) = (self.length / 2).checked_sub(left) else { return };
+        let half = *self.half.get_or_insert(now);
+        let takes = now.duration_since(half).as_secs_f64() * left as f64 / came.max(1) as f64;
         if left == 0 || left <= self.length / 4 && takes >= self.enough.as_secs_f64() {
             self.permit = None;
         }
