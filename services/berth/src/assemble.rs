@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use berth_bus::{Bus, Serving};
 use berth_config::{ContentSharing, Durability, EventEncoding, LargeFiles, Settings};
 use berth_model::Status;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::Instrument as _;
 
 use crate::cli::{Service, nats_options};
@@ -75,6 +75,17 @@ impl Plan {
         }
     }
 
+    fn metadata(&self) -> berth_metadata::Config {
+        let mut config = berth_metadata::Config::new(self.dir("metadata"));
+        config.durability = self.durability();
+        config.holder.clone_from(&self.holder);
+        config.event_encoding = match self.settings.events.encoding {
+            EventEncoding::Json => berth_metadata::EventEncoding::Json,
+            EventEncoding::Protobuf => berth_metadata::EventEncoding::Protobuf,
+        };
+        config
+    }
+
     fn durability(&self) -> berth_kv::Durability {
         match self.settings.durability {
             Durability::Synced => berth_kv::Durability::Synced,
@@ -91,16 +102,7 @@ impl Plan {
                 config.durability = self.durability();
                 berth_content::start(bus, config).await
             }
-            Service::Metadata => {
-                let mut config = berth_metadata::Config::new(self.dir("metadata"));
-                config.durability = self.durability();
-                config.holder.clone_from(&self.holder);
-                config.event_encoding = match self.settings.events.encoding {
-                    EventEncoding::Json => berth_metadata::EventEncoding::Json,
-                    EventEncoding::Protobuf => berth_metadata::EventEncoding::Protobuf,
-                };
-                berth_metadata::start(bus, config).await
-            }
+            Service::Metadata => berth_metadata::start(bus, self.metadata()).await,
             Service::Fetcher => {
                 let mut config = berth_fetcher::Config::default();
                 config.jobs = self.settings.fetch_jobs.unwrap_or(config.jobs);
@@ -144,15 +146,19 @@ impl Plan {
         Ok((bus, serving, tokio::spawn(stores.in_current_span())))
     }
 
-    /// The services with something on the disk.
+    /// The services with something on the disk, all in this process.
     async fn start_stores(&self, bus: &Bus) -> Result<Vec<Serving>, Status> {
         let mut serving = Vec::new();
         // The stores first: their locks decide whether the disk may be touched. Both at once: opening one is mostly waiting
         // for the disk, and neither asks the other.
+        let (alone, told) = watch::channel(false);
+        let metadata = berth_metadata::Config { alone: Some(told), ..self.metadata() };
         let (metadata, content) =
-            tokio::join!(Box::pin(self.start(bus, Service::Metadata)), Box::pin(self.start(bus, Service::Content)));
+            tokio::join!(Box::pin(berth_metadata::start(bus, metadata)), Box::pin(self.start(bus, Service::Content)));
         serving.extend(metadata?);
         serving.extend(content?);
+        // Both locks are held: whoever deleted here before is dead.
+        alone.send_replace(true);
         serving.extend(self.start_each(bus, &[Service::Unpacker, Service::Gc]).await?);
         Ok(serving)
     }

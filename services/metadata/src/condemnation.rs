@@ -6,13 +6,19 @@
 //! must be done, or stop, before `until`. Between its look at the clock and its deletion it may be held up, so the bar
 //! stands for a while beyond that.
 //!
+//! Where all services are in one process, a deleter of before died with its process: what that one had condemned is over as
+//! soon as this process has the stores.
+//!
 //! While it lasts a second one is refused: two deleters of one digest could otherwise end each other's, and the slower
 //! one would delete bytes that were fetched anew meanwhile.
 
 use std::time::Duration;
 
+use berth_kv::Db;
 use berth_model::{Digest, Status};
 use berth_wire::{metadata as msg, types};
+
+use tokio::sync::watch;
 
 use crate::{
     change::Change,
@@ -76,6 +82,27 @@ pub(crate) fn absolve(
         condemned::delete(change.txn(), digest);
     }
     Ok(())
+}
+
+/// Ends what was condemned before this start, as soon as nobody else can be deleting. What was condemned since then stays.
+pub(crate) async fn end_left(db: Db, left: Vec<(Digest, types::Time)>, mut alone: watch::Receiver<bool>) {
+    // Whoever would have said so is gone, and others may be deleting.
+    if alone.wait_for(|alone| *alone).await.is_err() {
+        return;
+    }
+    let count = left.len();
+    let ended = db.write(move |txn| {
+        for (digest, until) in left {
+            if condemned::get(txn, &digest)? == Some(until) {
+                condemned::delete(txn, &digest);
+            }
+        }
+        Ok::<_, Status>(())
+    });
+    match ended.await {
+        Ok(()) => tracing::info!(count, "blobs that somebody was deleting when it died may be fetched again"),
+        Err(status) => tracing::warn!(%status, "what was condemned before this start ends by itself"),
+    }
 }
 
 /// What must be asked before anything may name the digest.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use berth_kv::Durability;
+use tokio::sync::watch;
 
 use crate::{collection::Patience, fences::Fences};
 
@@ -34,6 +35,9 @@ pub struct Config {
     pub condemnation_leave: Duration,
     /// How much longer nobody can record or lease it, unless the deleter said that it is done.
     pub condemnation_grace: Duration,
+    /// Becomes true when nobody but this process can be deleting: what was condemned before it began is so no more. None:
+    /// nobody can know that, and it ends by itself.
+    pub alone: Option<watch::Receiver<bool>>,
     /// A round of collection of which nothing was heard for so long is over, and another may begin.
     pub round_silence: Duration,
     /// The same, of one whose collector is not there any more. Longer than it takes to come back after a connection broke.
@@ -62,6 +66,7 @@ impl Config {
             // A thread that looked at the clock and then deletes may be held up by a busy machine. A pull waits as long
             // as both together.
             condemnation_grace: Duration::from_secs(10),
+            alone: None,
             // A collector asks for the next batch at once.
             round_silence: Duration::from_secs(120),
             round_unwatched: Duration::from_secs(5),

@@ -23,7 +23,7 @@ use crate::{
     activity::Counter,
     change::{Change, Retention},
     collection::Collection,
-    condemnation::Lasts,
+    condemnation::{self, Lasts},
     page::Page,
     pulls::Keep,
     tables::{self, meta, outbox},
@@ -59,6 +59,10 @@ impl Store {
         let options = Options { durability: config.durability, tables: tables::TABLES, holder: config.holder };
         let root = config.root.clone();
         let db = berth_api::blocking(move || Db::open(&root, options)).await?;
+        let left = db.read(tables::condemned::all).await?;
+        if let Some(alone) = config.alone.filter(|_| !left.is_empty()) {
+            tokio::spawn(condemnation::end_left(db.clone(), left, alone).in_current_span());
+        }
         let fresh = uuid::Uuid::new_v4().simple().to_string();
         let (outbox_id, last) =
             db.write(move |txn| Ok::<_, Status>((meta::outbox_id_or(txn, fresh)?, meta::last_event(txn)?))).await?;

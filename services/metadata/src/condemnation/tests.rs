@@ -194,3 +194,27 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_start_ends_what_was_condemned_before_it_and_nothing_else() {
+    let store = Clocked::open();
+    let left = || async { store.db.read(tables::condemned::all).await.unwrap() };
+    let ending = |left: Vec<(Digest, types::Time)>, alone| {
+        let (told, hears) = watch::channel(false);
+        told.send_replace(alone);
+        end_left(store.db.clone(), left, hears)
+    };
+    assert_eq!(store.condemn(0).await, Ok(20));
+    let before = left().await;
+    assert_eq!(before.len(), 1);
+    // Others may be deleting: nobody ever said that they are not.
+    ending(before.clone(), false).await;
+    assert_eq!(store.record(5).await, Err(Code::Unavailable));
+    // Since then it was condemned by somebody who lives.
+    store.absolve(5, 20).await;
+    assert_eq!(store.condemn(6).await, Ok(26));
+    ending(before, true).await;
+    assert_eq!(store.record(7).await, Err(Code::Unavailable));
+    ending(left().await, true).await;
+    assert_eq!(store.record(7).await, Ok(()));
+}

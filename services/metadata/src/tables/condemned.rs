@@ -1,6 +1,6 @@
 //! `condemned`: digest → until when nobody may record or lease it.
 
-use berth_kv::{Reader, Table, Txn};
+use berth_kv::{Reader, Table, Txn, View};
 use berth_model::{Digest, Status};
 use berth_wire::types::Time;
 
@@ -8,6 +8,11 @@ const CONDEMNED: Table<Digest, Time> = Table::new("condemned");
 
 pub(crate) fn get(from: &impl Reader, digest: &Digest) -> Result<Option<Time>, Status> {
     CONDEMNED.get(from, digest)
+}
+
+/// All that were condemned and not absolved.
+pub(crate) fn all(view: &View<'_>) -> Result<Vec<(Digest, Time)>, Status> {
+    CONDEMNED.scan(view, &(), None, usize::MAX)
 }
 
 pub(crate) fn put(txn: &mut Txn<'_>, digest: &Digest, until: Time) {
