@@ -1,6 +1,6 @@
 //! Pulls that are cut off: what was fetched is not fetched again.
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use anyhow::Result;
 use berth_integration_tests::{
@@ -171,5 +171,27 @@ async fn what_the_disk_refused_is_unpacked_anew() -> Result<()> {
     stage.ok(["pull", "--plain-http", &reference])?;
     let mounted = Mounted::new(&stage, &reference, &[])?;
     assert_eq!(std::fs::metadata(mounted.path().join("big"))?.len(), LAYER as u64);
+    Ok(())
+}
+
+/// A command that is killed while it deletes keeps the next one from its blobs only where others might be deleting still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_being_deleted_when_the_deleter_died_is_fetched_at_once() -> Result<()> {
+    let image = big_image();
+    let registry = HostileRegistry::start(Faults::none()).await;
+    registry.add_image("app", "v1", &image);
+    let reference = registry.reference("app", "v1");
+    let berth = Berth::new()?;
+    berth.ok(["pull", "--plain-http", &reference])?;
+    let mut removal = berth.command(["images", "rm", &reference]);
+    let killed = removal.env(berth_failpoint::VARIABLE, "content.deleted=kill").output()?;
+    assert_eq!(killed.status.signal(), Some(Signal::SIGKILL as i32), "{killed:?}");
+    let again = berth.command(["--log-level", "debug", "pull", "--plain-http", &reference]).output()?;
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.success() && said.contains("may be fetched again"), "{said}");
+    // It lasts for half a minute otherwise, in which a pull tries twice a second.
+    let refused = said.lines().filter(|line| line.contains("trying again") && line.contains("being deleted")).count();
+    assert!(refused < 20, "{refused} times: {said}");
+    assert_eq!(blobs(&berth)?, digests(&image));
     Ok(())
 }
