@@ -17,7 +17,6 @@ use std::time::Duration;
 use berth_kv::Db;
 use berth_model::{Digest, Status};
 use berth_wire::{metadata as msg, types};
-
 use tokio::sync::watch;
 
 use crate::{

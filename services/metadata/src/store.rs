@@ -58,9 +58,14 @@ impl Store {
         let patience = config.patience();
         let options = Options { durability: config.durability, tables: tables::TABLES, holder: config.holder };
         let root = config.root.clone();
-        let db = berth_api::blocking(move || Db::open(&root, options)).await?;
-        let left = db.read(tables::condemned::all).await?;
-        if let Some(alone) = config.alone.filter(|_| !left.is_empty()) {
+        let alone = config.alone;
+        let (db, left) = berth_api::blocking(move || {
+            let db = Db::open(&root, options)?;
+            let left = alone.map(|alone| Ok((db.read_here(tables::condemned::all)?, alone))).transpose()?;
+            Ok((db, left))
+        })
+        .await?;
+        if let Some((left, alone)) = left.filter(|(left, _)| !left.is_empty()) {
             tokio::spawn(condemnation::end_left(db.clone(), left, alone).in_current_span());
         }
         let fresh = uuid::Uuid::new_v4().simple().to_string();

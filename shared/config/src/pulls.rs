@@ -14,7 +14,7 @@ pub struct Pulls {
     pub small_downloads: usize,
     /// Other layers fetched at once: 8 for each fetcher.
     pub large_downloads: usize,
-    /// Connections for one large layer of a registry that is far; 1: never more.
+    /// Connections for one large layer of a registry that is far, without those that bring their last bytes; 1: never more.
     pub connections_per_layer: usize,
     /// HTTP/2 with registries that have it.
     pub http2: bool,
