@@ -76,31 +76,22 @@ impl RegistryClient {
         access: &Access,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Fetched, Status> {
-        self.fetch(sink, &Named { descriptor, reference }, access, progress, MOST_TROUBLE).await
+        self.fetch(sink, &Named { descriptor, reference }, access, progress, false).await
     }
 
-    /// As [`Self::fetch_into`], and asks for all of it at once: what was wrong in a part of it may be so in that part again.
-    pub(crate) async fn fetch_whole_into(
-        self: &Arc<Self>,
-        sink: &mut dyn BlobSink,
-        descriptor: &Descriptor,
-        reference: &Reference,
-        access: &Access,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Fetched, Status> {
-        self.fetch(sink, &Named { descriptor, reference }, access, progress, 0).await
-    }
-
-    /// `patience`: how often there may be trouble before it comes by one connection to its end.
-    async fn fetch(
+    /// As [`Self::fetch_into`]. `anew`: the bytes were wrong, so all of it is asked for at once; what was wrong in a part of it
+    /// may be so in that part again.
+    pub(crate) async fn fetch(
         self: &Arc<Self>,
         sink: &mut dyn BlobSink,
         named: &Named<'_>,
         access: &Access,
         progress: &(dyn Fn(u64) + Send + Sync),
-        mut patience: usize,
+        anew: bool,
     ) -> Result<Fetched, Status> {
         let Named { descriptor, reference } = *named;
+        // How often there may still be trouble before it comes by one connection to its end.
+        let mut patience = if anew { 0 } else { MOST_TROUBLE };
         let mut fetched = Fetched::default();
         let mut tries = Tries::new(&self.options);
         let mut counted_from = sink.offset();
@@ -201,9 +192,9 @@ impl RegistryClient {
 }
 
 /// Names the download in errors.
-struct Named<'a> {
-    descriptor: &'a Descriptor,
-    reference: &'a Reference,
+pub(crate) struct Named<'a> {
+    pub(crate) descriptor: &'a Descriptor,
+    pub(crate) reference: &'a Reference,
 }
 
 impl Named<'_> {

@@ -27,6 +27,7 @@ use tracing::{Instrument as _, field::Empty};
 use crate::{
     asker::Asker,
     client::RegistryClient,
+    fetch::Named,
     flight::{self, Place},
     numbers::{self, Source},
     service::reference,
@@ -143,15 +144,8 @@ impl Worker {
             let (begun_at, begun) = (writer.offset(), Instant::now());
             let mut sink = Blamed { sink: &mut *writer, failed: false };
             let span = tracing::info_span!("download", offset = begun_at, berth.bytes = Empty);
-            let (client, reference) = (&self.client, &task.reference);
-            let download = async {
-                if anew {
-                    client.fetch_whole_into(&mut sink, descriptor, reference, &access, &progress).await
-                } else {
-                    client.fetch_into(&mut sink, descriptor, reference, &access, &progress).await
-                }
-            };
-            let download = Box::pin(download);
+            let named = Named { descriptor, reference: &task.reference };
+            let download = Box::pin(self.client.fetch(&mut sink, &named, &access, &progress, anew));
             // Small ones take no time that anybody asks about.
             let watch = (descriptor.size >= WATCHED).then(OfProcess::begin);
             let done = account::timed("download", download.instrument(span.clone())).await;
