@@ -14,7 +14,7 @@
 //!   inode. An old table put back has what was noted of an old directory.
 //! - A program that does not know the note leaves it as it is. It changes files first too, and lists at each start.
 //! - The clock of a file system is coarse: a tick, with some a second or two. What changes within it after a listing leaves the
-//!   times as they were, so they are noted only when they are older than that; as git does with its index.
+//!   times as they were, so they are noted only when `mtime` is older than that; as git does with its index.
 
 use std::{
     fs,

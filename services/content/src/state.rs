@@ -90,13 +90,19 @@ impl State {
         self.changes.subscribe()
     }
 
-    /// Runs work on the store's files on a thread of its own.
+    /// Runs work on the store's files on a thread of its own. It outlives whoever waits for it, and this: the store stays
+    /// locked until it ends, so that nobody who opens the store finds it at work.
     pub(crate) async fn files<R: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<R, Status> + Send + 'static,
     ) -> Result<R, Status> {
-        let store = Arc::clone(&self.store);
-        blocking(move || work(&store)).await
+        let (store, locked) = (Arc::clone(&self.store), self.db.clone());
+        blocking(move || {
+            let done = work(&store);
+            drop(locked);
+            done
+        })
+        .await
     }
 
     /// The record of a blob: it is there, whole and durable, when this finds one.
@@ -165,5 +171,48 @@ pub(crate) fn located(store: &Store, digest: &Digest, stored: msg::StatBlobReply
         path: store.layout().blob(digest).display().to_string(),
         store_id: store.id().to_owned(),
         ..stored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Instant};
+
+    use berth_model::Code;
+
+    use super::*;
+    use crate::store::Host;
+
+    #[test]
+    fn the_store_stays_locked_while_its_files_are_worked_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().to_owned(), "berth test");
+        let open = || State::open(config.clone(), Arc::new(Host::new(config.durability)));
+        let ((begun, begins), (end, ends)) = (mpsc::channel(), mpsc::channel::<()>());
+
+        let dying = tokio::runtime::Runtime::new().unwrap();
+        let state = dying.block_on(open()).unwrap();
+        dying.spawn(async move {
+            let work = state.files(move |_| {
+                begun.send(()).unwrap();
+                ends.recv().unwrap();
+                Ok(())
+            });
+            work.await
+        });
+        begins.recv().unwrap();
+        dying.shutdown_background();
+
+        let next = tokio::runtime::Runtime::new().unwrap();
+        // Everything else of it is gone after some milliseconds.
+        for _ in 0..500 {
+            let refused = next.block_on(open()).map(drop).unwrap_err();
+            assert_eq!(refused.code, Code::FailedPrecondition, "{refused}");
+        }
+        end.send(()).unwrap();
+        let asked = Instant::now();
+        while let Err(status) = next.block_on(open()) {
+            assert!(asked.elapsed() < Duration::from_secs(30), "{status}");
+        }
     }
 }
