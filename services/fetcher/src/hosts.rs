@@ -79,11 +79,15 @@ impl Hosts {
         }
     }
 
-    /// Takes down that a shared connection broke before there was an answer; true if no other is opened for a while.
-    pub(crate) fn broke(&self, host: &str, now: Instant) -> bool {
+    /// Takes down that a shared connection broke before it answered what was asked then; true if therefore no other is opened
+    /// for a while. All who shared it tell of it, and it counts once: not what was asked before the last break.
+    pub(crate) fn broke(&self, host: &str, asked: Instant, now: Instant) -> bool {
         let mut all = self.lock();
         let known = entry(&mut all, host);
-        let times = known.broke.map_or(0, |(times, _)| times);
+        let (times, last) = known.broke.map_or((0, None), |(times, last)| (times, Some(last)));
+        if last.is_some_and(|last| asked <= last) {
+            return false;
+        }
         known.broke = Some((times.saturating_add(1), now));
         known.breaks(now)
     }
@@ -184,15 +188,18 @@ mod tests {
     fn a_shared_connection_that_breaks_again_and_again_is_left_alone_for_a_while() {
         let (hosts, now) = (Hosts::new(FAR), Instant::now());
         let shared = |host, later| matches!(hosts.way(host, false, now + later), Way::Any);
-        assert!(!hosts.broke("a:1", now) && shared("a:1", Duration::ZERO));
+        let (before, then) = (now - FAR, now + FAR);
+        assert!(!hosts.broke("a:1", before, now) && shared("a:1", Duration::ZERO));
         hosts.answered("a:1", Some(true), FAR, now);
-        assert!(!hosts.broke("a:1", now) && hosts.broke("a:1", now));
-        assert!(!shared("a:1", Duration::ZERO));
+        assert!(!hosts.broke("a:1", before, now));
+        // Those that the same one took with it.
+        assert!(!hosts.broke("a:1", before, now) && !hosts.broke("a:1", now, then) && shared("a:1", Duration::ZERO));
+        assert!(hosts.broke("a:1", then, then) && !shared("a:1", Duration::ZERO));
         // What came by another connection says nothing of it.
         hosts.answered("a:1", None, FAR, now);
-        assert!(!shared("a:1", GOOD_FOR / 2) && shared("a:1", GOOD_FOR));
+        assert!(!shared("a:1", GOOD_FOR / 2) && shared("a:1", FAR + GOOD_FOR));
         // How far it is, a break does not say.
-        hosts.broke("b:1", now);
+        hosts.broke("b:1", before, now);
         assert!(!hosts.is_far("b:1"));
     }
 }

@@ -49,7 +49,8 @@ pub struct ClientOptions {
     /// Bytes of a piece. It takes several round trips of a fast link, and as many pieces as are ahead fit into memory.
     pub piece_bytes: u64,
     /// Pieces of one blob at once; 1: none are asked for. All count as large downloads, and half of the places for those
-    /// stay free for who comes. While the last quarter of one comes it does not count any more, if that takes long.
+    /// stay free for who comes. While the last quarter of one comes it does not count any more, if that takes long. What
+    /// came waits in memory for what came later, at most twice as many.
     pub pieces: usize,
     /// Round trips in which a new connection becomes fast: that long are the last bytes of a piece to come, for the next
     /// one to be asked for meanwhile.

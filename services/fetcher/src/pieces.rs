@@ -7,7 +7,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -56,6 +59,8 @@ pub(crate) struct Pieces {
     turns: Arc<Semaphore>,
     /// That of the first one.
     turn: Turn,
+    /// One of them failed: no other is asked for.
+    failed: Arc<AtomicBool>,
     /// One for each piece that comes, but for one: the whole download has one too.
     places: Vec<OwnedSemaphorePermit>,
     reading: Reading,
@@ -100,7 +105,7 @@ struct Turn {
 }
 
 impl Turn {
-    fn begins(permit: Option<OwnedSemaphorePermit>, source: &Source, length: u64) -> Self {
+    fn of(permit: Option<OwnedSemaphorePermit>, source: &Source, length: u64) -> Self {
         let round_trip = source.client.transport.hosts.best(&source.registry).unwrap_or_default();
         Self { permit, length, half: None, enough: round_trip * source.client.options.warm_up }
     }
@@ -121,7 +126,7 @@ impl Source {
     async fn piece(
         &self,
         part: Part,
-        turn: Option<OwnedSemaphorePermit>,
+        turn: &mut Turn,
         bytes: &mpsc::Sender<Result<Bytes, Failure>>,
     ) -> Result<(), Failure> {
         let Self { client, size, .. } = self;
@@ -152,7 +157,7 @@ impl Source {
             ));
         }
         let (url, mut left) = (response.url().clone(), part.until.unwrap_or(*size).saturating_sub(part.from));
-        let (mut body, mut turn) = (Body::new(response, 0, &client.options), Turn::begins(turn, self, left));
+        let mut body = Body::new(response, 0, &client.options);
         while let Some(chunk) = body.chunk().await? {
             // It waits in memory, so nothing may come that was not asked for.
             left = left.checked_sub(chunk.len() as u64).ok_or_else(|| too_much(&url))?;
@@ -177,8 +182,9 @@ impl Pieces {
         Self {
             next,
             most,
-            turn: Turn::begins(Arc::clone(&turns).try_acquire_owned().ok(), &source, next - part.from),
+            turn: Turn::of(Arc::clone(&turns).try_acquire_owned().ok(), &source, next - part.from),
             turns,
+            failed: Arc::default(),
             places: Vec::new(),
             reading: Reading::First(Box::new(first)),
             left: next - part.from,
@@ -248,10 +254,11 @@ impl Pieces {
     /// Has as many pieces come as there are places for.
     fn ask_ahead(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        loop {
+        // Each gives its turn back when this can be seen.
+        while !self.failed.load(Ordering::Acquire) {
             let others = self.most - self.turns.available_permits();
             self.places.truncate(others.saturating_sub(1));
-            // What came waits in memory, so this is twice of what comes, and no more.
+            // What came waits in memory, and has no place any more.
             if self.most == 1 || self.next >= self.source.size || self.ahead.len() + 1 >= 2 * self.most {
                 return;
             }
@@ -267,8 +274,11 @@ impl Pieces {
             let until = self.source.size.min(self.next + self.source.client.options.piece_bytes);
             let part = Part { from: self.next, until: Some(until) };
             let ((send, bytes), source) = (mpsc::channel(CHUNKS), Arc::clone(&self.source));
+            let (mut turn, failed) = (Turn::of(Some(turn), &source, until - self.next), Arc::clone(&self.failed));
             let piece = async move {
-                if let Err(failure) = source.piece(part, Some(turn), &send).await {
+                if let Err(failure) = source.piece(part, &mut turn, &send).await {
+                    failed.store(true, Ordering::Release);
+                    drop(turn);
                     // Nobody wants to know any more if this fails.
                     send.send(Err(failure)).await.ok();
                 }

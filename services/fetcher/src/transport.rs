@@ -203,7 +203,9 @@ impl Transport {
             }
             Ok(Err(error)) => {
                 let failure = Failure::of(url, error);
-                if !own && failure.kind == FailureKind::Broken && self.hosts.broke(&host, Instant::now()) {
+                let may_share = !own && url.scheme() == "https";
+                let broke = may_share && failure.kind == FailureKind::Broken;
+                if broke && self.hosts.broke(&host, asked, Instant::now()) {
                     tracing::info!(host, "connections broke again and again; no HTTP/2 with it for a while");
                 }
                 Err(failure)

@@ -241,7 +241,7 @@ mod tests {
             ("lease_expiration = \"0s\"", "lease_expiration"),
             ("[gc]\npause_threshold = 0.9", "pause_threshold"),
             ("[pulls]\nunpacks = 0", "pulls.unpacks"),
-            ("[pulls]\nconnections_per_layer = 9", "pulls.connections_per_layer"),
+            ("[pulls]\nconnections_per_layer = 5", "pulls.connections_per_layer"),
             ("[gc]\nstartup_dealy = \"1s\"", "startup_dealy"),
             ("[events]\nencoding = \"xml\"", "xml"),
             ("[nats]\npassword = \"x\"", "password"),

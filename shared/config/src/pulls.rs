@@ -49,8 +49,8 @@ impl Pulls {
         if self.abandoned_after < Duration::from_secs(1) {
             return Some("pulls.abandoned_after must be at least 1s".to_owned());
         }
-        if !(1..=8).contains(&self.connections_per_layer) {
-            return Some("pulls.connections_per_layer must be 1 to 8".to_owned());
+        if !(1..=4).contains(&self.connections_per_layer) {
+            return Some("pulls.connections_per_layer must be 1 to 4".to_owned());
         }
         let all = [
             ("small_downloads", self.small_downloads),

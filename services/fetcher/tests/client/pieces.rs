@@ -226,6 +226,19 @@ fn stretches(scene: &Scene) -> bool {
     })
 }
 
+/// While the bytes before it still come, nothing is asked for that would be thrown away, of a server that may have too much to do.
+#[tokio::test]
+async fn behind_a_piece_that_failed_none_is_asked_for() {
+    let busy = Fault::Status(503, String::new());
+    let scene = Scene::new(Faults::none().once("/blobs/", Fault::HeldAfter(5_000)).times(3, "/blobs/", busy)).await;
+    let together = async {
+        until("three to fail", || scene.ranges().len() >= 4).await;
+        scene.registry.behave();
+    };
+    tokio::join!(comes(&scene, patient(far()), 0), together);
+    assert_eq!(scene.ranges()[4].as_deref(), Some("bytes=10000-29999"), "{:?}", scene.ranges());
+}
+
 /// One that does not let us in again soon after it did is asked for less.
 #[tokio::test]
 async fn an_address_that_expires_at_once_is_trouble() {
