@@ -103,7 +103,7 @@ impl Pull {
         let count = image.manifest.layers.len();
         let (ready, to_commit) = mpsc::channel(count.max(1));
         let all = async {
-            let each = image.manifest.layers.iter().enumerate().map(|(position, descriptor)| {
+            let each = self.work.order(&image.manifest.layers).into_iter().map(|(position, descriptor)| {
                 let ready = ready.clone();
                 async move {
                     if let Some(commit) = self.layer(lease, position, descriptor, planned).await? {

@@ -4,6 +4,8 @@
 //! soon. Documents never wait behind layers, nor small layers behind large ones, which go through the workers' own narrow
 //! gate (`large_downloads` of the fetcher).
 
+use std::cmp::Reverse;
+
 use berth_model::{Descriptor, Kind};
 use berth_wire::job::SMALL_LAYER;
 
@@ -96,8 +98,32 @@ impl Work {
         }
     }
 
+    /// Layers with their positions, as they are to be asked for: of the large ones the largest first, which is what a pull
+    /// waits for in the end; the small ones from the bottom up, as they are committed.
+    pub(crate) fn order<'a>(&self, layers: &'a [Descriptor]) -> Vec<(usize, &'a Descriptor)> {
+        let mut order: Vec<_> = layers.iter().enumerate().collect();
+        order.sort_by_key(|(_, layer)| Reverse(Some(layer.size).filter(|size| *size >= self.large_bytes)));
+        order
+    }
+
     /// Where a layer's unpacking waits.
     pub(crate) fn unpacks(&self, layer: &Descriptor) -> &Slots {
         if is_tiny(layer) { &self.tiny_unpacks } else { &self.unpacks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_model::Digest;
+
+    use super::*;
+
+    #[test]
+    fn large_layers_come_by_size_and_small_ones_as_they_lie() {
+        let work = Work::new(InFlight { large_bytes: 100, ..InFlight::default() });
+        let layers = [5, 100, 7, 300, 200, 300, 6]
+            .map(|size| Descriptor::new("application/vnd.oci.image.layer.v1.tar", Digest::of(b""), size));
+        let order: Vec<_> = work.order(&layers).into_iter().map(|(position, _)| position).collect();
+        assert_eq!(order, [3, 5, 4, 1, 0, 2, 6]);
     }
 }
