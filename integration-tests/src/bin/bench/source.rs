@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use berth_model::Platform;
 use serde_json::Value;
 
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -24,15 +25,15 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// By its reference, `HOST:PORT/NAME:TAG`; of an index, the first manifest that has layers.
+    /// By its reference, `HOST:PORT/NAME:TAG`; of an index, the image for this machine, which is the one that is pulled.
     pub(crate) fn of(reference: &str) -> Result<Self> {
         let (host, rest) = reference.split_once('/').context("a reference begins with a host")?;
         let (repository, tag) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
         let (layers, stack, config) = (Vec::new(), Vec::new(), String::new());
         let mut source = Self { host: host.to_owned(), repository: repository.to_owned(), layers, stack, config };
         let mut manifest = source.manifest(tag)?;
-        if let Some(digest) = manifest.pointer("/manifests/0/digest").and_then(Value::as_str) {
-            manifest = source.manifest(digest)?;
+        if let Some(entries) = manifest.get("manifests").and_then(Value::as_array) {
+            manifest = source.manifest(chosen(entries, &Platform::host())?)?;
         }
         let mut layers: Vec<(u64, String)> = Vec::new();
         for layer in manifest.get("layers").and_then(Value::as_array).context("the manifest has no layers")? {
@@ -82,5 +83,51 @@ impl Source {
         }
         let Some(length) = length else { bail!("{}{path}: an answer without a length", self.host) };
         Ok(answer.take(length))
+    }
+}
+
+/// The digest of the entry for a platform: the first that is for just it, or else the first that says nothing of platforms.
+/// Attestations are for `unknown/unknown`.
+fn chosen<'a>(entries: &'a [Value], wanted: &Platform) -> Result<&'a str> {
+    let told = |entry: &Value, what: &str| {
+        let text = entry.pointer(&format!("/platform/{what}")).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let fits = |entry: &&Value| {
+        let offered = Platform::new(&told(entry, "os"), &told(entry, "architecture"), &told(entry, "variant"));
+        offered == *wanted
+    };
+    let silent = || entries.iter().find(|entry| entry.get("platform").is_none());
+    let entry = entries.iter().find(fits).or_else(silent);
+    let entry = entry.with_context(|| format!("the index has nothing for {wanted}"))?;
+    entry.get("digest").and_then(Value::as_str).context("an entry of the index has no digest")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_an_index_the_image_for_this_machine() {
+        let entry = |digest: &str, os: &str, architecture: &str, variant: &str| json!({ "digest": digest, "platform": { "os": os, "architecture": architecture, "variant": variant } });
+        let all = [
+            entry("attestation", "unknown", "unknown", ""),
+            entry("arm64", "linux", "arm64", "v8"),
+            entry("windows", "windows", "amd64", ""),
+            entry("v3", "linux", "amd64", "v3"),
+            entry("amd64", "linux", "amd64", ""),
+            entry("again", "linux", "amd64", ""),
+        ];
+        let found = |entries: &[Value], architecture: &str| -> Option<String> {
+            chosen(entries, &Platform::new("linux", architecture, "")).ok().map(str::to_owned)
+        };
+        assert_eq!(found(&all, "x86_64").as_deref(), Some("amd64"));
+        assert_eq!(found(&all, "aarch64").as_deref(), Some("arm64"));
+        assert_eq!(found(&all, "riscv64"), None);
+        let silent = json!({ "digest": "silent" });
+        assert_eq!(found(&[all[0].clone(), silent], "x86_64").as_deref(), Some("silent"));
+        assert_eq!(found(&all[..1], "x86_64"), None);
     }
 }
