@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod check;
+mod corpus;
 mod daemons;
 mod disk;
 mod images;
@@ -92,8 +93,11 @@ struct Options {
     /// Draws the last pull by Berth there, blob by blob, as `berth pulls explain --svg` does.
     #[arg(long)]
     waterfall: Option<PathBuf>,
+    /// All tags of all layouts in there: as if each had been given as `oci:DIR/NAME:TAG`, in the order of their names.
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
     /// References, or `oci:DIR[:TAG]`.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "corpus")]
     images: Vec<String>,
 }
 
@@ -129,7 +133,9 @@ fn compare(options: &Options) -> Result<()> {
     let peers = peers::find(&options.peers, &options.berth, options.cpus.as_deref(), options.tls.is_some())?;
     let drawn = options.waterfall.is_none() || peers.iter().any(Peer::draws);
     ensure!(drawn, "--waterfall draws a pull by `berth` without a daemon, which is not among the peers");
-    let images = Images::prepare(&options.images, options.tls, work.path())?;
+    let mut named = options.corpus.as_deref().map_or_else(|| Ok(Vec::new()), corpus::images)?;
+    named.extend_from_slice(&options.images);
+    let images = Images::prepare(&named, options.tls, work.path())?;
     let disk = Disk::new(work.path(), options.disk)?;
     if options.check {
         return check::all(&peers, &links, options.cpus.as_deref(), &images, &disk);
