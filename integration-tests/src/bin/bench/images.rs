@@ -1,9 +1,11 @@
 //! The images to pull: on registries that are there, or on one of our own that they are pushed to.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use berth_testing::docker_registry::{DockerRegistry, Tls};
+
+use crate::layouts;
 
 /// One image.
 pub(crate) struct Image {
@@ -35,7 +37,7 @@ impl Images {
         for name in named {
             let image = match name.strip_prefix("oci:") {
                 None => Image { name: name.clone(), reference: name.clone(), source: name.clone() },
-                Some(layout) => images.push(layout, tls)?,
+                Some(layout) => images.push(layout, tls, work)?,
             };
             let twice = images.images.iter().any(|other| other.source == image.source);
             ensure!(!twice, "{name} was given before, or a layout that is called the same");
@@ -44,7 +46,7 @@ impl Images {
         Ok(images)
     }
 
-    fn push(&mut self, layout: &str, tls: Option<Tls>) -> Result<Image> {
+    fn push(&mut self, layout: &str, tls: Option<Tls>, work: &Path) -> Result<Image> {
         if self.registry.is_none() {
             let registry = DockerRegistry::start()?;
             self.over_tls = tls.map(|tls| registry.over_tls(tls)).transpose()?;
@@ -56,11 +58,14 @@ impl Images {
         // A registry has no capitals in names.
         let path = format!("{}:{tag}", name.to_lowercase());
         let source = format!("{}/{path}", registry.host());
+        let alone = work.join("layout");
+        layouts::alone(Path::new(dir), tag, &alone)?;
         let pushed = Command::new("skopeo")
             .args(["copy", "--quiet", "--all", "--preserve-digests", "--dest-tls-verify=false"])
-            .args([format!("oci:{dir}:{tag}"), format!("docker://{source}")])
+            .args([format!("oci:{}", alone.display()), format!("docker://{source}")])
             .status()
             .context("start skopeo; install the package of that name")?;
+        fs::remove_dir_all(&alone)?;
         ensure!(pushed.success(), "skopeo could not push {layout}: {pushed}");
         let reference = format!("{}/{path}", self.over_tls.as_ref().unwrap_or(registry).host());
         Ok(Image { name: format!("{name}:{tag}"), reference, source })

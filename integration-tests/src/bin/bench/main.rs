@@ -7,11 +7,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod check;
-mod corpus;
 mod daemons;
 mod disk;
 mod images;
 mod interrupted;
+mod layouts;
 mod limits;
 mod link;
 mod measure;
@@ -133,7 +133,7 @@ fn compare(options: &Options) -> Result<()> {
     let peers = peers::find(&options.peers, &options.berth, options.cpus.as_deref(), options.tls.is_some())?;
     let drawn = options.waterfall.is_none() || peers.iter().any(Peer::draws);
     ensure!(drawn, "--waterfall draws a pull by `berth` without a daemon, which is not among the peers");
-    let mut named = options.corpus.as_deref().map_or_else(|| Ok(Vec::new()), corpus::images)?;
+    let mut named = options.corpus.as_deref().map_or_else(|| Ok(Vec::new()), layouts::images)?;
     named.extend_from_slice(&options.images);
     let images = Images::prepare(&named, options.tls, work.path())?;
     let disk = Disk::new(work.path(), options.disk)?;
