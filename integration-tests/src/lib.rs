@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "tests report by printing")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod access;
 pub mod chance;
 pub mod crash;
 pub mod ctr;

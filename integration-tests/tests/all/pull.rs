@@ -1,17 +1,20 @@
 //! Pulls from a real registry: every format of images, and what the store holds after them.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use berth_integration_tests::{
+    access::Access,
     facts::{Mounted, blobs, image_names, snapshots},
     image::{digests, push, with_manifest},
 };
 use berth_testing::{
+    berth::Berth,
     docker_registry::DockerRegistry,
     hostile::{Auth, Fault, Faults, HostileRegistry},
     image::{Compression, Image, ImageBuilder, Layer, index},
     shape::{Shape, Stage},
+    wait::wait_until,
 };
 use serde_json::json;
 
@@ -22,6 +25,7 @@ in_every_shape! {
     a_manifest_list_is_pulled,
     layers_are_told_apart_by_their_bytes,
     the_second_pull_fetches_nothing,
+    the_second_pull_does_not_search_the_disk,
     equal_layers_in_other_blobs_are_all_there,
     a_login_is_asked_for_and_used,
     a_token_is_fetched_and_a_redirect_followed,
@@ -129,17 +133,59 @@ async fn layers_are_told_apart_by_their_bytes(stage: Stage) -> Result<()> {
     Ok(())
 }
 
+/// One HEAD says that the manifest is the same.
 async fn the_second_pull_fetches_nothing(stage: Stage) -> Result<()> {
     let registry = DockerRegistry::start()?;
     let reference = push(&small_image().build(), &registry, "app", "v1").await?;
+    // It logs what it has answered, so the last line may be late.
+    let limit = Duration::from_secs(20);
+    let requests =
+        || registry.log().lines().filter(|line| line.contains(" /v2/")).map(str::to_owned).collect::<Vec<_>>();
+    let fetched = || registry.requests("\"GET /v2/app/blobs/");
     stage.ok(["pull", "--plain-http", &reference])?;
-    let fetched = |what: &str| registry.requests(&format!("\"GET /v2/app/{what}/"));
-    assert_eq!(fetched("blobs"), 3, "config and two layers, each once:\n{}", registry.log());
-    let manifests = fetched("manifests");
+    wait_until("config and two layers", limit, || fetched() >= 3, || registry.log());
+    assert_eq!(fetched(), 3, "each once:\n{}", registry.log());
+
+    let before = requests().len();
     stage.ok(["pull", "--plain-http", &reference])?;
-    assert_eq!(fetched("blobs"), 3, "{}", registry.log());
-    assert_eq!(fetched("manifests"), manifests, "a HEAD says that the manifest is the same:\n{}", registry.log());
+    let since = || requests().split_off(before);
+    wait_until("the request of the second pull", limit, || !since().is_empty(), || registry.log());
+    let asked = since();
+    assert!(
+        asked.len() == 1 && asked[0].contains("\"HEAD /v2/app/manifests/v1 "),
+        "one HEAD, nothing else: {asked:#?}"
+    );
     Ok(())
+}
+
+/// Records tell what is there.
+async fn the_second_pull_does_not_search_the_disk(stage: Stage) -> Result<()> {
+    // A collection lists directories.
+    let shape = stage.shape();
+    drop(stage);
+    let stage = Stage::start_on(shape, Berth::new()?.collecting_only_on_demand()?)?;
+    let registry = DockerRegistry::start()?;
+    let image = small_image().build();
+    let reference = push(&image, &registry, "app", "v1").await?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    let access = Access::watch(stage.root())?;
+    stage.ok(["pull", "--plain-http", &reference])?;
+    match access {
+        Some(access) => check_not_searched(&stage, &image, &access.read()),
+        None => eprintln!("what was read is not known: the file system of {} does not note it", stage.root().display()),
+    }
+    Ok(())
+}
+
+/// Nothing was read of layers, packed or unpacked, and no directory was listed, unless services started.
+fn check_not_searched(stage: &Stage, image: &Image, read: &[&Path]) {
+    let (blobs, snapshots) = (stage.root().join("content/blobs/sha256"), stage.root().join("snapshots"));
+    assert!(blobs.is_dir() && snapshots.is_dir(), "that is where they are");
+    for path in read {
+        let is_layer = image.layers.iter().any(|layer| **path == blobs.join(layer.digest.hex()));
+        assert!(!is_layer && !path.starts_with(&snapshots), "{} was read; {read:#?}", path.display());
+        assert!(!path.is_dir() || stage.shape() == Shape::Alone, "{} was listed; {read:#?}", path.display());
+    }
 }
 
 /// The missing-blobs rule: the second image finds its snapshots there, and all of its blobs are fetched all the same.
