@@ -1,7 +1,7 @@
 //! What the stages of a layer cost, each alone and all together: `cargo bench -p berth-unpacker`.
 //!
 //! The layer is made up, and packed by gzip and by zstd, unless `BERTH_BENCH_LAYER` names a file that holds a real one, however
-//! that is packed.
+//! that is packed. Cargo runs it in the directory of this package, so a name that begins otherwise than with `/` is looked for there.
 
 #![allow(missing_docs, reason = "the macros of the harness make public items")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on shall stop")]
@@ -37,7 +37,8 @@ impl Layer {
 
 static LAYER: LazyLock<Layer> = LazyLock::new(|| {
     if let Some(path) = std::env::var_os("BERTH_BENCH_LAYER") {
-        let packed = std::fs::read(path).unwrap();
+        let packed = std::fs::read(&path);
+        let packed = packed.unwrap_or_else(|error| panic!("BERTH_BENCH_LAYER: {}: {error}", path.display()));
         let mut plain = Vec::new();
         let (how, mut reader) = decompress::open(&packed[..]).unwrap();
         reader.read_to_end(&mut plain).unwrap();
