@@ -1,10 +1,13 @@
 //! What it costs to write a blob and to commit it, by the contract, on a bus in this process: `cargo bench -p berth-content`.
+//!
+//! The stores take 3 GB below `TMPDIR`. Where that is an ext4 without a journal, a run within minutes of another is slower: see
+//! `docs/PERFORMANCE.md`.
 
 #![allow(missing_docs, reason = "the macros of the harness make public items")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on shall stop")]
 
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -25,24 +28,28 @@ const LARGE: usize = 64 << 20;
 /// Bytes that arrive at once.
 const PIECE: usize = 16 << 10;
 
+/// Stores stay until the end: ext4 makes files slowly for a while where some were deleted.
+static STORES: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+
 fn main() {
     divan::main();
+    std::fs::remove_dir_all(STORES.path()).unwrap();
 }
 
-/// A store that is served. Its blobs stay until the end: ext4 makes files slowly for a while where some were deleted.
+/// A store that is served.
 struct Home {
     runtime: Runtime,
     content: Arc<dyn Content>,
     _serving: Vec<Serving>,
-    _dir: tempfile::TempDir,
 }
 
 impl Home {
     fn new() -> Self {
-        let (runtime, dir, bus) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap(), Bus::in_process());
-        let config = Config::new(dir.path().to_owned(), "a benchmark");
+        let (runtime, bus) = (Runtime::new().unwrap(), Bus::in_process());
+        let root = tempfile::tempdir_in(STORES.path()).unwrap().keep();
+        let config = Config::new(root, "a benchmark");
         let serving = runtime.block_on(berth_content::start(&bus, config)).unwrap();
-        Self { runtime, content: Arc::new(ContentClient::new(bus)), _serving: serving, _dir: dir }
+        Self { runtime, content: Arc::new(ContentClient::new(bus)), _serving: serving }
     }
 }
 
