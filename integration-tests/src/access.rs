@@ -1,7 +1,7 @@
 //! What of a directory was read since: the file system notes the time of the last read of each file, and of each listing.
 //!
 //! Times are looked at only (`stat` changes none). A file system that is mounted `relatime`, as is usual, notes a read if the last
-//! one noted is older than a day; so all are set to 1970 before. One that is mounted `noatime` notes nothing, which is told.
+//! one noted is older than a day; so all are set to 1970 before. One that is mounted `noatime` notes nothing, and is refused.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::{
     fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat},
     io::Errno,
@@ -21,8 +21,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// From now on. None: this file system does not note it.
-    pub fn watch(root: &Path) -> Result<Option<Self>> {
+    /// From now on.
+    pub fn watch(root: &Path) -> Result<Self> {
         let mut all = vec![root.to_owned()];
         let mut next = 0;
         while let Some(path) = all.get(next).cloned() {
@@ -38,9 +38,13 @@ impl Access {
         }
         // Does it note one of ours?
         drop(fs::read_dir(root)?.next());
-        let noted = is_read(root);
+        ensure!(
+            is_read(root),
+            "{} is mounted noatime: what is read is not known; set TMPDIR elsewhere",
+            root.display()
+        );
         forget(root)?;
-        Ok(noted.then_some(Self { all }))
+        Ok(Self { all })
     }
 
     /// What was read, or listed, since; of what is still there.
@@ -76,7 +80,7 @@ mod tests {
         fs::create_dir(&listed).unwrap();
         fs::write(&below, b"bytes").unwrap();
         fs::write(&looked_at, b"bytes").unwrap();
-        let Some(access) = Access::watch(dir.path()).unwrap() else { return };
+        let access = Access::watch(dir.path()).unwrap();
         assert_eq!(access.read(), Vec::<&Path>::new());
         fs::metadata(&looked_at).unwrap();
         drop(fs::File::open(&looked_at).unwrap());
